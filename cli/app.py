@@ -1,0 +1,56 @@
+"""The command line's surface. Nothing here imports torch: `--help` and completion answer at once."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from cli.decode import decode
+from cli.encode import encode
+from cli.info import info
+from cli.listing import list_all
+from cli.report import report
+from cli.train import train
+from tokenizer._version import __version__
+
+app = typer.Typer(
+    name="vqtok",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(value: bool) -> None:  # noqa: FBT001  # Typer's callback
+    if value:
+        typer.echo(f"vqtok {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[  # noqa: ARG001  # the callback acts on it
+        bool, typer.Option("--version", help="Print the version, and stop.", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Image tokenizer: train a codebook on a folder of images, encode to integers, decode, report.
+
+    \b
+    vqtok train photos/ -o run
+    vqtok encode photos/ -m run -o tokens.safetensors
+    vqtok decode tokens.safetensors -m run -o back/
+    vqtok report tokens.safetensors -m run --images photos/
+
+    Results go to stdout, messages to stderr. Exit codes: 0 done, 1 failed, 2 wrong usage, 3 finished but some inputs
+    failed, 130 Ctrl-C, 143 SIGTERM. Every option can be set as VQTOK_<OPTION>.
+    """
+
+
+app.command("train")(train)
+app.command("encode")(encode)
+app.command("decode")(decode)
+app.command("report")(report)
+app.command("info")(info)
+app.command("list")(list_all)

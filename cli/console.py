@@ -1,0 +1,123 @@
+"""What a person sees: messages and progress on stderr, results on stdout."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
+
+from tokenizer.errors import UsageError
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+T = TypeVar("T")
+
+
+def printable(text: object) -> str:
+    """Return text on one line: control characters, and bytes that are no UTF-8, are escaped."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
+
+
+class Console:
+    """The messages of one command.
+
+    Args:
+        command: name of the command, which every message begins with.
+        quiet: no messages but warnings and errors, no progress.
+        verbose: more messages.
+        progress: progress bars, where stderr is a terminal.
+    """
+
+    def __init__(
+        self, command: str, *, quiet: bool = False, verbose: bool = False, progress: bool = True
+    ) -> None:
+        self._prefix = f"vqtok {command}"
+        self._quiet, self._verbose = quiet, verbose
+        self.live = progress and not quiet and sys.stderr is not None and sys.stderr.isatty()
+
+    def say(self, message: str) -> None:
+        """Tell what was done or chosen."""
+        if not self._quiet:
+            self._write(message)
+
+    def detail(self, message: str) -> None:
+        """Tell what only --verbose asks for."""
+        if self._verbose:
+            self._write(message)
+
+    def warn(self, message: str) -> None:
+        """Tell what went wrong but did not stop the work."""
+        self._write(f"{self._prefix}: warning: {message}")
+
+    def _write(self, message: str) -> None:
+        if sys.stderr is not None:
+            sys.stderr.write(printable(message) + "\n")
+            sys.stderr.flush()
+
+    @contextmanager
+    def progress(self, *columns: str) -> Iterator[Progress]:
+        """Show a progress bar on stderr; `columns` are named fields shown behind it."""
+        from rich.console import Console as RichConsole
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        shown = [TextColumn(f"{{task.fields[{column}]}}", markup=False) for column in columns]
+        middle = [] if columns else [MofNCompleteColumn()]
+        with Progress(
+            BarColumn(bar_width=24),
+            *middle,
+            TimeRemainingColumn(),
+            *shown,
+            console=RichConsole(stderr=True),
+            disable=not self.live,
+            redirect_stdout=False,
+            redirect_stderr=True,
+        ) as bar:
+            yield bar
+
+    def track(self, items: Iterable[T], total: int | None) -> Iterator[T]:
+        """Yield the items behind a progress bar."""
+        with self.progress() as bar:
+            task = bar.add_task("", total=total)
+            for item in items:
+                yield item
+                bar.advance(task)
+
+
+def write_json(values: Any) -> None:
+    """Write one result object to stdout."""
+    sys.stdout.write(json.dumps(values, indent=2, allow_nan=False) + "\n")
+
+
+def write_rows(rows: Sequence[tuple[str, ...]]) -> None:
+    """Write rows of text to stdout in aligned columns."""
+    widths = [
+        max(len(row[column]) for row in rows if column < len(row)) for column in range(max(map(len, rows)))
+    ]
+    for row in rows:
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=False))
+        sys.stdout.write("  ".join(cells).rstrip() + "\n")
+
+
+def binary_stdout() -> BinaryIO:
+    """Return stdout for data.
+
+    Raises:
+        UsageError: it is a terminal, or closed.
+    """
+    if sys.stdout is None or sys.stdout.isatty():
+        raise UsageError("stdout is a terminal, and the result is binary: redirect it, or name a file")
+    return sys.stdout.buffer
+
+
+def binary_stdin() -> BinaryIO:
+    """Return stdin for data.
+
+    Raises:
+        UsageError: it is a terminal, or closed.
+    """
+    if sys.stdin is None or sys.stdin.isatty():
+        raise UsageError("- reads from stdin, which is a terminal: pipe something in, or name a file")
+    return sys.stdin.buffer

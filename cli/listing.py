@@ -1,0 +1,46 @@
+"""`vqtok list`."""
+
+from __future__ import annotations
+
+from cli import options as o
+from cli.console import write_json, write_rows
+from tokenizer.config import DOWNSAMPLES, PRESETS
+from tokenizer.images import SUFFIXES
+from tokenizer.token_files import FORMATS
+
+
+def list_all(
+    as_json: o.AsJson = False,
+    debug: o.Debug = False,  # noqa: ARG001  # read by main
+) -> None:
+    """List quantizers, presets, losses and formats.
+
+    \b
+    vqtok list
+    vqtok list --json | jq '.quantizers | keys'
+    """
+    from tokenizer.losses import TERMS
+    from tokenizer.quantizers import METHODS
+
+    values = {
+        "quantizers": {method.name: method.summary for method in METHODS.values()},
+        "presets": {name: _shape(preset) for name, preset in PRESETS.items()},
+        "losses": {name: (term.__doc__ or "").splitlines()[0] for name, term in TERMS.items()},
+        "downsample": {str(factor): f"one position for {factor}x{factor} pixels" for factor in DOWNSAMPLES},
+        "token formats": {name: f".{name}" for name in FORMATS},
+        "image suffixes": {"read": " ".join(SUFFIXES), "written": ".png .jpg .webp"},
+    }
+    if as_json:
+        write_json(values)
+        return
+    write_rows(
+        [
+            (kind if first else "", name, text)
+            for kind, entries in values.items()
+            for first, (name, text) in zip([True] + [False] * len(entries), entries.items(), strict=False)
+        ]
+    )
+
+
+def _shape(preset: dict[str, object]) -> str:
+    return ", ".join(f"{key} {value}" for key, value in preset.items())

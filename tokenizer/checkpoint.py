@@ -1,0 +1,163 @@
+"""Checkpoints: a folder with `config.json` and `model.safetensors`, complete for every command but `--resume`."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+import mmap
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tokenizer._version import __version__
+from tokenizer.config import NetworkConfig, parse, to_dict
+from tokenizer.errors import CheckpointError, ConfigError
+from tokenizer.files import write_bytes
+
+if TYPE_CHECKING:
+    import torch
+
+    from tokenizer.model import Tokenizer
+
+FORMAT = "vqtok-checkpoint"
+VERSION = 1
+CONFIG = "config.json"
+WEIGHTS = "model.safetensors"
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a checkpoint says of itself, read without torch.
+
+    Attributes:
+        network: the encoder's and decoder's shape.
+        quantizer: name and options.
+        codebook_sizes: alphabet size of each of the C codes per position.
+        training: what made it: data, steps, seconds, figures on the held-out images.
+        vqtok: the version that wrote it.
+    """
+
+    network: NetworkConfig
+    quantizer: Mapping[str, Any]
+    codebook_sizes: tuple[int, ...]
+    training: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    vqtok: str = __version__
+
+    @property
+    def bits_per_pixel(self) -> float:
+        """Bits of the tokens of one pixel, every token at the log2 of its alphabet."""
+        return sum(math.log2(size) for size in self.codebook_sizes) / self.network.downsample**2
+
+
+def describe(folder: Path) -> Description:
+    """Read `config.json`.
+
+    Raises:
+        CheckpointError: the folder is no checkpoint, is damaged, or was written by a newer vqtok.
+    """
+    values = _read_config(folder)
+    version = values.pop("version", None)
+    if values.pop("format", None) != FORMAT or not isinstance(version, int):
+        raise CheckpointError(f"{folder / CONFIG} is not that of a vqtok checkpoint")
+    if version > VERSION:
+        raise CheckpointError(
+            f"{folder} has format version {version}, this vqtok reads {VERSION}: upgrade vqtok"
+        )
+    try:
+        return parse(Description, values)
+    except (ConfigError, TypeError) as error:
+        raise CheckpointError(f"{folder / CONFIG} is damaged: {error}") from error
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    if folder.is_file():
+        raise CheckpointError(
+            f"{folder} is a file, a checkpoint is a folder with {CONFIG} and {WEIGHTS}; "
+            "pickled weights (.pt, .pth, .ckpt) are never opened"
+        )
+    if not folder.exists():
+        raise CheckpointError(f"there is no checkpoint {folder}: train one with vqtok train")
+    for name in (CONFIG, WEIGHTS):
+        if not (folder / name).is_file():
+            raise CheckpointError(f"{folder} is not a checkpoint: it has no {name}")
+    try:
+        values = json.loads((folder / CONFIG).read_text("utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"cannot read {folder / CONFIG}: {error}") from error
+    return values if isinstance(values, dict) else {}
+
+
+def fingerprint(folder: Path) -> str:
+    """Return the SHA-256 of the checkpoint's weights: names, types, shapes and values, whatever their order on disk.
+
+    Raises:
+        CheckpointError: the weights cannot be read.
+    """
+    path = folder / WEIGHTS
+    digest = hashlib.sha256()
+    try:
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            start = 8 + int.from_bytes(data[:8], "little")
+            entries = json.loads(data[8:start])
+            entries.pop("__metadata__", None)
+            for name, entry in sorted(entries.items()):
+                begin, end = entry["data_offsets"]
+                digest.update(f"{name}\0{entry['dtype']}\0{entry['shape']}\0".encode())
+                digest.update(data[start + begin : start + end])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise CheckpointError(f"cannot read {path}: {error}") from error
+    return digest.hexdigest()
+
+
+def save(
+    folder: Path, model: Tokenizer, weights: Mapping[str, torch.Tensor], training: Mapping[str, Any]
+) -> None:
+    """Write `weights` (a state dict of `model`) as the checkpoint in `folder`; `training` says what made it.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    import safetensors.torch
+
+    description = Description(model.network, model.quantizer_spec, model.codebook_sizes, training)
+    values = {"format": FORMAT, "version": VERSION, **to_dict(description)}
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
+    write_bytes(folder / WEIGHTS, safetensors.torch.save(tensors))
+    write_bytes(folder / CONFIG, (json.dumps(values, indent=2) + "\n").encode())
+
+
+def load(folder: Path) -> Tokenizer:
+    """Return the tokenizer of a checkpoint, on the CPU, in evaluation mode, in channels-last layout.
+
+    Raises:
+        CheckpointError: it is missing, damaged, does not fit, holds NaN, or was written by a newer vqtok.
+    """
+    import safetensors
+    import safetensors.torch
+    import torch
+
+    from tokenizer.model import Tokenizer
+
+    description = describe(folder)
+    try:
+        weights = safetensors.torch.load_file(folder / WEIGHTS)
+    except (safetensors.SafetensorError, OSError, ValueError, KeyError) as error:
+        raise CheckpointError(f"cannot read {folder / WEIGHTS}: {error}") from error
+    try:
+        model = Tokenizer(description.network, description.quantizer)
+        model.load_state_dict(weights, strict=True)
+    except (RuntimeError, ConfigError) as error:
+        reason = re.sub(r"\s+", " ", str(error))
+        raise CheckpointError(f"the weights in {folder} do not fit its {CONFIG}: {reason}") from error
+    if model.codebook_sizes != description.codebook_sizes:
+        raise CheckpointError(
+            f"{folder / CONFIG} names codebook sizes {description.codebook_sizes}, "
+            f"its quantizer has {model.codebook_sizes}"
+        )
+    if not all(torch.isfinite(tensor).all() for tensor in weights.values() if tensor.is_floating_point()):
+        raise CheckpointError(f"the weights in {folder} hold NaN or infinity")
+    return model.to(memory_format=torch.channels_last).eval().requires_grad_(False)

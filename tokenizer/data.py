@@ -1,0 +1,159 @@
+"""Training images: the held-out split, random crops in an order that a seed fixes, and their prefetching."""
+
+from __future__ import annotations
+
+import itertools
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from tokenizer.errors import ImageError, TrainingError
+from tokenizer.images import Pixels, Source, read, resize
+
+EVAL_SIZE = 256
+_CACHE_BYTES = 2**30
+_SMALLEST_CROP = 0.5
+
+
+def split(sources: Sequence[Source], held_out: int, seed: int) -> tuple[list[Source], list[Source]]:
+    """Return (training, held-out) images: `held_out` of them drawn by `seed`, both in the order given."""
+    drawn = set(np.random.default_rng([seed, len(sources)]).permutation(len(sources))[:held_out].tolist())
+    train = [source for row, source in enumerate(sources) if row not in drawn]
+    return train, [sources[row] for row in sorted(drawn)]
+
+
+@dataclass
+class Crops:
+    """Random square crops of a list of images.
+
+    The n-th crop is fixed by (seed, n) alone: image and place follow from them, whatever was drawn before and by
+    how many workers, so that a run can go on from any step. Every image comes once an epoch. Decoded images are
+    kept in memory up to 1 GiB.
+
+    Attributes:
+        sources: the images.
+        size: side of a crop in pixels.
+        seed: of the order and the crops.
+        alpha: (red, green, blue) under transparent pixels.
+        unreadable: name and reason of each image that could not be read; it yields no crop, and no other image
+            takes its place.
+    """
+
+    sources: Sequence[Source]
+    size: int
+    seed: int
+    alpha: tuple[int, int, int] = (255, 255, 255)
+    unreadable: dict[str, str] = field(default_factory=dict)
+    _cache: dict[int, Pixels] = field(default_factory=dict, init=False, repr=False)
+    _cached_bytes: int = field(default=0, init=False)
+    _order: tuple[int, NDArray[np.int64]] | None = field(default=None, init=False, repr=False)
+
+    def crop(self, number: int) -> Pixels | None:
+        """Return the (size, size, 3) crop of that number, or None when its image cannot be read."""
+        pixels = self._pixels(self._index(number))
+        if pixels is None:
+            return None
+        random = np.random.default_rng([self.seed, 1, number])
+        short = min(pixels.shape[:2])
+        side = max(1, round(short * random.uniform(_SMALLEST_CROP, 1)))
+        top = int(random.integers(pixels.shape[0] - side + 1))
+        left = int(random.integers(pixels.shape[1] - side + 1))
+        cut = resize(pixels, self.size, self.size, (top, left, side, side))
+        return cut[:, ::-1] if random.random() < 0.5 else cut
+
+    def batch(self, numbers: Sequence[int]) -> Tensor:
+        """Return the readable crops of these numbers as (B, size, size, 3) uint8."""
+        crops = [crop for crop in map(self.crop, numbers) if crop is not None]
+        return torch.from_numpy(
+            np.stack(crops) if crops else np.zeros((0, self.size, self.size, 3), np.uint8)
+        )
+
+    def _index(self, number: int) -> int:
+        epoch, place_in_epoch = divmod(number, len(self.sources))
+        order = self._order
+        if order is None or order[0] != epoch:
+            order = epoch, np.random.default_rng([self.seed, 0, epoch]).permutation(len(self.sources))
+            self._order = order
+        return int(order[1][place_in_epoch])
+
+    def _pixels(self, index: int) -> Pixels | None:
+        if index in self._cache:
+            return self._cache[index]
+        source = self.sources[index]
+        try:
+            pixels = read(source.file, self.alpha, shrink_to=round(self.size / _SMALLEST_CROP))
+        except ImageError as error:
+            self.unreadable[source.name] = str(error)
+            return None
+        if self._cached_bytes + pixels.nbytes <= _CACHE_BYTES:
+            self._cached_bytes += pixels.nbytes
+            self._cache[index] = pixels
+        return pixels
+
+
+def batches(crops: Crops, batch_size: int, first_step: int, workers: int) -> Iterator[Tensor]:
+    """Yield the (B, size, size, 3) uint8 batch of each step from `first_step` on, without end.
+
+    `workers` threads prepare batches ahead; 0 prepares each when it is asked for. The batches are the same either
+    way. Images that cannot be read are missing from their batch.
+
+    Raises:
+        TrainingError: a whole epoch held no readable image.
+    """
+    numbers = (range(step * batch_size, (step + 1) * batch_size) for step in itertools.count(first_step))
+    made = map(crops.batch, numbers) if workers == 0 else _ahead(crops, numbers, workers)
+    empty = 0
+    for batch in made:
+        empty = 0 if len(batch) else empty + batch_size
+        if empty > len(crops.sources):
+            name, reason = next(iter(crops.unreadable.items()))
+            raise TrainingError(
+                f"none of {len(crops.sources)} images can be read, the first is {name}: {reason}"
+            )
+        if len(batch):
+            yield batch
+
+
+def _ahead(crops: Crops, numbers: Iterator[range], workers: int) -> Iterator[Tensor]:
+    with ThreadPoolExecutor(workers, thread_name_prefix="crops") as pool:
+        waiting: deque[Future[Tensor]] = deque()
+        try:
+            while True:
+                while len(waiting) < 2 * workers:
+                    waiting.append(pool.submit(crops.batch, next(numbers)))
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+def held_out_batches(
+    sources: Sequence[Source], downsample: int, batch_size: int, alpha: tuple[int, int, int]
+) -> list[Tensor]:
+    """Return the held-out images as (B, S, S, 3) uint8 batches of one size each; unreadable ones are left out.
+
+    Each is shrunk to a shorter side of 256 pixels where it is larger, and cut to the centre square whose side is a
+    multiple of `downsample`; only an image smaller than `downsample` is enlarged.
+    """
+    groups: dict[int, list[Pixels]] = {}
+    for source in sources:
+        try:
+            pixels = read(source.file, alpha, shrink_to=EVAL_SIZE)
+        except ImageError:
+            continue
+        height, width = pixels.shape[:2]
+        size = max(downsample, min(height, width) // downsample * downsample)
+        side = min(height, width, size)
+        box = ((height - side) // 2, (width - side) // 2, side, side)
+        groups.setdefault(size, []).append(resize(pixels, size, size, box))
+    return [
+        torch.from_numpy(np.stack(group[start : start + batch_size]))
+        for group in groups.values()
+        for start in range(0, len(group), batch_size)
+    ]

@@ -1,0 +1,70 @@
+"""Every error that a person can cause.
+
+VqtokError
+├── UsageError       the call itself is wrong: a flag, a choice, a setting (exit code 2)
+│   └── ConfigError      one or more settings, all faults listed
+├── InputError       something named is missing, unreadable or empty
+│   ├── ImageError       one image cannot be read
+│   ├── TokenFileError   a token file is truncated, foreign, or does not fit
+│   └── CheckpointError  a checkpoint is missing, damaged, or does not fit
+├── OutputError      something cannot be written, or would be overwritten
+├── DeviceError      the device is absent or out of memory
+└── TrainingError    training cannot go on
+
+A message is one line that says what, where, and what to do.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class VqtokError(Exception):
+    """Base of every error that vqtok raises on purpose."""
+
+
+class UsageError(VqtokError):
+    """The call itself is wrong."""
+
+
+class ConfigError(UsageError):
+    """One or more settings are wrong; `faults` lists them all."""
+
+    def __init__(self, faults: Iterable[str]) -> None:
+        self.faults = tuple(faults)
+        super().__init__("; ".join(self.faults))
+
+
+class InputError(VqtokError):
+    """Something that was named is missing, unreadable or empty."""
+
+
+class ImageError(InputError):
+    """One image cannot be read."""
+
+
+class TokenFileError(InputError):
+    """A token file is truncated, foreign, or does not fit."""
+
+
+class CheckpointError(InputError):
+    """A checkpoint is missing, damaged, or does not fit."""
+
+
+class OutputError(VqtokError):
+    """Something cannot be written, or would be overwritten."""
+
+
+class DeviceError(VqtokError):
+    """The device is absent or out of memory."""
+
+
+class TrainingError(VqtokError):
+    """Training cannot go on."""
+
+
+def nearest_name(name: str, known: Iterable[str]) -> str:
+    """Return `, did you mean 'x'?` for the known name closest to `name`, or an empty string."""
+    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f", did you mean {close[0]!r}?" if close else ""

@@ -1,0 +1,56 @@
+"""Writing files so that a reader never meets half of one."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from tokenizer.errors import OutputError
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """Open a temporary file beside `path` that takes its name once it is written and flushed to disk.
+
+    The parent folders are made. When the block raises, `path` is untouched and the temporary file is gone.
+
+    Raises:
+        OutputError: the file cannot be written (permission, full disk, a folder of that name).
+    """
+    temporary = path.with_name(f".{path.name[:80]}.{secrets.token_hex(4)}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write `data` to `path` whole or not at all."""
+    with replacing(path) as file:
+        file.write(data)
+
+
+def canonical_json(value: Any) -> str:
+    """Return `value` as ASCII JSON with sorted keys and no spaces: equal values give equal text."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def refuse_existing(path: Path, *, overwrite: bool) -> None:
+    """Raise OutputError when `path` holds something that would be lost."""
+    taken = any(path.iterdir()) if path.is_dir() else os.path.lexists(path)
+    if taken and not overwrite:
+        raise OutputError(f"{path} exists: pass --overwrite to replace it, or name another output")

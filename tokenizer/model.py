@@ -1,0 +1,106 @@
+"""The tokenizer: encoder, quantizer, decoder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tokenizer import quantizers
+from tokenizer.config import NetworkConfig
+from tokenizer.network import Decoder, Encoder
+from tokenizer.quantizers import Quantized
+
+
+@dataclass(frozen=True)
+class Reconstruction:
+    """One pass through the whole tokenizer.
+
+    Attributes:
+        images: (B, 3, H, W) float, about [-1, 1], not clamped.
+        tokens: (B, h, w, C) int64.
+        loss: () the quantizer's auxiliary loss.
+    """
+
+    images: Tensor
+    tokens: Tensor
+    loss: Tensor
+
+
+class Tokenizer(nn.Module):
+    """Images to grids of integers and back.
+
+    Args:
+        network: the encoder's and decoder's shape.
+        quantizer: name and options of a registered quantizer.
+
+    Raises:
+        ConfigError: `quantizer` does not describe one.
+    """
+
+    def __init__(self, network: NetworkConfig, quantizer: Mapping[str, Any]) -> None:
+        super().__init__()
+        self.network = network
+        self.encoder = Encoder(network)
+        self.quantizer_spec = quantizers.resolve(quantizer)
+        self.quantizer = quantizers.build(self.quantizer_spec, network.latent_dim)
+        self.decoder = Decoder(network)
+
+    @property
+    def downsample(self) -> int:
+        """Pixels per position, along each side."""
+        return self.network.downsample
+
+    @property
+    def codebook_sizes(self) -> tuple[int, ...]:
+        """Alphabet size of each of the C codes per position."""
+        return self.quantizer.sizes
+
+    def forward(self, images: Tensor) -> Reconstruction:
+        """Return the reconstruction of (B, 3, H, W) images; from the tokens alone in evaluation mode."""
+        quantized: Quantized = self.quantizer(self.latents(images))
+        return Reconstruction(self.pictures(quantized.vectors), quantized.tokens, quantized.loss)
+
+    def autoencode(self, images: Tensor) -> Tensor:
+        """Return the (B, 3, H, W) images after encoder and decoder alone, without quantization."""
+        return self.pictures(self.latents(images))
+
+    @torch.inference_mode()
+    def encode(self, images: Tensor) -> Tensor:
+        """Return the (B, h, w, C) int64 tokens of (B, 3, H, W) images in [-1, 1].
+
+        Raises:
+            ValueError: height or width is no multiple of `downsample`.
+        """
+        return self.quantizer.encode(self.latents(images))
+
+    @torch.inference_mode()
+    def decode(self, tokens: Tensor) -> Tensor:
+        """Return the (B, 3, H, W) images, clamped to [-1, 1], of (B, h, w, C) tokens."""
+        return self.pictures(self.quantizer.decode(tokens)).clamp(-1, 1)
+
+    def latents(self, images: Tensor) -> Tensor:
+        """Return the (B, h, w, D) latents of (B, 3, H, W) images."""
+        height, width = images.shape[-2:]
+        if height % self.downsample or width % self.downsample or not height * width:
+            raise ValueError(f"images are {height}x{width}, expected positive multiples of {self.downsample}")
+        latents: Tensor = self.encoder(images.contiguous(memory_format=torch.channels_last))
+        return latents.permute(0, 2, 3, 1)
+
+    def pictures(self, vectors: Tensor) -> Tensor:
+        """Return the (B, 3, H, W) float32 images of (B, h, w, D) vectors, not clamped."""
+        images: Tensor = self.decoder(vectors.permute(0, 3, 1, 2))
+        return images.float()
+
+
+def to_unit_range(pixels: Tensor) -> Tensor:
+    """Return (B, H, W, 3) uint8 pixels as (B, 3, H, W) float32 in [-1, 1]."""
+    return pixels.permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
+
+
+def to_pixels(images: Tensor) -> Tensor:
+    """Return (B, 3, H, W) images in [-1, 1] as (B, H, W, 3) uint8, rounded, not truncated."""
+    return images.float().add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)

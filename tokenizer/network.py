@@ -1,0 +1,89 @@
+"""The encoder and the decoder.
+
+Fully convolutional, with a finite receptive field: nothing mixes over the whole image, so a position's latent does
+not depend on how large the image is. No stage runs at full resolution: the stem folds pixels into channels
+(space-to-depth), the decoder unfolds them, and one small convolution after that works against block edges.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from tokenizer.config import NetworkConfig
+
+
+class ResidualBlock(nn.Module):
+    """`x + conv3x3(relu(conv3x3(x)))`; the second kernel starts at 0, so a fresh block is the identity.
+
+    There is no normalisation: one over positions would tie every latent to the whole image, and one over channels
+    costs more time than it earns (`benchmarks/network.md`).
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(channels, channels, 3, padding=1)
+        self.second = nn.Conv2d(channels, channels, 3, padding=1)
+        for parameter in self.second.parameters():
+            nn.init.zeros_(parameter)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return (B, C, h, w) for (B, C, h, w)."""
+        return x + self.second(nn.functional.relu(self.first(x)))
+
+
+def _blocks(channels: int, depth: int) -> list[nn.Module]:
+    return [ResidualBlock(channels) for _ in range(depth)]
+
+
+def stem_factor(config: NetworkConfig) -> int:
+    """Return how many pixels along each side the stem folds into channels."""
+    return config.downsample // 2 ** (len(config.widths) - 1)
+
+
+class Encoder(nn.Module):
+    """Images to latents: (B, 3, H, W) in [-1, 1] to (B, D, H / f, W / f), H and W multiples of f."""
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        fold = stem_factor(config)
+        layers: list[nn.Module] = [
+            nn.PixelUnshuffle(fold),
+            nn.Conv2d(3 * fold**2, config.widths[0], 3, padding=1),
+        ]
+        layers += _blocks(config.widths[0], config.depths[0])
+        for (narrow, wide), depth in zip(pairwise(config.widths), config.depths[1:], strict=True):
+            layers += [nn.Conv2d(narrow, wide, 2, stride=2), *_blocks(wide, depth)]
+        layers += [nn.Conv2d(config.widths[-1], config.latent_dim, 1)]
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the (B, D, h, w) latents."""
+        latents: Tensor = self.layers(images)
+        return latents
+
+
+class Decoder(nn.Module):
+    """Latents to images, the encoder's mirror: (B, D, h, w) to (B, 3, f h, f w), about [-1, 1], not clamped."""
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        fold = stem_factor(config)
+        widths, depths = config.widths[::-1], config.depths[::-1]
+        layers: list[nn.Module] = [nn.Conv2d(config.latent_dim, widths[0], 1)]
+        layers += _blocks(widths[0], depths[0])
+        for (wide, narrow), depth in zip(pairwise(widths), depths[1:], strict=True):
+            layers += [nn.Conv2d(wide, 4 * narrow, 1), nn.PixelShuffle(2), *_blocks(narrow, depth)]
+        layers += [nn.Conv2d(widths[-1], 3 * fold**2, 3, padding=1), nn.PixelShuffle(fold)]
+        self.layers = nn.Sequential(*layers)
+        self.smooth = nn.Conv2d(3, 3, 3, padding=1)
+        with torch.no_grad():
+            self.smooth.weight.mul_(0.1)
+            self.smooth.bias.zero_()  # type: ignore[union-attr]
+
+    def forward(self, latents: Tensor) -> Tensor:
+        """Return the (B, 3, f h, f w) images."""
+        images: Tensor = self.layers(latents)
+        return images + self.smooth(images)

@@ -1,0 +1,76 @@
+"""How an image is fitted to the network's grid, and back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from tokenizer.images import Pixels, resize
+
+RESIZE_MODES = ("none", "crop", "pad", "squash")
+
+
+@dataclass(frozen=True)
+class Placement:
+    """What happened to one image on its way to the network; all sizes are (height, width) in pixels.
+
+    The `box` (top, left, height, width) of the original was resized to `content`, laid at `offset` (top, left)
+    on a `canvas` whose sides are multiples of the network's downsampling; the rest repeats the edge pixels.
+    """
+
+    mode: str
+    original: tuple[int, int]
+    box: tuple[int, int, int, int]
+    content: tuple[int, int]
+    offset: tuple[int, int]
+    canvas: tuple[int, int]
+
+    def apply(self, pixels: Pixels) -> Pixels:
+        """Return the canvas for the original's (H, W, 3) pixels."""
+        content = resize(pixels, *self.content, box=self.box)
+        margins = [
+            (before, canvas - size - before)
+            for before, canvas, size in zip(self.offset, self.canvas, self.content, strict=True)
+        ]
+        return np.pad(content, (*margins, (0, 0)), mode="edge")
+
+    def content_of(self, canvas: Pixels) -> Pixels:
+        """Return the part of a canvas that is picture, without padding."""
+        (top, left), (height, width) = self.offset, self.content
+        return canvas[top : top + height, left : left + width]
+
+    def restore(self, canvas: Pixels) -> Pixels:
+        """Return the picture at its original size; a cropped one at the size of the crop."""
+        content = self.content_of(canvas)
+        return content if self.mode == "crop" else resize(content, *self.original)
+
+
+def place(original: tuple[int, int], mode: str, size: int | None, multiple: int) -> Placement:
+    """Return how an image of `original` (height, width) is fitted.
+
+    Args:
+        original: (height, width) in pixels, both at least 1.
+        mode: `none` keeps the size; `crop` takes the centre square, `pad` fits the whole image inside the square,
+            `squash` stretches it to the square.
+        size: side of the square in pixels, for every mode but `none`.
+        multiple: the network's downsampling; the canvas is rounded up to it.
+    """
+    height, width = original
+    box = (0, 0, height, width)
+    offset = (0, 0)
+    if mode == "none" or size is None:
+        content = square = original
+    elif mode == "crop":
+        side = min(height, width)
+        box = ((height - side) // 2, (width - side) // 2, side, side)
+        content = square = (size, size)
+    elif mode == "pad":
+        scale = size / max(height, width)
+        content = max(1, round(height * scale)), max(1, round(width * scale))
+        square = (size, size)
+        offset = (size - content[0]) // 2, (size - content[1]) // 2
+    else:
+        content = square = (size, size)
+    canvas = -(-square[0] // multiple) * multiple, -(-square[1] // multiple) * multiple
+    return Placement(mode, original, box, content, offset, canvas)

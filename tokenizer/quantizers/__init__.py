@@ -1,0 +1,23 @@
+"""Every quantizer, by name. A new one is one new file here with one `@register("name", "one line")`."""
+
+import importlib
+import pkgutil
+
+from tokenizer.quantizers.base import Quantized, Quantizer, Reseeded
+from tokenizer.quantizers.codebook import CodebookQuantizer
+from tokenizer.quantizers.registry import METHODS, Method, build, register, resolve
+
+for _module in pkgutil.iter_modules(__path__):
+    importlib.import_module(f"{__name__}.{_module.name}")
+
+__all__ = [
+    "METHODS",
+    "CodebookQuantizer",
+    "Method",
+    "Quantized",
+    "Quantizer",
+    "Reseeded",
+    "build",
+    "register",
+    "resolve",
+]

@@ -1,0 +1,101 @@
+"""The contract of a quantizer.
+
+`z` and `vectors` are (..., D); `tokens` are (..., C) int64, C codes per position, `0 <= tokens[..., c] < sizes[c]`.
+Three verbs that never blur: `encode` and `decode` are pure and deterministic, `learn` is training's.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Quantized:
+    """What a quantizer makes of latents.
+
+    Attributes:
+        vectors: (..., D) float32, what the decoder sees.
+        tokens: (..., C) int64.
+        loss: () auxiliary loss, 0 where the method needs none.
+    """
+
+    vectors: Tensor
+    tokens: Tensor
+    loss: Tensor
+
+
+@dataclass(frozen=True)
+class Reseeded:
+    """Rows of a parameter that were overwritten: their optimizer moments are stale.
+
+    Attributes:
+        parameter: (K, D) the codebook.
+        rows: (K,) bool, true where a row is new.
+    """
+
+    parameter: nn.Parameter
+    rows: Tensor
+
+
+class Quantizer(nn.Module, ABC):
+    """Latents to integers and back.
+
+    Attributes:
+        dim: D, the width of a latent.
+        sizes: alphabet size of each of the C codes per position.
+    """
+
+    dim: int
+    sizes: tuple[int, ...]
+
+    @abstractmethod
+    def encode(self, z: Tensor) -> Tensor:
+        """Return the (..., C) int64 tokens of (..., D) latents. Pure and deterministic.
+
+        Raises:
+            ValueError: the latents are not D wide.
+        """
+
+    @abstractmethod
+    def decode(self, tokens: Tensor) -> Tensor:
+        """Return the (..., D) float32 vectors of (..., C) tokens: the one meaning of a token. Pure.
+
+        Raises:
+            ValueError: there are not C codes per position.
+        """
+
+    @abstractmethod
+    def learn(self, z: Tensor) -> Quantized:
+        """Quantize for training: noise, statistics and auxiliary loss belong here and nowhere else."""
+
+    @final
+    def forward(self, z: Tensor) -> Quantized:
+        """Return `learn(z)` in training mode, and `decode(encode(z))` otherwise."""
+        if self.training:
+            return self.learn(z)
+        tokens = self.encode(z)
+        return Quantized(self.decode(tokens), tokens, torch.zeros((), device=z.device))
+
+    def initialise(self, z: Tensor) -> None:
+        """Start from (N, D) latents of the first batches. Does nothing where there is nothing to place."""
+
+    def revive(self) -> list[Reseeded]:
+        """Re-seed codes that training no longer reaches. Called once after each optimizer step."""
+        return []
+
+    def check_width(self, z: Tensor) -> None:
+        """Raise ValueError unless `z` is (..., D)."""
+        if z.shape[-1] != self.dim:
+            raise ValueError(f"latents are {z.shape[-1]} wide, this quantizer takes {self.dim}")
+
+    def check_codes(self, tokens: Tensor) -> None:
+        """Raise ValueError unless `tokens` is (..., C)."""
+        if tokens.shape[-1] != len(self.sizes):
+            raise ValueError(
+                f"tokens hold {tokens.shape[-1]} codes per position, this quantizer {len(self.sizes)}"
+            )

@@ -1,0 +1,36 @@
+"""Where codes start."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from tokenizer.search import nearest
+
+
+@torch.no_grad()
+def spread(z: Tensor, count: int, iterations: int = 10) -> Tensor:
+    """Return `count` codes that cover latents `z`: Lloyd's k-means, started on distinct latents.
+
+    A centre that loses all its latents stays where it was. With fewer latents than codes, latents are used
+    again, and a noise of a hundredth of their spread keeps codes apart.
+
+    Args:
+        z: (N, D) latents, N at least 1.
+        count: number of codes.
+        iterations: of Lloyd's algorithm.
+
+    Returns:
+        (count, D) float32.
+    """
+    z = z.detach().float()
+    order = torch.cat([torch.randperm(len(z), device=z.device) for _ in range(-(-count // len(z)))])[:count]
+    centres = z[order]
+    if len(z) < count:
+        return centres + 0.01 * z.std(correction=0) * torch.randn_like(centres)
+    for _ in range(iterations):
+        owner = nearest(z, centres)
+        sizes = torch.zeros(count, device=z.device).index_add_(0, owner, torch.ones(len(z), device=z.device))
+        sums = torch.zeros_like(centres).index_add_(0, owner, z)
+        centres = torch.where(sizes[:, None] > 0, sums / sizes[:, None].clamp_min(1), centres)
+    return centres

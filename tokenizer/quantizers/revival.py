@@ -1,0 +1,67 @@
+"""Revival of dead codes: a part that any codebook method can own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Replacements:
+    """New places for codes.
+
+    Attributes:
+        rows: (K,) bool, true where the code is dead.
+        vectors: (K, D) a new place for each code; only those of `rows` are meant.
+    """
+
+    rows: Tensor
+    vectors: Tensor
+
+
+class Revival(nn.Module):
+    """Counts which codes are chosen, and finds new places for those that no latent chose for `patience` steps.
+
+    A dead code is moved to a latent of the last batch, drawn in proportion to its squared error, with a noise of
+    a hundredth of the latents' spread so that two codes never coincide. Nothing here waits for the device. The counts belong to the training state, not
+    to the checkpoint.
+
+    Args:
+        codebook_size: K.
+        patience: steps; 0 turns revival off.
+    """
+
+    idle_steps: Tensor
+
+    def __init__(self, codebook_size: int, patience: int) -> None:
+        super().__init__()
+        if patience < 0:
+            raise ValueError(f"revival_patience is {patience}, expected 0 or more")
+        self.patience = patience
+        self.register_buffer("idle_steps", torch.zeros(codebook_size, dtype=torch.int64), persistent=False)
+        self._latents: Tensor | None = None
+        self._errors: Tensor | None = None
+
+    @torch.no_grad()
+    def observe(self, z: Tensor, codes: Tensor, tokens: Tensor) -> None:
+        """Note one step: (..., D) latents, the (..., D) codes they chose, and their (..., 1) tokens."""
+        chosen = torch.zeros_like(self.idle_steps, dtype=torch.bool)
+        chosen[tokens.flatten()] = True
+        self.idle_steps.add_(1).masked_fill_(chosen, 0)
+        self._latents = z.detach().reshape(-1, z.shape[-1])
+        self._errors = (codes - z).detach().square().sum(dim=-1).flatten()
+
+    @torch.no_grad()
+    def replacements(self) -> Replacements | None:
+        """Return new places for the dead codes, whose counts start anew; None when there is nothing to do."""
+        latents, errors = self._latents, self._errors
+        self._latents = self._errors = None
+        if not self.patience or latents is None or errors is None or not len(latents):
+            return None
+        rows = self.idle_steps >= self.patience
+        self.idle_steps.masked_fill_(rows, 0)
+        drawn = latents[torch.multinomial(errors + 1e-12, len(rows), replacement=True)]
+        noise = 0.01 * latents.std(correction=0) * torch.randn_like(drawn)
+        return Replacements(rows, drawn + noise)

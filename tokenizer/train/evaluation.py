@@ -1,0 +1,68 @@
+"""Figures and a picture of the held-out images, decoded from the tokens alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torchvision.utils import make_grid
+
+from tokenizer.images import Pixels
+from tokenizer.metrics import Usage, psnr
+from tokenizer.model import Tokenizer, to_pixels, to_unit_range
+
+_SHOWN = 8
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Figures over the held-out images.
+
+    Attributes:
+        psnr: in dB on rounded 8-bit pixels, mean over images.
+        used: share of codes chosen at least once, 0 to 1, mean over code slots.
+        perplexity: of the code frequencies, geometric mean over code slots.
+        tokens: how many were counted.
+    """
+
+    psnr: float
+    used: float
+    perplexity: float
+    tokens: int
+
+
+def evaluate(model: Tokenizer, batches: Sequence[Tensor]) -> Evaluation:
+    """Return the figures of `model` over (B, H, W, 3) uint8 batches."""
+    values: list[float] = []
+    counts = [np.zeros(size, np.int64) for size in model.codebook_sizes]
+    for batch in batches:
+        tokens, decoded = _round_trip(model, batch)
+        values += [psnr(one, two) for one, two in zip(batch.numpy(), decoded, strict=True)]
+        for slot, count in enumerate(counts):
+            count += np.bincount(tokens[..., slot].flatten(), minlength=len(count))
+    usages = [Usage(count) for count in counts]
+    return Evaluation(
+        psnr=float(np.mean(values)),
+        used=float(np.mean([usage.used for usage in usages])),
+        perplexity=float(2 ** np.mean([usage.entropy_bits for usage in usages])),
+        tokens=sum(usage.tokens for usage in usages),
+    )
+
+
+def picture(model: Tokenizer, batch: Tensor) -> Pixels:
+    """Return a picture with the first images of a (B, H, W, 3) uint8 batch above their reconstructions."""
+    originals = batch[:_SHOWN]
+    _, decoded = _round_trip(model, originals)
+    both = torch.cat([originals, torch.from_numpy(decoded)]).permute(0, 3, 1, 2)
+    grid: Tensor = make_grid(both, nrow=len(originals), padding=4, pad_value=255)
+    return np.ascontiguousarray(grid.permute(1, 2, 0).numpy())
+
+
+def _round_trip(model: Tokenizer, batch: Tensor) -> tuple[NDArray[np.int64], Pixels]:
+    device = next(model.parameters()).device
+    tokens = model.encode(to_unit_range(batch.to(device)))
+    return tokens.cpu().numpy(), to_pixels(model.decode(tokens)).cpu().numpy()

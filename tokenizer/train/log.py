@@ -1,0 +1,89 @@
+"""What a run tells about itself while it goes: `metrics.jsonl`, and the figures of the steps in between."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tokenizer.errors import OutputError
+from tokenizer.files import write_bytes
+
+FILE = "metrics.jsonl"
+
+
+class MetricsLog:
+    """`metrics.jsonl`: one JSON object a line. Lines after `step`, left by a run that was killed, are dropped."""
+
+    def __init__(self, folder: Path, step: int) -> None:
+        self.path = folder / FILE
+        try:
+            lines = self.path.read_text("utf-8").splitlines(keepends=True) if self.path.exists() else []
+        except OSError as error:
+            raise OutputError(f"cannot read {self.path}: {error.strerror or error}") from error
+        write_bytes(self.path, "".join(line for line in lines if _step_of(line) <= step).encode())
+
+    def write(self, values: dict[str, Any]) -> None:
+        """Append one line and hand it to the system."""
+        try:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(values) + "\n")
+        except OSError as error:
+            raise OutputError(f"cannot write {self.path}: {error.strerror or error}") from error
+
+
+def _step_of(line: str) -> float:
+    try:
+        return float(json.loads(line)["step"]) if line.endswith("\n") else float("inf")
+    except (ValueError, KeyError, TypeError):
+        return float("inf")
+
+
+class Meter:
+    """Sums over the steps since the last report, kept on the device until they are asked for."""
+
+    def __init__(self, codes: int, device: torch.device) -> None:
+        self.counts = torch.zeros(codes, dtype=torch.int64, device=device)
+        self._sums = torch.zeros(2, device=device)
+        self._began = time.perf_counter()
+        self._waited = 0.0
+        self._images = self._steps = 0
+
+    def next_batch(self, feed: Iterator[Tensor]) -> Tensor:
+        """Return the next batch and note how long it took to come."""
+        began = time.perf_counter()
+        batch = next(feed)
+        self._waited += time.perf_counter() - began
+        return batch
+
+    def add(self, loss: Tensor, squared_error: Tensor, tokens: Tensor | None, images: int) -> None:
+        """Note one step: () loss, () mean squared error in [-1, 1] units, and the (..., C) tokens, if any."""
+        self._sums += torch.stack([loss.detach(), squared_error])
+        if tokens is not None:
+            first = tokens[..., 0].flatten()
+            self.counts.index_add_(0, first, torch.ones_like(first))
+        self._images += images
+        self._steps += 1
+
+    def report(self) -> dict[str, float]:
+        """Return the means since the last report and begin anew; codes are counted on until `forget_codes`."""
+        loss, squared_error = (self._sums / max(1, self._steps)).tolist()
+        elapsed = time.perf_counter() - self._began
+        counts = self.counts.double()
+        shares = counts / counts.sum().clamp_min(1)
+        figures = {
+            "loss": loss,
+            "psnr": float(10 * torch.log10(torch.tensor(4 / max(squared_error, 1e-12)))),
+            "used": float((counts > 0).double().mean()),
+            "perplexity": float(torch.exp(torch.special.entr(shares).sum())),
+            "images_per_second": self._images / elapsed,
+            "waiting": self._waited / elapsed,
+        }
+        self._sums.zero_()
+        self._began, self._waited, self._images, self._steps = time.perf_counter(), 0.0, 0, 0
+        return figures

@@ -1,0 +1,76 @@
+"""The optimizers and what goes with them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from tokenizer.config import TrainConfig
+from tokenizer.model import Tokenizer
+from tokenizer.quantizers import Reseeded
+from tokenizer.runtime import choose_precision
+from tokenizer.train.muon import Muon
+
+_SMALLEST_KERNEL = 32
+
+
+def make(model: Tokenizer, config: TrainConfig) -> tuple[torch.optim.Optimizer, ...]:
+    """Return Muon over the network's larger kernels and AdamW over the rest; only kernels decay."""
+    network = [*model.encoder.parameters(), *model.decoder.parameters()]
+    large = [p for p in network if p.ndim > 1 and min(p.shape[:2]) >= _SMALLEST_KERNEL]
+    taken = set(map(id, large))
+    groups = [
+        {
+            "params": [p for p in network if p.ndim > 1 and id(p) not in taken],
+            "weight_decay": config.weight_decay,
+        },
+        {"params": [p for p in network if p.ndim <= 1], "weight_decay": 0.0},
+        {"params": list(model.quantizer.parameters()), "weight_decay": 0.0},
+    ]
+    adam = torch.optim.AdamW([g for g in groups if g["params"]], lr=config.lr, betas=(0.9, 0.95), fused=True)
+    if not large:
+        return (adam,)
+    precision = choose_precision(config.precision, torch.device(config.device))
+    return adam, Muon(large, lr=config.lr, weight_decay=config.weight_decay, precision=precision)
+
+
+def set_rate(optimizers: Sequence[torch.optim.Optimizer], rate: float) -> None:
+    """Set the learning rate of every group."""
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+
+
+@torch.no_grad()
+def forget(optimizers: Sequence[torch.optim.Optimizer], reseeded: Sequence[Reseeded]) -> None:
+    """Clear the moments of rows that were overwritten: they belong to what stood there before."""
+    for change in reseeded:
+        for slot in _slots(optimizers, change.parameter):
+            if slot.shape == change.parameter.shape:
+                slot.masked_fill_(change.rows[:, None], 0)
+
+
+def _slots(optimizers: Sequence[torch.optim.Optimizer], parameter: nn.Parameter) -> Iterator[Tensor]:
+    for optimizer in optimizers:
+        if parameter in optimizer.state:
+            yield from (slot for slot in optimizer.state[parameter].values() if isinstance(slot, Tensor))
+
+
+@torch.no_grad()
+def follow(average: Tokenizer, model: Tokenizer, decay: float) -> None:
+    """Move the averaged weights towards the model's by `1 - decay`; buffers are copied."""
+    torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), 1 - decay)  # noqa: SLF001
+    for mean, value in zip(average.buffers(), model.buffers(), strict=True):
+        mean.copy_(value)
+
+
+@torch.no_grad()
+def catch_up(average: Tokenizer, model: Tokenizer, reseeded: Sequence[Reseeded]) -> None:
+    """Give the averaged codes the new places at once: an average of two unrelated places serves neither."""
+    means = dict(average.named_parameters())
+    names = {parameter: name for name, parameter in model.named_parameters()}
+    for change in reseeded:
+        mean = means[names[change.parameter]]
+        mean.copy_(torch.where(change.rows[:, None], change.parameter, mean))

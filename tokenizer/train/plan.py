@@ -1,0 +1,122 @@
+"""Settings that nobody gave, chosen from the data and the machine."""
+
+from __future__ import annotations
+
+import dataclasses
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+from tokenizer import losses, quantizers, runtime
+from tokenizer.config import TrainConfig
+from tokenizer.data import split
+from tokenizer.errors import ConfigError, InputError
+from tokenizer.images import Source, find, parse_colour
+
+_PROBED = 200
+_CROP = 128
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run that can start: every setting has a value.
+
+    Attributes:
+        config: without a None but for one of `steps` and `minutes`, and `val_data`.
+        train: images to train on.
+        held_out: images to evaluate on.
+        overlap: true when there were too few images to hold any out, and `held_out` are training images.
+        notes: what the user should know before it starts, one line each.
+    """
+
+    config: TrainConfig
+    train: tuple[Source, ...]
+    held_out: tuple[Source, ...]
+    overlap: bool
+    notes: tuple[str, ...]
+
+
+def plan(config: TrainConfig, data: Sequence[Path]) -> Plan:
+    """Look at the data and the machine, and return a run that can start.
+
+    Raises:
+        ConfigError: a setting is wrong, all faults listed.
+        InputError: there are no images.
+        DeviceError: the device is absent.
+    """
+    resolved = _check(config)
+    sources = find(data)
+    device = runtime.choose_device(config.device)
+    count = config.val_images if config.val_images is not None else min(128, len(sources) // 20)
+    if config.val_data:
+        train, held_out = sources, find([Path(config.val_data)])[: config.val_images or None]
+    else:
+        if count >= len(sources):
+            raise InputError(f"val_images is {count}, there are {len(sources)} images: name fewer")
+        train, held_out = split(sources, count, config.seed)
+    overlap = not held_out
+    held_out = held_out or train[:16]
+    chosen = dataclasses.replace(
+        config,
+        quantizer=resolved,
+        device=str(device),
+        precision=str(runtime.choose_precision(config.precision, device)).removeprefix("torch."),
+        image_size=config.image_size or _crop_size(train, config.network.downsample),
+        minutes=config.minutes if config.minutes or config.steps else 30.0,
+        batch_size=config.batch_size or (16 if device.type == "cpu" else 64),
+        workers=config.workers if config.workers is not None else _workers(),
+        val_images=len(held_out),
+    )
+    return Plan(chosen, tuple(train), tuple(held_out), overlap, tuple(_notes(chosen, len(train), overlap)))
+
+
+def _check(config: TrainConfig) -> dict[str, object]:
+    faults = config.faults()
+    parse_colour(config.alpha)
+    resolved: dict[str, object] = {}
+    try:
+        resolved = quantizers.resolve(config.quantizer)
+    except ConfigError as error:
+        faults += error.faults
+    try:
+        losses.check(config.loss)
+    except ConfigError as error:
+        faults += error.faults
+    if faults:
+        raise ConfigError(faults)
+    return resolved
+
+
+def _crop_size(sources: Sequence[Source], multiple: int) -> int:
+    """Return 128, or for smaller images what most of them fill; a multiple of the network's downsampling."""
+    shorter = []
+    for source in sources[:: max(1, len(sources) // _PROBED)]:
+        try:
+            with Image.open(source.file) as image:
+                shorter.append(min(image.size))
+        except Exception:  # noqa: BLE001, S112, PERF203  # unreadable images are reported when they are read
+            continue
+    median = statistics.median_low(shorter) if shorter else _CROP
+    return max(multiple, min(_CROP, median) // multiple * multiple)
+
+
+def _workers() -> int:
+    return min(8, max(1, runtime.processors() // 2))
+
+
+def _notes(config: TrainConfig, images: int, overlap: bool) -> list[str]:
+    assert config.image_size is not None  # noqa: S101  # for the type checker
+    notes = []
+    if overlap:
+        notes.append(f"{images} images are too few to hold any out: figures are on training images")
+    tokens = images * (config.image_size // config.network.downsample) ** 2
+    size = config.quantizer.get("codebook_size", 0)
+    if isinstance(size, int) and tokens < 8 * size:
+        notes.append(
+            f"a codebook of {size} is large for about {tokens} tokens an epoch: "
+            f"--codebook-size {2 ** max(4, (tokens // 8).bit_length() - 1)} would be filled"
+        )
+    return notes
