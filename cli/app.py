@@ -23,7 +23,7 @@ app = typer.Typer(
 )
 
 
-def _version(value: bool) -> None:  # noqa: FBT001  # Typer's callback
+def _version(value: bool) -> None:  # Typer's callback
     if value:
         typer.echo(f"vqtok {__version__}")
         raise typer.Exit
@@ -31,7 +31,7 @@ def _version(value: bool) -> None:  # noqa: FBT001  # Typer's callback
 
 @app.callback()
 def root(
-    version: Annotated[  # noqa: ARG001  # the callback acts on it
+    version: Annotated[  # the callback acts on it
         bool, typer.Option("--version", help="Print the version, and stop.", callback=_version, is_eager=True)
     ] = False,
 ) -> None:

@@ -31,9 +31,7 @@ class Console:
         progress: progress bars, where stderr is a terminal.
     """
 
-    def __init__(
-        self, command: str, *, quiet: bool = False, verbose: bool = False, progress: bool = True
-    ) -> None:
+    def __init__(self, command: str, *, quiet: bool = False, verbose: bool = False, progress: bool = True) -> None:
         self._prefix = f"vqtok {command}"
         self._quiet, self._verbose = quiet, verbose
         self.live = progress and not quiet and sys.stderr is not None and sys.stderr.isatty()
@@ -93,9 +91,7 @@ def write_json(values: Any) -> None:
 
 def write_rows(rows: Sequence[tuple[str, ...]]) -> None:
     """Write rows of text to stdout in aligned columns."""
-    widths = [
-        max(len(row[column]) for row in rows if column < len(row)) for column in range(max(map(len, rows)))
-    ]
+    widths = [max(len(row[column]) for row in rows if column < len(row)) for column in range(max(map(len, rows)))]
     for row in rows:
         cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=False))
         sys.stdout.write("  ".join(cells).rstrip() + "\n")

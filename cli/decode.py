@@ -112,9 +112,7 @@ def _output_kind(output: str, image_format: o.ImageFormat | None) -> str:
         return "folder"
     named = _IMAGE_SUFFIXES.get(path.suffix.lower())
     if named is None:
-        raise UsageError(
-            f"{output} has the suffix {path.suffix}: use .png, .jpg or .webp, or end a folder with /"
-        )
+        raise UsageError(f"{output} has the suffix {path.suffix}: use .png, .jpg or .webp, or end a folder with /")
     if image_format not in (None, named):
         raise UsageError(f"{output} and --image-format {image_format} contradict each other")
     return "file"
@@ -134,11 +132,7 @@ def read_all(inputs: Sequence[str]) -> list[tuple[str, TokenSet]]:
             found.append(("stdin", _read_stdin()))
             continue
         path = Path(name)
-        files = (
-            sorted(f for f in path.rglob("*") if f.suffix in SUFFIXES and f.is_file())
-            if path.is_dir()
-            else [path]
-        )
+        files = sorted(f for f in path.rglob("*") if f.suffix in SUFFIXES and f.is_file()) if path.is_dir() else [path]
         if not files:
             raise InputError(f"no token files in {path}: looked for {' '.join(SUFFIXES)}")
         found += [(str(file), read(file)) for file in files]

@@ -24,9 +24,7 @@ if TYPE_CHECKING:
 
 
 def encode(
-    inputs: Annotated[
-        list[str] | None, typer.Argument(metavar="INPUT...", help="Images, folders, or - .")
-    ] = None,
+    inputs: Annotated[list[str] | None, typer.Argument(metavar="INPUT...", help="Images, folders, or - .")] = None,
     output: Annotated[
         str, o.option("--output", "-o", help="A .npy or .safetensors file, a folder, or - .", env=False)
     ] = "",
@@ -35,26 +33,24 @@ def encode(
     null: o.Null = False,
     token_format: Annotated[
         o.TokenFormat, o.option("--format", help="Format of files in a folder, and of stdout.")
-    ] = o.TokenFormat("safetensors"),
+    ] = "safetensors",  # noqa: S107  # not a password
     image_size: Annotated[
         int | None, o.option("--image-size", min=1, help="Give every image this square size, in pixels.")
     ] = None,
     resize_mode: Annotated[
         o.ResizeMode | None,
-        o.option(
-            "--resize-mode", help="none keeps sizes (the default without --image-size); crop, pad or squash."
-        ),
+        o.option("--resize-mode", help="none keeps sizes (the default without --image-size); crop, pad or squash."),
     ] = None,
     alpha: o.Alpha = "white",
     batch_size: o.BatchSize = 16,
     workers: o.Workers = None,
     precision: Annotated[
         o.PrecisionName, o.option("--precision", help="float32 gives the same tokens everywhere on a CPU.")
-    ] = o.PrecisionName("float32"),
+    ] = "float32",
     device: o.Device = "auto",
     on_error: Annotated[
         o.OnError, o.option("--on-error", help="What an unreadable image does: skip it, or fail.")
-    ] = o.OnError("skip"),
+    ] = "skip",
     overwrite: o.Overwrite = False,
     as_json: o.AsJson = False,
     quiet: o.Quiet = False,
@@ -101,9 +97,7 @@ def encode(
     )
     header = codec.header(network, checkpoint.fingerprint(model), settings)
     began = time.perf_counter()
-    results = _checked(
-        codec.encode(network, sources, settings), console, on_error, one_grid=output.endswith(".npy")
-    )
+    results = _checked(codec.encode(network, sources, settings), console, on_error, one_grid=output.endswith(".npy"))
     results = console.track(results, len(sources))
     if kind == "folder":
         done, failed = _write_tree(Path(output), results, header, token_format)
@@ -135,9 +129,7 @@ def _output_kind(output: str) -> str:
         return "file"
     if output.endswith("/") or path.is_dir() or not path.suffix:
         return "folder"
-    raise UsageError(
-        f"{output} has the suffix {path.suffix}: use {' or '.join(SUFFIXES)}, or end a folder with /"
-    )
+    raise UsageError(f"{output} has the suffix {path.suffix}: use {' or '.join(SUFFIXES)}, or end a folder with /")
 
 
 def _resize(image_size: int | None, mode: o.ResizeMode | None) -> tuple[int | None, str]:
@@ -145,7 +137,7 @@ def _resize(image_size: int | None, mode: o.ResizeMode | None) -> tuple[int | No
         raise UsageError(f"--resize-mode {mode} needs --image-size")
     if image_size is not None and mode == "none":
         raise UsageError("--resize-mode none keeps sizes, --image-size sets them: pass one of the two")
-    return image_size, str(mode or ("none" if image_size is None else "crop"))
+    return image_size, mode or ("none" if image_size is None else "crop")
 
 
 def _checked(
@@ -154,17 +146,20 @@ def _checked(
     """Yield the results, warn of unreadable images, and stop at what the output cannot hold."""
     from tokenizer.codec import Unreadable
 
-    first = None
+    first: tuple[int, int] | None = None
     for result in results:
         if isinstance(result, Unreadable):
             if on_error == "fail":
                 raise ImageError(f"{printable(result.failure.name)}: {result.failure.reason}")
             console.warn(f"{result.failure.name}: {result.failure.reason}")
-        elif one_grid and result.record.grid != (first := first or result.record.grid):
-            raise UsageError(
-                f"{result.record.name} has a {result.record.grid[0]}x{result.record.grid[1]} grid, others {first[0]}x"
-                f"{first[1]}: one .npy array holds one size. Pass --image-size, or write .safetensors or a folder"
-            )
+        elif one_grid:
+            grid = result.record.grid
+            first = first or grid
+            if grid != first:
+                raise UsageError(
+                    f"{printable(result.record.name)} has a {grid[0]}x{grid[1]} grid, others {first[0]}x{first[1]}: "
+                    "one .npy array holds one size. Pass --image-size, or write .safetensors or a folder"
+                )
         yield result
 
 

@@ -16,9 +16,7 @@ from tokenizer.token_files import SUFFIXES, TokenSet
 
 
 def info(
-    path: Annotated[
-        str, typer.Argument(metavar="PATH", help="A checkpoint, a token file, or - .", show_default=False)
-    ],
+    path: Annotated[str, typer.Argument(metavar="PATH", help="A checkpoint, a token file, or - .", show_default=False)],
     as_json: o.AsJson = False,
     debug: o.Debug = False,  # noqa: ARG001  # read by main
 ) -> None:
@@ -34,13 +32,7 @@ def info(
         write_json(values)
         return
     files.escape_stdout()
-    write_rows(
-        [
-            (key.replace("_", " "), _text(value))
-            for key, value in values.items()
-            if value not in (None, {}, [])
-        ]
-    )
+    write_rows([(key.replace("_", " "), _text(value)) for key, value in values.items() if value not in (None, {}, [])])
 
 
 def _checkpoint(folder: Path) -> dict[str, Any]:

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
-
-from tokenizer.config import PRECISIONS
-from tokenizer.placement import RESIZE_MODES
 
 
 def option(*names: str, help: str, env: bool = True, **settings: Any) -> Any:  # noqa: A002  # Typer's own word
@@ -19,11 +15,11 @@ def option(*names: str, help: str, env: bool = True, **settings: Any) -> Any:  #
     return typer.Option(*names, help=help, envvar=variable if env else None, show_envvar=False, **settings)
 
 
-ResizeMode = StrEnum("ResizeMode", {name: name for name in RESIZE_MODES})
-PrecisionName = StrEnum("PrecisionName", {name: name for name in PRECISIONS})
-OnError = StrEnum("OnError", {"skip": "skip", "fail": "fail"})
-ImageFormat = StrEnum("ImageFormat", {"png": "png", "jpg": "jpg", "webp": "webp"})
-TokenFormat = StrEnum("TokenFormat", {"npy": "npy", "safetensors": "safetensors"})
+ResizeMode = Literal["none", "crop", "pad", "squash"]
+PrecisionName = Literal["auto", "float32", "bfloat16"]
+OnError = Literal["skip", "fail"]
+ImageFormat = Literal["png", "jpg", "webp"]
+TokenFormat = Literal["npy", "safetensors"]
 
 Quiet = Annotated[bool, option("--quiet", "-q", help="No messages but warnings and errors.")]
 Verbose = Annotated[bool, option("--verbose", "-v", help="More messages.")]
@@ -33,14 +29,10 @@ Debug = Annotated[bool, option("--debug", help="A traceback in place of a one-li
 Overwrite = Annotated[bool, option("--overwrite", "-f", help="Replace the output when it exists.", env=False)]
 Model = Annotated[Path | None, option("--model", "-m", help="Checkpoint: the folder that vqtok train wrote.")]
 Device = Annotated[str, option("--device", help="auto, cpu, cuda, cuda:1 or mps.")]
-BatchSize = Annotated[
-    int, option("--batch-size", "-b", min=1, help="Images that go through the network together.")
-]
+BatchSize = Annotated[int, option("--batch-size", "-b", min=1, help="Images that go through the network together.")]
 Workers = Annotated[int | None, option("--workers", "-j", min=0, help="Threads that read images.")]
 Alpha = Annotated[str, option("--alpha", help="Colour under transparent pixels: a name or #rrggbb.")]
 FilesFrom = Annotated[
     str | None, option("--files-from", help="Read paths from this file, one a line; - is stdin.", env=False)
 ]
-Null = Annotated[
-    bool, option("--null", "-0", help="Paths in --files-from end with NUL, not newline.", env=False)
-]
+Null = Annotated[bool, option("--null", "-0", help="Paths in --files-from end with NUL, not newline.", env=False)]

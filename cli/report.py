@@ -74,9 +74,7 @@ def report(
         sizes = network.codebook_sizes
         if not named:
             originals = originals[:max_images]
-            settings = codec.EncodeOptions(
-                alpha=colour, batch_size=batch_size, workers=files.default_workers(workers)
-            )
+            settings = codec.EncodeOptions(alpha=colour, batch_size=batch_size, workers=files.default_workers(workers))
             results = console.track(codec.encode(network, originals, settings), len(originals))
             encoded = codec.collect(results, codec.header(network, fingerprint, settings))
             if not encoded.grids:
@@ -105,9 +103,7 @@ def _by_name(originals: Sequence[Source]) -> dict[str, Source]:
 
 def _check_alike(named: Sequence[tuple[str, TokenSet]], sizes: tuple[int, ...]) -> None:
     if not sizes:
-        raise UsageError(
-            f"{printable(named[0][0])} names no codebook size: pass -m RUN, the checkpoint that made it"
-        )
+        raise UsageError(f"{printable(named[0][0])} names no codebook size: pass -m RUN, the checkpoint that made it")
     models = {tokens.header.model for _, tokens in named}
     if len(models) > 1:
         raise UsageError("these token files were made by different checkpoints: report on them one by one")
@@ -120,9 +116,7 @@ def _warn(console: Console, result: Report, named: Sequence[tuple[str, TokenSet]
     if result.quality and result.quality.missing:
         console.warn(f"{len(result.quality.missing)} images of the token file are not among --images")
     if result.tokens < 20 * sum(slot.codebook_size for slot in result.slots):
-        console.warn(
-            f"{result.tokens} tokens are few for this codebook: used and perplexity are low for that alone"
-        )
+        console.warn(f"{result.tokens} tokens are few for this codebook: used and perplexity are low for that alone")
 
 
 def _show(result: Report) -> None:

@@ -12,9 +12,10 @@ import typer
 from cli import options as o
 from cli.console import Console, write_json
 from cli.stop import between_steps
-from tokenizer.config import PRESETS, TrainConfig, assignments, merge, parse, read_toml, to_dict, to_toml
-from tokenizer.errors import ConfigError, InputError, OutputError, UsageError, nearest_name
+from tokenizer.config import PRESETS, TrainConfig
+from tokenizer.errors import ConfigError, InputError, UsageError, nearest_name
 from tokenizer.files import refuse_existing
+from tokenizer.settings import assignments, merge, parse, read_toml, to_dict, to_toml
 
 if TYPE_CHECKING:
     from tokenizer.train import Plan, Saved, Step, TrainingState
@@ -26,9 +27,7 @@ _FREE_ON_RESUME = ("device", "workers", "log_every", "eval_every", "save_every")
 def train(
     data: Annotated[
         list[Path],
-        typer.Argument(
-            metavar="DATA...", help="Folders of images (any layout), or images.", show_default=False
-        ),
+        typer.Argument(metavar="DATA...", help="Folders of images (any layout), or images.", show_default=False),
     ],
     output: Annotated[Path | None, o.option("--output", "-o", help="Folder of the run.", env=False)] = None,
     config_file: Annotated[Path | None, o.option("--config", "-c", help="Settings from a TOML file.")] = None,
@@ -36,26 +35,18 @@ def train(
         list[str] | None,
         o.option("--set", help="KEY=VALUE: any setting, such as quantizer.noise_std=0.01.", env=False),
     ] = None,
-    preset: Annotated[
-        str | None, o.option("--preset", help=f"Size of the network: {', '.join(PRESETS)}.")
-    ] = None,
+    preset: Annotated[str | None, o.option("--preset", help=f"Size of the network: {', '.join(PRESETS)}.")] = None,
     downsample: Annotated[
         int | None, o.option("--downsample", help="Pixels per position and side: 4, 8, 16, 32.")
     ] = None,
     quantizer: Annotated[str | None, o.option("--quantizer", help="See vqtok list.")] = None,
     codebook_size: Annotated[int | None, o.option("--codebook-size", min=1, help="Number of codes.")] = None,
     steps: Annotated[int | None, o.option("--steps", min=1, help="Budget in optimizer steps.")] = None,
-    minutes: Annotated[
-        float | None, o.option("--minutes", help="Budget in minutes; 30 when nothing is said.")
-    ] = None,
-    image_size: Annotated[
-        int | None, o.option("--image-size", min=1, help="Side of the training crops.")
-    ] = None,
+    minutes: Annotated[float | None, o.option("--minutes", help="Budget in minutes; 30 when nothing is said.")] = None,
+    image_size: Annotated[int | None, o.option("--image-size", min=1, help="Side of the training crops.")] = None,
     batch_size: Annotated[int | None, o.option("--batch-size", "-b", min=1, help="Crops a step.")] = None,
     lr: Annotated[float | None, o.option("--lr", help="Peak learning rate.")] = None,
-    precision: Annotated[
-        o.PrecisionName | None, o.option("--precision", help="Of the network's arithmetic.")
-    ] = None,
+    precision: Annotated[o.PrecisionName | None, o.option("--precision", help="Of the network's arithmetic.")] = None,
     device: Annotated[str | None, o.option("--device", help="auto, cpu, cuda, cuda:1 or mps.")] = None,
     workers: o.Workers = None,
     seed: Annotated[int | None, o.option("--seed", min=0, help="Of everything random.")] = None,
@@ -66,20 +57,14 @@ def train(
     log_every: Annotated[
         int | None, o.option("--log-every", min=1, help="Steps between lines of metrics.jsonl.")
     ] = None,
-    eval_every: Annotated[
-        int | None, o.option("--eval-every", min=1, help="Steps between evaluations.")
-    ] = None,
+    eval_every: Annotated[int | None, o.option("--eval-every", min=1, help="Steps between evaluations.")] = None,
     save_every: Annotated[float | None, o.option("--save-every", help="Minutes between checkpoints.")] = None,
-    resume: Annotated[
-        bool, o.option("--resume", help="Go on where the run in -o stopped.", env=False)
-    ] = False,
+    resume: Annotated[bool, o.option("--resume", help="Go on where the run in -o stopped.", env=False)] = False,
     overwrite: o.Overwrite = False,
     print_config: Annotated[
         bool, o.option("--print-config", help="Print the settings as TOML, and stop.", env=False)
     ] = False,
-    dry_run: Annotated[
-        bool, o.option("--dry-run", "-n", help="Check everything, train nothing.", env=False)
-    ] = False,
+    dry_run: Annotated[bool, o.option("--dry-run", "-n", help="Check everything, train nothing.", env=False)] = False,
     as_json: o.AsJson = False,
     quiet: o.Quiet = False,
     verbose: o.Verbose = False,
@@ -99,8 +84,8 @@ def train(
     """
     console = Console("train", quiet=quiet, verbose=verbose, progress=not no_progress)
     flags = _flags(
-        preset=preset, network={"downsample": downsample}, quantizer={"name": quantizer, "codebook_size": codebook_size},
-        steps=steps, minutes=minutes, image_size=image_size, batch_size=batch_size, lr=lr, precision=precision,
+        preset=preset, network={"downsample": downsample},
+        quantizer={"name": quantizer, "codebook_size": codebook_size}, steps=steps, minutes=minutes, image_size=image_size, batch_size=batch_size, lr=lr, precision=precision,
         device=device, workers=workers, seed=seed, alpha=alpha, val_data=val_data, log_every=log_every,
         eval_every=eval_every, save_every=save_every,
     )  # fmt: skip
@@ -144,7 +129,7 @@ def _flags(**values: Any) -> dict[str, Any]:
     for key, value in values.items():
         inner = _flags(**value) if isinstance(value, dict) else value
         if inner is not None and inner != {}:
-            kept[key] = str(inner) if isinstance(inner, o.PrecisionName) else inner
+            kept[key] = inner
     return kept
 
 
@@ -154,9 +139,7 @@ def _with_preset(given: dict[str, Any]) -> dict[str, Any]:
     if name is None:
         return given
     if name not in PRESETS:
-        raise ConfigError(
-            [f"unknown preset {name!r}{nearest_name(name, PRESETS) or ', known: ' + ', '.join(PRESETS)}"]
-        )
+        raise ConfigError([f"unknown preset {name!r}{nearest_name(name, PRESETS) or ', known: ' + ', '.join(PRESETS)}"])
     return merge({"network": PRESETS[name]}, given)
 
 
@@ -177,9 +160,7 @@ def _resumed(saved: Saved, given: dict[str, Any]) -> TrainConfig:
         if key not in _FREE_ON_RESUME and _at(before, key) != _at(wanted, key)
     ]
     if faults:
-        raise InputError(
-            f"cannot resume with other settings: {'; '.join(faults)}: leave them out, or start a new run"
-        )
+        raise InputError(f"cannot resume with other settings: {'; '.join(faults)}: leave them out, or start a new run")
     return parse(TrainConfig, merge(before, free))
 
 
@@ -239,9 +220,7 @@ def _run(console: Console, plan: Plan, state: TrainingState, folder: Path) -> in
 def _figures(step: Step) -> str:
     f = step.figures or {}
     use = (
-        f"used {100 * f['used']:.0f} %  perplexity {f['perplexity']:.0f}  "
-        if f["perplexity"] > 1
-        else "no codes yet  "
+        f"used {100 * f['used']:.0f} %  perplexity {f['perplexity']:.0f}  " if f["perplexity"] > 1 else "no codes yet  "
     )
     return (
         f"step {step.step}  loss {f['loss']:.4f}  psnr {f['psnr']:.2f} dB  {use}"
@@ -251,9 +230,7 @@ def _figures(step: Step) -> str:
 
 def _evaluation(step: Step) -> str:
     e = step.evaluation
-    return (
-        "" if e is None else f"psnr {e.psnr:.2f} dB, used {100 * e.used:.1f} %, perplexity {e.perplexity:.0f}"
-    )
+    return "" if e is None else f"psnr {e.psnr:.2f} dB, used {100 * e.used:.1f} %, perplexity {e.perplexity:.0f}"
 
 
 def _finish(console: Console, folder: Path, state: TrainingState, *, as_json: bool) -> None:
@@ -261,6 +238,4 @@ def _finish(console: Console, folder: Path, state: TrainingState, *, as_json: bo
     if state.skipped:
         console.warn(f"{state.skipped} steps were skipped because their gradient was not finite")
     if as_json:
-        write_json(
-            {"output": str(folder), "steps": state.step, "seconds": round(state.seconds, 1), **state.figures}
-        )
+        write_json({"output": str(folder), "steps": state.step, "seconds": round(state.seconds, 1), **state.figures})

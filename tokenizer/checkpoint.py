@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tokenizer._version import __version__
-from tokenizer.config import NetworkConfig, parse, to_dict
+from tokenizer.config import NetworkConfig
 from tokenizer.errors import CheckpointError, ConfigError
 from tokenizer.files import write_bytes
+from tokenizer.settings import parse, to_dict
 
 if TYPE_CHECKING:
     import torch
@@ -64,9 +65,7 @@ def describe(folder: Path) -> Description:
     if values.pop("format", None) != FORMAT or not isinstance(version, int):
         raise CheckpointError(f"{folder / CONFIG} is not that of a vqtok checkpoint")
     if version > VERSION:
-        raise CheckpointError(
-            f"{folder} has format version {version}, this vqtok reads {VERSION}: upgrade vqtok"
-        )
+        raise CheckpointError(f"{folder} has format version {version}, this vqtok reads {VERSION}: upgrade vqtok")
     try:
         return parse(Description, values)
     except (ConfigError, TypeError) as error:
@@ -113,9 +112,7 @@ def fingerprint(folder: Path) -> str:
     return digest.hexdigest()
 
 
-def save(
-    folder: Path, model: Tokenizer, weights: Mapping[str, torch.Tensor], training: Mapping[str, Any]
-) -> None:
+def save(folder: Path, model: Tokenizer, weights: Mapping[str, torch.Tensor], training: Mapping[str, Any]) -> None:
     """Write `weights` (a state dict of `model`) as the checkpoint in `folder`; `training` says what made it.
 
     Raises:

@@ -88,9 +88,7 @@ def header(model: Tokenizer, fingerprint: str, options: EncodeOptions) -> Header
     )
 
 
-def encode(
-    model: Tokenizer, sources: Iterable[Source], options: EncodeOptions
-) -> Iterator[Encoded | Unreadable]:
+def encode(model: Tokenizer, sources: Iterable[Source], options: EncodeOptions) -> Iterator[Encoded | Unreadable]:
     """Yield each image's tokens, as they are ready: images of one size go through the network together.
 
     A source that cannot be read is yielded as such; no other image takes its place.
@@ -129,9 +127,7 @@ def _encode_batch(model: Tokenizer, batch: _Batch, options: EncodeOptions) -> It
         yield Encoded(row, ImageRecord(name, (grid.shape[0], grid.shape[1]), placement), grid)
 
 
-def _read_ahead(
-    sources: Iterable[Source], options: EncodeOptions
-) -> Iterator[tuple[str, Pixels | ImageError]]:
+def _read_ahead(sources: Iterable[Source], options: EncodeOptions) -> Iterator[tuple[str, Pixels | ImageError]]:
     def read_one(source: Source) -> tuple[str, Pixels | ImageError]:
         try:
             return source.name, read(source.file, options.alpha)

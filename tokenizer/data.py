@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -70,9 +70,7 @@ class Crops:
     def batch(self, numbers: Sequence[int]) -> Tensor:
         """Return the readable crops of these numbers as (B, size, size, 3) uint8."""
         crops = [crop for crop in map(self.crop, numbers) if crop is not None]
-        return torch.from_numpy(
-            np.stack(crops) if crops else np.zeros((0, self.size, self.size, 3), np.uint8)
-        )
+        return torch.from_numpy(np.stack(crops) if crops else np.zeros((0, self.size, self.size, 3), np.uint8))
 
     def _index(self, number: int) -> int:
         epoch, place_in_epoch = divmod(number, len(self.sources))
@@ -97,7 +95,7 @@ class Crops:
         return pixels
 
 
-def batches(crops: Crops, batch_size: int, first_step: int, workers: int) -> Iterator[Tensor]:
+def batches(crops: Crops, batch_size: int, first_step: int, workers: int) -> Generator[Tensor]:
     """Yield the (B, size, size, 3) uint8 batch of each step from `first_step` on, without end.
 
     `workers` threads prepare batches ahead; 0 prepares each when it is asked for. The batches are the same either
@@ -113,9 +111,7 @@ def batches(crops: Crops, batch_size: int, first_step: int, workers: int) -> Ite
         empty = 0 if len(batch) else empty + batch_size
         if empty > len(crops.sources):
             name, reason = next(iter(crops.unreadable.items()))
-            raise TrainingError(
-                f"none of {len(crops.sources)} images can be read, the first is {name}: {reason}"
-            )
+            raise TrainingError(f"none of {len(crops.sources)} images can be read, the first is {name}: {reason}")
         if len(batch):
             yield batch
 

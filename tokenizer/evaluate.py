@@ -94,9 +94,7 @@ class Report:
         }
 
 
-def usage_report(
-    sets: Sequence[TokenSet], sizes: tuple[int, ...], top: int, quality: Quality | None = None
-) -> Report:
+def usage_report(sets: Sequence[TokenSet], sizes: tuple[int, ...], top: int, quality: Quality | None = None) -> Report:
     """Return the report of token sets that share the alphabets `sizes`.
 
     Args:
@@ -112,8 +110,8 @@ def usage_report(
     for tokens in sets:
         tokens.check_range(sizes)
         for grid in tokens.grids:
-            for slot, count in enumerate(counts):
-                count += np.bincount(grid[..., slot].ravel().astype(np.int64), minlength=len(count))
+            for slot, size in enumerate(sizes):
+                counts[slot] += np.bincount(grid[..., slot].ravel().astype(np.int64), minlength=size)
     usages = [Usage(count) for count in counts]
     entropy = float(np.mean([usage.entropy_bits for usage in usages]))
     dead = sum(usage.dead for usage in usages)
@@ -195,9 +193,7 @@ def _compare(
     )
     for record, canvas in codec.decode(model, chosen):
         if record.placement is None:
-            raise InputError(
-                f"the tokens of {record.name} do not say how the image was fitted: encode it with vqtok"
-            )
+            raise InputError(f"the tokens of {record.name} do not say how the image was fitted: encode it with vqtok")
         try:
             original = read(originals[record.name].file, alpha)
         except ImageError as error:

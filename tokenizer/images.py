@@ -8,18 +8,22 @@ import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageCms, ImageColor, ImageOps
+from PIL import Image, ImageCms, ImageColor, ImageOps, UnidentifiedImageError
 
 from tokenizer.errors import ImageError, InputError, UsageError
 
 Pixels = NDArray[np.uint8]
 
 SUFFIXES = (".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
-WRITTEN = {"png": ("PNG", {}), "jpg": ("JPEG", {"quality": 95}), "webp": ("WEBP", {"lossless": True})}
+WRITTEN: dict[str, tuple[str, dict[str, Any]]] = {
+    "png": ("PNG", {}),
+    "jpg": ("JPEG", {"quality": 95}),
+    "webp": ("WEBP", {"lossless": True}),
+}
 
 
 @dataclass(frozen=True)
@@ -42,13 +46,13 @@ def find(paths: Sequence[Path]) -> list[Source]:
     for path in paths:
         if not os.path.lexists(path):
             raise InputError(f"{path} does not exist")
-    roots = [os.path.abspath(path if path.is_dir() else path.parent) for path in paths]
+    roots = [(path if path.is_dir() else path.parent).absolute() for path in paths]
     base = os.path.commonpath(roots) if roots else ""
     found: dict[str, Source] = {}
     for path in paths:
         files = _search(path) if path.is_dir() else [path]
         for file in files:
-            name = Path(os.path.relpath(os.path.abspath(file), base)).as_posix()
+            name = Path(os.path.relpath(file, base)).as_posix()
             found.setdefault(name, Source(name, file))
     return list(found.values())
 
@@ -78,9 +82,7 @@ def parse_colour(text: str) -> tuple[int, int, int]:
     return red, green, blue
 
 
-def read(
-    file: Path | BinaryIO, alpha: tuple[int, int, int] = (255, 255, 255), shrink_to: int | None = None
-) -> Pixels:
+def read(file: Path | BinaryIO, alpha: tuple[int, int, int] = (255, 255, 255), shrink_to: int | None = None) -> Pixels:
     """Return the first frame of an image file as (H, W, 3) uint8.
 
     EXIF orientation is applied, transparency is laid over the colour `alpha`, 16-bit samples are rescaled,
@@ -103,7 +105,7 @@ def read(
         raise ImageError("it does not exist, or is a link to nothing") from error
     except (MemoryError, RecursionError) as error:
         raise ImageError("it needs more memory than there is") from error
-    except Exception as error:  # noqa: BLE001  # decoders raise anything: ValueError, TypeError, struct.error, ...
+    except Exception as error:  # decoders raise anything: ValueError, TypeError, struct.error, ...
         raise ImageError(_reason(error)) from error
 
 
@@ -118,7 +120,7 @@ def _shrink(image: Image.Image, shortest: int) -> Image.Image:
 def _reason(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror.lower()
-    if isinstance(error, Image.UnidentifiedImageError):
+    if isinstance(error, UnidentifiedImageError):
         return "not an image, or of an unknown format"
     return " ".join(str(error).split()) or type(error).__name__
 
@@ -136,9 +138,7 @@ def _to_rgb(image: Image.Image, alpha: tuple[int, int, int]) -> Image.Image:
     if image.mode == "F":
         raise ImageError("floating-point samples have no fixed range: save it as 8 or 16 bits")
     if image.mode == "LAB":
-        transform = ImageCms.buildTransform(
-            ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB"), "LAB", "RGB"
-        )
+        transform = ImageCms.buildTransform(ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB"), "LAB", "RGB")
         converted = ImageCms.applyTransform(image, transform)
         return converted if converted is not None else image.convert("RGB")
     if image.has_transparency_data:

@@ -42,12 +42,8 @@ TERMS: dict[str, Term] = {"l1": l1, "l2": l2, "multiscale": multiscale, "frequen
 
 def check(weights: Mapping[str, float]) -> None:
     """Raise ConfigError unless every name is a term and every weight a number of 0 or more, one above 0."""
-    faults = [
-        f"unknown setting 'loss.{name}'{nearest_name(name, TERMS)}" for name in weights if name not in TERMS
-    ]
-    faults += [
-        f"loss.{name} is {weight}, expected 0 or more" for name, weight in weights.items() if weight < 0
-    ]
+    faults = [f"unknown setting 'loss.{name}'{nearest_name(name, TERMS)}" for name in weights if name not in TERMS]
+    faults += [f"loss.{name} is {weight}, expected 0 or more" for name, weight in weights.items() if weight < 0]
     if not any(weight > 0 for weight in weights.values()):
         faults.append(f"loss has no term above 0, known: {', '.join(TERMS)}")
     if faults:

@@ -16,7 +16,7 @@ DEFINITIONS = {
     "dead": "number of codes never chosen over the whole set",
     "perplexity": "2 ** entropy_bits of the code frequencies over the whole set",
     "entropy_bits": "entropy of the code frequencies over the whole set, in bits per code",
-    "bits_per_pixel": "log2 of the alphabet size, summed over all tokens, divided by the pixels of the pictures (without padding)",
+    "bits_per_pixel": "log2 of the alphabet size, summed over all tokens, per pixel of the pictures without padding",
     "psnr": "10 log10(255^2 / MSE) in dB on rounded 8-bit RGB decoded from the tokens, mean over images",
     "ssim": "structural similarity on the same pixels, 11x11 Gaussian window (sigma 1.5), mean over images",
 }
@@ -59,10 +59,7 @@ class Usage:
     def top(self, count: int) -> list[tuple[int, int, float]]:
         """Return (code, times chosen, share of all tokens) of the most used codes, most used first."""
         order = np.argsort(-self.counts, kind="stable")[:count]
-        return [
-            (int(code), int(self.counts[code]), float(self.counts[code] / max(1, self.tokens)))
-            for code in order
-        ]
+        return [(int(code), int(self.counts[code]), float(self.counts[code] / max(1, self.tokens))) for code in order]
 
 
 def psnr(first: Pixels, second: Pixels) -> float:

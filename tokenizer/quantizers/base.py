@@ -73,7 +73,7 @@ class Quantizer(nn.Module, ABC):
     def learn(self, z: Tensor) -> Quantized:
         """Quantize for training: noise, statistics and auxiliary loss belong here and nowhere else."""
 
-    @final
+    @final  # type: ignore[misc]  # nn.Module declares forward as an attribute
     def forward(self, z: Tensor) -> Quantized:
         """Return `learn(z)` in training mode, and `decode(encode(z))` otherwise."""
         if self.training:
@@ -96,6 +96,4 @@ class Quantizer(nn.Module, ABC):
     def check_codes(self, tokens: Tensor) -> None:
         """Raise ValueError unless `tokens` is (..., C)."""
         if tokens.shape[-1] != len(self.sizes):
-            raise ValueError(
-                f"tokens hold {tokens.shape[-1]} codes per position, this quantizer {len(self.sizes)}"
-            )
+            raise ValueError(f"tokens hold {tokens.shape[-1]} codes per position, this quantizer {len(self.sizes)}")

@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from tokenizer.config import coerce_option
 from tokenizer.errors import ConfigError, nearest_name
 from tokenizer.quantizers.base import Quantizer
+from tokenizer.settings import coerce_option
 
 Q = TypeVar("Q", bound=Quantizer)
 

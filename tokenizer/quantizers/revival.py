@@ -25,8 +25,8 @@ class Revival(nn.Module):
     """Counts which codes are chosen, and finds new places for those that no latent chose for `patience` steps.
 
     A dead code is moved to a latent of the last batch, drawn in proportion to its squared error, with a noise of
-    a hundredth of the latents' spread so that two codes never coincide. Nothing here waits for the device. The counts belong to the training state, not
-    to the checkpoint.
+    a hundredth of the latents' spread so that two codes never coincide. Nothing here waits for the device. The
+    counts belong to the training state, not to the checkpoint.
 
     Args:
         codebook_size: K.

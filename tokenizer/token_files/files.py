@@ -86,9 +86,7 @@ def _parse(data: bytes, header: str | None) -> TokenSet:
     if data.startswith(_NPY_MAGIC):
         return _parse_npy(data, header)
     if data[:2] == b"PK" or data[:1] == b"\x80":
-        raise TokenFileError(
-            "it is a pickle or a zip archive, which is never opened: save .npy or .safetensors"
-        )
+        raise TokenFileError("it is a pickle or a zip archive, which is never opened: save .npy or .safetensors")
     return _parse_safetensors(data)
 
 

@@ -66,9 +66,7 @@ def from_json(values: Any) -> Header:
         raise TokenFileError("its header is not that of a vqtok token file")
     version = values.get("version")
     if not isinstance(version, int) or version > VERSION:
-        raise TokenFileError(
-            f"it has format version {version}, this vqtok reads up to {VERSION}: upgrade vqtok"
-        )
+        raise TokenFileError(f"it has format version {version}, this vqtok reads up to {VERSION}: upgrade vqtok")
     try:
         return Header(
             images=tuple(_record(record) for record in values["images"]),

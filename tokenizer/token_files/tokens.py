@@ -86,9 +86,7 @@ def unstack(arrays: Mapping[str, Array], header: Header) -> TokenSet:
     for row, record in enumerate(header.images):
         key = _key(record.grid, len(shapes))
         if key not in stacks or used[key] >= len(stacks[key]) or stacks[key].shape[1:3] != record.grid:
-            raise TokenFileError(
-                f"its header says that row {row} is a {record.grid} grid, its arrays do not hold one"
-            )
+            raise TokenFileError(f"its header says that row {row} is a {record.grid} grid, its arrays do not hold one")
         grids.append(stacks[key][used[key]])
         used[key] += 1
     left = sum(len(rows) - used[key] for key, rows in stacks.items())
@@ -121,9 +119,7 @@ def bare(array: Array) -> TokenSet:
         TokenFileError: the array has another rank, or its values are no integers.
     """
     if array.ndim not in (2, 3, 4) or 0 in array.shape[-3:]:
-        raise TokenFileError(
-            f"its array has the shape {array.shape}, expected (h, w), (N, h, w) or (N, h, w, C)"
-        )
+        raise TokenFileError(f"its array has the shape {array.shape}, expected (h, w), (N, h, w) or (N, h, w, C)")
     _check_integers(array)
     rows = array if array.ndim == 4 else array.reshape(-1, *array.shape[-2:], 1)
     grid = (rows.shape[1], rows.shape[2])

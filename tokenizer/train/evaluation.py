@@ -42,8 +42,8 @@ def evaluate(model: Tokenizer, batches: Sequence[Tensor]) -> Evaluation:
     for batch in batches:
         tokens, decoded = _round_trip(model, batch)
         values += [psnr(one, two) for one, two in zip(batch.numpy(), decoded, strict=True)]
-        for slot, count in enumerate(counts):
-            count += np.bincount(tokens[..., slot].flatten(), minlength=len(count))
+        for slot, size in enumerate(model.codebook_sizes):
+            counts[slot] += np.bincount(tokens[..., slot].flatten(), minlength=size)
     usages = [Usage(count) for count in counts]
     return Evaluation(
         psnr=float(np.mean(values)),

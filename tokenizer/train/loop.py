@@ -12,13 +12,14 @@ import torch
 from torch import Tensor
 
 from tokenizer import checkpoint, runtime
-from tokenizer.config import TrainConfig, to_dict
+from tokenizer.config import TrainConfig
 from tokenizer.data import Crops, batches, held_out_batches
 from tokenizer.errors import CheckpointError, TrainingError
 from tokenizer.files import write_bytes
 from tokenizer.images import Source, encode_image, parse_colour
 from tokenizer.losses import l2, reconstruction_loss
 from tokenizer.model import Reconstruction, Tokenizer, to_unit_range
+from tokenizer.settings import to_dict
 from tokenizer.train import optimizer as optimizers
 from tokenizer.train import state as states
 from tokenizer.train.budget import Budget
@@ -58,7 +59,7 @@ def begin(plan: Plan) -> TrainingState:
     """Return the state of a new run: seeded, on its device."""
     config = plan.config
     torch.manual_seed(config.seed)
-    model = Tokenizer(config.network, config.quantizer).to(config.device, memory_format=torch.channels_last)
+    model = Tokenizer(config.network, config.quantizer).to(config.device).to(memory_format=torch.channels_last)
     return states.fresh(model.train(), optimizers.make(model, config))
 
 
@@ -69,9 +70,7 @@ def resume(plan: Plan, saved: states.Saved) -> TrainingState:
         CheckpointError: it was trained on other images, or does not fit.
     """
     if saved.data != identify(plan.train):
-        raise CheckpointError(
-            "the training images are not those that this run began with: pass the same folder"
-        )
+        raise CheckpointError("the training images are not those that this run began with: pass the same folder")
     state = begin(plan)
     states.restore(state, saved)
     return state

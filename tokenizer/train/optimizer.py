@@ -61,7 +61,7 @@ def _slots(optimizers: Sequence[torch.optim.Optimizer], parameter: nn.Parameter)
 @torch.no_grad()
 def follow(average: Tokenizer, model: Tokenizer, decay: float) -> None:
     """Move the averaged weights towards the model's by `1 - decay`; buffers are copied."""
-    torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), 1 - decay)  # noqa: SLF001
+    torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), 1 - decay)
     for mean, value in zip(average.buffers(), model.buffers(), strict=True):
         mean.copy_(value)
 

@@ -97,7 +97,7 @@ def _crop_size(sources: Sequence[Source], multiple: int) -> int:
         try:
             with Image.open(source.file) as image:
                 shorter.append(min(image.size))
-        except Exception:  # noqa: BLE001, S112, PERF203  # unreadable images are reported when they are read
+        except Exception:  # noqa: BLE001, S112  # unreadable images are reported when they are read
             continue
     median = statistics.median_low(shorter) if shorter else _CROP
     return max(multiple, min(_CROP, median) // multiple * multiple)

@@ -14,10 +14,11 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from tokenizer.config import TrainConfig, parse, to_dict
+from tokenizer.config import TrainConfig
 from tokenizer.errors import CheckpointError, ConfigError
 from tokenizer.files import canonical_json, write_bytes
 from tokenizer.model import Tokenizer
+from tokenizer.settings import parse, to_dict
 
 FILE = "training.safetensors"
 _KEY = "vqtok"
@@ -80,10 +81,7 @@ def save(folder: Path, state: TrainingState, config: TrainConfig, data: str) -> 
         "figures": state.figures,
     }
     # Contiguous copies: safetensors refuses shared memory, and channels-last strides are not kept.
-    flat = {
-        name: value.detach().cpu().clone(memory_format=torch.contiguous_format)
-        for name, value in tensors.items()
-    }
+    flat = {name: value.detach().cpu().clone(memory_format=torch.contiguous_format) for name, value in tensors.items()}
     write_bytes(folder / FILE, safetensors.torch.save(flat, metadata={_KEY: canonical_json(header)}))
 
 

@@ -1,0 +1,178 @@
+"""Reading settings: a mapping (from TOML, JSON or `key=value`) becomes a dataclass by `parse`, which coerces by
+declared type and reports every fault at once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import tomllib
+import types
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from tokenizer.errors import ConfigError, InputError, nearest_name
+
+T = TypeVar("T")
+
+
+def parse(cls: type[T], values: Mapping[str, Any], where: str = "") -> T:
+    """Make a `cls` of `values`, coerced by the declared types; `where` prefixes each fault's key.
+
+    Raises:
+        ConfigError: unknown keys, values of the wrong type, or values out of range, all of them at once.
+    """
+    faults: list[str] = []
+    result = _parse(cls, values, where, faults)
+    if not faults and hasattr(result, "faults"):
+        faults = result.faults()
+    if faults:
+        raise ConfigError(faults)
+    return result
+
+
+def _parse(cls: type[T], values: Mapping[str, Any], where: str, faults: list[str]) -> T:
+    hints = typing.get_type_hints(cls)
+    made: dict[str, Any] = {}
+    for key, value in values.items():
+        if key not in hints:
+            faults.append(f"unknown setting {where + key!r}{nearest_name(key, hints)}")
+            continue
+        try:
+            made[key] = _coerce(value, hints[key], f"{where}{key}", faults)
+        except (TypeError, ValueError):
+            faults.append(f"{where}{key} is {value!r}, expected {_describe(hints[key])}")
+    return cls(**made)
+
+
+def _coerce(value: Any, wanted: Any, where: str, faults: list[str]) -> Any:
+    if typing.get_origin(wanted) in (typing.Union, types.UnionType):
+        if value is None:
+            return None
+        (wanted,) = [choice for choice in typing.get_args(wanted) if choice is not type(None)]
+    if dataclasses.is_dataclass(wanted) and isinstance(value, Mapping):
+        return _parse(typing.cast("type[Any]", wanted), value, f"{where}.", faults)
+    if typing.get_origin(wanted) is tuple:
+        items = value.replace(",", " ").split() if isinstance(value, str) else value
+        return tuple(_coerce(item, typing.get_args(wanted)[0], where, faults) for item in items)
+    if typing.get_origin(wanted) is Mapping:
+        inner = typing.get_args(wanted)[1]
+        return {key: _coerce(item, inner, f"{where}.{key}", faults) for key, item in dict(value).items()}
+    if wanted is Any:
+        return value
+    return _SCALARS[wanted](value)
+
+
+def _to_bool(value: Any) -> bool:
+    names = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+    if str(value).lower() not in names:
+        raise ValueError(value)
+    return names[str(value).lower()]
+
+
+def _to_int(value: Any) -> int:
+    if isinstance(value, bool) or float(value) != int(float(value)):
+        raise ValueError(value)
+    return int(value) if isinstance(value, (int, str)) and str(value).lstrip("+-").isdigit() else int(float(value))
+
+
+def _to_float(value: Any) -> float:
+    if isinstance(value, bool) or not float("-inf") < float(value) < float("inf"):
+        raise ValueError(value)
+    return float(value)
+
+
+def _to_str(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(value)
+    return value
+
+
+_SCALARS: dict[Any, Callable[[Any], Any]] = {bool: _to_bool, int: _to_int, float: _to_float, str: _to_str}
+
+
+def _describe(wanted: Any) -> str:
+    names = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
+    choices = [c for c in (typing.get_args(wanted) or (wanted,)) if c not in (type(None), Ellipsis)]
+    if typing.get_origin(wanted) is tuple:
+        return f"a list, each {names[choices[0]]}"
+    return names.get(choices[0], "a table of settings")
+
+
+def coerce_option(value: Any, wanted: Any, where: str) -> Any:
+    """Return `value` as the plain type `wanted` (`int`, `float | None`, ...); `where` names it in the error.
+
+    Raises:
+        ConfigError: the value is of another type.
+    """
+    try:
+        return _coerce(value, wanted, where, [])
+    except (TypeError, ValueError) as error:
+        raise ConfigError([f"{where} is {value!r}, expected {_describe(wanted)}"]) from error
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """Return a config as nested plain dicts, as JSON and TOML hold it; `parse` is the inverse."""
+    return dataclasses.asdict(config)
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Read a TOML file.
+
+    Raises:
+        InputError: the file is missing or not TOML.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise InputError(f"cannot read the config file {path}: {error}") from error
+
+
+def assignments(pairs: Sequence[str]) -> dict[str, Any]:
+    """Turn `["lr=1e-4", "quantizer.name=diveq"]` into nested dicts of text.
+
+    Raises:
+        ConfigError: a pair without `=`.
+    """
+    faults = [f"{pair!r} is not of the form KEY=VALUE" for pair in pairs if "=" not in pair]
+    if faults:
+        raise ConfigError(faults)
+    nested: dict[str, Any] = {}
+    for pair in pairs:
+        key, _, text = pair.partition("=")
+        value: Any = text.strip()
+        for part in reversed(key.strip().split(".")):
+            value = {part: value}
+        nested = merge(nested, value)
+    return nested
+
+
+def merge(*layers: Mapping[str, Any]) -> dict[str, Any]:
+    """Merge nested dicts; a later layer wins."""
+    merged: dict[str, Any] = {}
+    for layer in layers:
+        for key, value in layer.items():
+            old = merged.get(key)
+            merged[key] = merge(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+    return merged
+
+
+def to_toml(values: Mapping[str, Any]) -> str:
+    """Return nested settings as TOML; settings without a value are left out. `read_toml` is the inverse."""
+    lines: list[str] = []
+    tables: list[str] = []
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            tables.append(f"\n[{key}]\n{to_toml(value)}")
+        elif value is not None:
+            lines.append(f"{key} = {_toml_value(value)}\n")
+    return "".join(lines + tables)
+
+
+def _toml_value(value: Any) -> str:
+    if isinstance(value, (list, tuple)):
+        return f"[{', '.join(map(_toml_value, value))}]"
+    # JSON's strings, numbers and booleans are TOML's too.
+    return json.dumps(value)
