@@ -84,11 +84,24 @@ def train(
     """
     console = Console("train", quiet=quiet, verbose=verbose, progress=not no_progress)
     flags = _flags(
-        preset=preset, network={"downsample": downsample},
-        quantizer={"name": quantizer, "codebook_size": codebook_size}, steps=steps, minutes=minutes, image_size=image_size, batch_size=batch_size, lr=lr, precision=precision,
-        device=device, workers=workers, seed=seed, alpha=alpha, val_data=val_data, log_every=log_every,
-        eval_every=eval_every, save_every=save_every,
-    )  # fmt: skip
+        preset=preset,
+        network={"downsample": downsample},
+        quantizer={"name": quantizer, "codebook_size": codebook_size},
+        steps=steps,
+        minutes=minutes,
+        image_size=image_size,
+        batch_size=batch_size,
+        lr=lr,
+        precision=precision,
+        device=device,
+        workers=workers,
+        seed=seed,
+        alpha=alpha,
+        val_data=val_data,
+        log_every=log_every,
+        eval_every=eval_every,
+        save_every=save_every,
+    )
     given = merge(read_toml(config_file) if config_file else {}, assignments(settings or []), flags)
     given = _with_preset(given)
     if output is None and not (print_config or dry_run):
