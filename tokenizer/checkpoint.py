@@ -67,9 +67,12 @@ def describe(folder: Path) -> Description:
     if version > VERSION:
         raise CheckpointError(f"{folder} has format version {version}, this vqtok reads {VERSION}: upgrade vqtok")
     try:
-        return parse(Description, values)
+        description = parse(Description, values)
     except (ConfigError, TypeError) as error:
         raise CheckpointError(f"{folder / CONFIG} is damaged: {error}") from error
+    if faults := description.network.faults():
+        raise CheckpointError(f"{folder / CONFIG} is damaged: {'; '.join(faults)}")
+    return description
 
 
 def _read_config(folder: Path) -> dict[str, Any]:

@@ -134,9 +134,7 @@ class TrainConfig:
             found.append(f"precision is {self.precision!r}, expected one of {', '.join(PRECISIONS)}")
         if self.steps is not None and self.minutes is not None:
             found.append("steps and minutes are both given: name one budget")
-        if self.image_size is not None and self.image_size % self.network.downsample:
-            found.append(
-                f"image_size is {self.image_size}, expected a multiple of network.downsample "
-                f"({self.network.downsample})"
-            )
+        downsample = self.network.downsample
+        if self.image_size is not None and downsample in DOWNSAMPLES and self.image_size % downsample:
+            found.append(f"image_size is {self.image_size}, expected a multiple of network.downsample ({downsample})")
         return found

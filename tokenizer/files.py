@@ -22,7 +22,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     Raises:
         OutputError: the file cannot be written (permission, full disk, a folder of that name).
     """
-    temporary = path.with_name(f".{path.name[:80]}.{secrets.token_hex(4)}.tmp")
+    temporary = path.with_name(f".{path.name[:40]}.{secrets.token_hex(4)}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("xb") as file:
@@ -31,11 +31,16 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        _discard(temporary)
         raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        _discard(temporary)
         raise
+
+
+def _discard(temporary: Path) -> None:
+    with contextlib.suppress(OSError):  # where it could not be made, looking for it can fail too
+        temporary.unlink(missing_ok=True)
 
 
 def write_bytes(path: Path, data: bytes) -> None:

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import logging
 import os
+import re
+import threading
 import warnings
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageCms, ImageColor, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageCms, ImageColor, ImageOps, UnidentifiedImageError
 
-from tokenizer.errors import ImageError, InputError, UsageError
+from tokenizer.errors import ImageError, InputError, OutputError, UsageError
 
 Pixels = NDArray[np.uint8]
 
@@ -38,10 +43,10 @@ def find(paths: Sequence[Path]) -> list[Source]:
     """Return the images that `paths` name: files as they are, folders searched recursively by suffix.
 
     Names are relative to the deepest folder that holds everything named; a folder's images come sorted by name,
-    whatever the file system's order.
+    whatever the file system's order. What begins with a dot is left out, files and folders.
 
     Raises:
-        InputError: a path is missing, or a folder holds no image.
+        InputError: a path is missing, or a folder holds no image or cannot be listed.
     """
     for path in paths:
         if not os.path.lexists(path):
@@ -50,23 +55,24 @@ def find(paths: Sequence[Path]) -> list[Source]:
     base = os.path.commonpath(roots) if roots else ""
     found: dict[str, Source] = {}
     for path in paths:
-        files = _search(path) if path.is_dir() else [path]
-        for file in files:
+        for file in _search(path) if path.is_dir() else [path]:
             name = Path(os.path.relpath(file, base)).as_posix()
             found.setdefault(name, Source(name, file))
     return list(found.values())
 
 
 def _search(folder: Path) -> list[Path]:
-    files = [
-        Path(parent, name)
-        for parent, _, names in os.walk(folder)
-        for name in names
-        if name.lower().endswith(SUFFIXES) and not name.startswith(".")
-    ]
+    files: list[Path] = []
+    for parent, folders, names in os.walk(folder, onerror=_cannot_list):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        files += [Path(parent, name) for name in names if name.lower().endswith(SUFFIXES) and not name.startswith(".")]
     if not files:
         raise InputError(f"no images in {folder}: looked for {' '.join(SUFFIXES)}")
     return sorted(files, key=lambda file: file.relative_to(folder).parts)
+
+
+def _cannot_list(error: OSError) -> NoReturn:
+    raise InputError(f"cannot list the folder {error.filename}: {error.strerror}") from error
 
 
 def parse_colour(text: str) -> tuple[int, int, int]:
@@ -82,6 +88,31 @@ def parse_colour(text: str) -> tuple[int, int, int]:
     return red, green, blue
 
 
+class _Quiet:
+    """Silences Pillow while any thread reads: `warnings` has one list of filters, which all threads share."""
+
+    def __init__(self) -> None:
+        self._lock, self._readers, self._undo = threading.Lock(), 0, contextlib.ExitStack()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._readers:
+                logger, handler = logging.getLogger("PIL"), logging.NullHandler()
+                logger.addHandler(handler)
+                self._undo.callback(logger.removeHandler, handler)
+                self._undo.enter_context(warnings.catch_warnings(action="ignore"))
+            self._readers += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._readers -= 1
+            if not self._readers:
+                self._undo.close()
+
+
+_quiet = _Quiet()
+
+
 def read(file: Path | BinaryIO, alpha: tuple[int, int, int] = (255, 255, 255), shrink_to: int | None = None) -> Pixels:
     """Return the first frame of an image file as (H, W, 3) uint8.
 
@@ -93,14 +124,14 @@ def read(file: Path | BinaryIO, alpha: tuple[int, int, int] = (255, 255, 255), s
         ImageError: the file cannot be read as an image; the message is the reason alone.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with Image.open(file) as image:
-                if shrink_to:
-                    image.draft("", (2 * shrink_to, 2 * shrink_to))
-                image.load()
-                rgb = _to_rgb(_upright(image), alpha)
-                return np.asarray(_shrink(rgb, shrink_to) if shrink_to else rgb)
+        _refuse_pipe(file)
+        with _quiet, Image.open(file) as image:
+            if shrink_to:
+                image.draft("", (2 * shrink_to, 2 * shrink_to))
+            image.load()
+            _turn_upright(image)
+            rgb = _to_rgb(image, alpha)
+            return np.asarray(_shrink(rgb, shrink_to) if shrink_to else rgb)
     except FileNotFoundError as error:
         raise ImageError("it does not exist, or is a link to nothing") from error
     except (MemoryError, RecursionError) as error:
@@ -109,10 +140,14 @@ def read(file: Path | BinaryIO, alpha: tuple[int, int, int] = (255, 255, 255), s
         raise ImageError(_reason(error)) from error
 
 
+def _refuse_pipe(file: Path | BinaryIO) -> None:
+    # Opening a pipe that nobody writes to waits for ever.
+    if isinstance(file, Path) and file.exists() and not (file.is_file() or file.is_dir()):
+        raise ImageError("it is a pipe or a device, not a file")
+
+
 def _shrink(image: Image.Image, shortest: int) -> Image.Image:
-    scale = shortest / min(image.size)
-    if scale >= 1:
-        return image
+    scale = min(1.0, shortest / min(image.size))
     width, height = (max(1, round(side * scale)) for side in image.size)
     return image.resize((width, height), Image.Resampling.BICUBIC, reducing_gap=2.0)
 
@@ -125,11 +160,11 @@ def _reason(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def _upright(image: Image.Image) -> Image.Image:
-    try:
-        return ImageOps.exif_transpose(image)
-    except Exception:  # noqa: BLE001  # a damaged EXIF block says nothing of the pixels
-        return image
+def _turn_upright(image: Image.Image) -> None:
+    # In place: a copy loses the TIFF tags, and with them the number of bits. A damaged EXIF block says nothing of
+    # the pixels.
+    with contextlib.suppress(Exception):
+        ImageOps.exif_transpose(image, in_place=True)
 
 
 def _to_rgb(image: Image.Image, alpha: tuple[int, int, int]) -> Image.Image:
@@ -151,28 +186,37 @@ def _to_rgb(image: Image.Image, alpha: tuple[int, int, int]) -> Image.Image:
 def _to_8_bit(image: Image.Image) -> Image.Image:
     samples = np.asarray(image).astype(np.int64)
     tags = getattr(image, "tag_v2", {})
-    bits = int(np.max(tags.get(258, 16)))
-    top = 2 ** min(max(bits, 8), 16) - 1
-    scaled = np.clip(samples, 0, top) * 255 + top // 2
-    return Image.fromarray((scaled // top).astype(np.uint8))
+    top = 2 ** min(max(int(np.max(tags.get(ExifTags.Base.BitsPerSample, 16))), 8), 16) - 1
+    scaled = (np.clip(samples, 0, top) * 255 + top // 2) // top
+    if tags.get(ExifTags.Base.PhotometricInterpretation) == 0:  # white is zero: Pillow inverts it up to 8 bits only
+        scaled = 255 - scaled
+    gray = Image.fromarray(scaled.astype(np.uint8))
+    if isinstance(clear := image.info.get("transparency"), int):  # the sample that stands for transparent
+        gray.putalpha(Image.fromarray(np.where(samples == clear, 0, 255).astype(np.uint8)))
+    return gray
 
 
 def encode_image(pixels: Pixels, image_format: str) -> bytes:
-    """Return (H, W, 3) uint8 pixels as the bytes of a `png`, `jpg` or `webp` file."""
+    """Return (H, W, 3) uint8 pixels as the bytes of a `png`, `jpg` or `webp` file.
+
+    Raises:
+        OutputError: the format cannot hold a picture of this size.
+    """
     kind, options = WRITTEN[image_format]
     buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, kind, **options)
+    try:
+        Image.fromarray(pixels).save(buffer, kind, **options)
+    except (OSError, ValueError) as error:
+        raise OutputError(
+            f"{pixels.shape[1]}x{pixels.shape[0]} pixels do not fit a {image_format}: {error}. use png"
+        ) from error
     return buffer.getvalue()
 
 
 def resize(pixels: Pixels, height: int, width: int, box: tuple[int, int, int, int] | None = None) -> Pixels:
-    """Return pixels resized to `height` x `width` with an anti-aliased bicubic filter.
+    """Return (H, W, 3) pixels resized to `height` x `width` with an anti-aliased bicubic filter.
 
-    Args:
-        pixels: (H, W, 3) uint8.
-        height: of the result.
-        width: of the result.
-        box: (top, left, height, width) of the part to take; all of it when None.
+    `box` is the (top, left, height, width) of the part to take; all of it when None.
     """
     top, left, tall, wide = box or (0, 0, *pixels.shape[:2])
     region = pixels[top : top + tall, left : left + wide]
@@ -189,7 +233,7 @@ def unique_names(names: Iterable[str], suffix: str) -> list[str]:
     """
     safe = [_inside(name) for name in names]
     stems = [name[: len(name) - len(Path(name).suffix)] for name in safe]
-    shared = {stem for stem in stems if stems.count(stem) > 1} if len(set(stems)) < len(stems) else set()
+    shared = {stem for stem, times in Counter(stems).items() if times > 1}
     taken: set[str] = set()
     chosen = []
     for name, stem in zip(safe, stems, strict=True):
@@ -203,6 +247,6 @@ def unique_names(names: Iterable[str], suffix: str) -> list[str]:
 
 
 def _inside(name: str) -> str:
-    parts = [part for part in name.replace("\\", "/").split("/") if part not in ("", ".", "..")]
-    cleaned = "/".join(part.replace("\0", "") for part in parts)
-    return cleaned or "image"
+    # NUL and halves of surrogate pairs, which no file name holds, go first: without them a part can be "..".
+    parts = re.sub("[\0\ud800-\udc7f\udd00-\udfff]", "", name).replace("\\", "/").split("/")
+    return "/".join(part for part in parts if part not in ("", ".", "..")) or "image"

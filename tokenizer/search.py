@@ -11,7 +11,7 @@ _BLOCK_SCORES = {"cpu": 2**18, "cuda": 2**26}
 
 @torch.no_grad()
 def nearest(z: Tensor, codebook: Tensor) -> Tensor:
-    """Return for each latent the index of its nearest code, the lowest one on a tie.
+    """Return for each latent the index of its nearest code, the lowest one among equal codes.
 
     Works in float32 whatever the inputs are, in blocks of rows: memory grows with N + K, not with N * K.
     Both sides are shifted by the mean code first, so that a common offset costs no precision.

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from tokenizer.errors import ConfigError, InputError, nearest_name
 
 T = TypeVar("T")
+_WRONG = (TypeError, ValueError, OverflowError)
 
 
 def parse(cls: type[T], values: Mapping[str, Any], where: str = "") -> T:
@@ -42,7 +43,7 @@ def _parse(cls: type[T], values: Mapping[str, Any], where: str, faults: list[str
             continue
         try:
             made[key] = _coerce(value, hints[key], f"{where}{key}", faults)
-        except (TypeError, ValueError):
+        except _WRONG:
             faults.append(f"{where}{key} is {value!r}, expected {_describe(hints[key])}")
     return cls(**made)
 
@@ -52,7 +53,9 @@ def _coerce(value: Any, wanted: Any, where: str, faults: list[str]) -> Any:
         if value is None:
             return None
         (wanted,) = [choice for choice in typing.get_args(wanted) if choice is not type(None)]
-    if dataclasses.is_dataclass(wanted) and isinstance(value, Mapping):
+    if dataclasses.is_dataclass(wanted):
+        if not isinstance(value, Mapping):
+            raise TypeError(value)
         return _parse(typing.cast("type[Any]", wanted), value, f"{where}.", faults)
     if typing.get_origin(wanted) is tuple:
         items = value.replace(",", " ").split() if isinstance(value, str) else value
@@ -109,7 +112,7 @@ def coerce_option(value: Any, wanted: Any, where: str) -> Any:
     """
     try:
         return _coerce(value, wanted, where, [])
-    except (TypeError, ValueError) as error:
+    except _WRONG as error:
         raise ConfigError([f"{where} is {value!r}, expected {_describe(wanted)}"]) from error
 
 

@@ -42,7 +42,7 @@ class CodebookQuantizer(Quantizer):
         return torch.zeros((), device=z.device)
 
     def encode(self, z: Tensor) -> Tensor:
-        """Return the (..., 1) index of the nearest code; float32 distances, lowest index on a tie."""
+        """Return the (..., 1) index of the nearest code; float32 distances, the lowest among equal codes."""
         self.check_width(z)
         return nearest(z.reshape(-1, self.dim), self.codebook).reshape(*z.shape[:-1], 1)
 

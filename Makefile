@@ -1,0 +1,29 @@
+# Each target works on a fresh machine: it makes the virtual environment and installs first.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+# For `make demo`: a folder of your own photographs, and how long to train.
+PHOTOS ?=
+MINUTES ?= 2
+
+.PHONY: demo test check bench
+
+$(VENV)/.installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	touch $@
+
+demo: $(VENV)/.installed
+	PATH="$(abspath $(BIN)):$$PATH" PHOTOS="$(PHOTOS)" MINUTES="$(MINUTES)" sh examples/demo.sh
+
+test: $(VENV)/.installed
+	$(BIN)/python -m pytest --cov --cov-report=term --cov-fail-under=95
+
+check: $(VENV)/.installed
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+# Needs folders of photographs: make bench TRAIN=photos KODAK=kodak
+bench: $(VENV)/.installed
+	$(BIN)/python benchmarks/quality.py --train $(TRAIN) --kodak $(KODAK)

@@ -1,0 +1,24 @@
+#!/bin/sh
+# The main job from end to end: train briefly, encode, decode, report. Run it with `make demo`.
+#   PHOTOS   a folder of your own photographs; without it, those that come with scikit-image
+#   MINUTES  how long to train (2)
+set -eu
+out=${OUT:-demo}
+if [ -n "${PHOTOS:-}" ]; then
+    train=$PHOTOS test=$PHOTOS
+else
+    python "$(dirname "$0")/sample_photos.py" "$out/photos"
+    train=$out/photos/train test=$out/photos/test
+fi
+
+set -x
+vqtok train "$train" -o "$out/run" --minutes "${MINUTES:-2}" --overwrite
+vqtok encode "$test" -m "$out/run" -o "$out/tokens.safetensors" --overwrite
+vqtok decode "$out/tokens.safetensors" -m "$out/run" -o "$out/back/" --overwrite
+vqtok report "$out/tokens.safetensors" -m "$out/run" --images "$test"
+{ set +x; } 2>/dev/null
+
+echo
+echo "Look at:"
+echo "  $out/run/pictures/          originals above reconstructions, as training went on"
+echo "  $out/back/                  the test photographs, decoded from $out/tokens.safetensors alone"

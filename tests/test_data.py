@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+from itertools import islice
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from tests.conftest import draw, save
+from tokenizer.data import Crops, batches, held_out_batches, split
+from tokenizer.errors import TrainingError
+from tokenizer.images import Source, find
+
+
+def test_split_is_fixed_by_the_seed_and_loses_nothing(photos: Path) -> None:
+    sources = find([photos])
+    train, held_out = split(sources, 5, seed=3)
+    assert len(held_out) == 5
+    assert {s.name for s in train} | {s.name for s in held_out} == {s.name for s in sources}
+    assert len(train) + 5 == len(sources)
+    assert split(sources, 5, seed=3) == (train, held_out)
+    assert split(sources, 5, seed=4)[1] != held_out
+
+
+def test_every_image_comes_once_an_epoch_in_another_order(photos: Path) -> None:
+    sources = find([photos])
+    crops = Crops(sources, 16, seed=0)
+    orders = [[crops._index(n) for n in range(e * len(sources), (e + 1) * len(sources))] for e in range(3)]
+    for order in orders:
+        assert sorted(order) == list(range(len(sources)))
+    assert orders[0] != orders[1] != orders[2]
+
+
+def test_a_crop_depends_on_its_number_alone(photos: Path) -> None:
+    sources = find([photos])
+    first, second = Crops(sources, 16, seed=0), Crops(sources, 16, seed=0)
+    wanted = first.batch(range(60))
+    shuffled = torch.randperm(60).tolist()
+    assert torch.equal(second.batch(shuffled), wanted[shuffled])
+    assert not torch.equal(Crops(sources, 16, seed=1).batch(range(60)), wanted)
+
+
+def test_crops_are_flipped_half_of_the_time(tmp_path: Path) -> None:
+    pixels = draw(32, 32)
+    pixels[:, :16], pixels[:, 16:] = 0, 255
+    save(tmp_path / "a.png", pixels)
+    crops = Crops(find([tmp_path]), 8, seed=0).batch(range(400)).float()
+    darker_left = (crops[:, :, 0].mean(dim=(1, 2)) < crops[:, :, -1].mean(dim=(1, 2))).sum()
+    darker_right = (crops[:, :, 0].mean(dim=(1, 2)) > crops[:, :, -1].mean(dim=(1, 2))).sum()
+    assert 0.4 < darker_left / (darker_left + darker_right) < 0.6
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_prefetching_changes_nothing_and_can_begin_anywhere(photos: Path, workers: int) -> None:
+    sources = find([photos])
+    plain = list(islice(batches(Crops(sources, 16, seed=0), 5, 0, workers=0), 9))
+    feed = batches(Crops(sources, 16, seed=0), 5, 4, workers=workers)
+    ahead = list(islice(feed, 5))
+    feed.close()
+    assert all(torch.equal(one, two) for one, two in zip(plain[4:], ahead, strict=True))
+
+
+def test_an_unreadable_image_is_missing_and_never_replaced(tmp_path: Path) -> None:
+    for number in range(3):
+        save(tmp_path / f"{number}.png", draw(32, 32, number))
+    (tmp_path / "3.png").write_bytes(b"nothing")
+    crops = Crops(find([tmp_path]), 16, seed=0)
+    assert len(crops.batch(range(4))) == 3
+    assert list(crops.unreadable) == ["3.png"]
+    good = Crops(find([tmp_path]), 16, seed=0)
+    readable = [n for n in range(4) if good._index(n) != 3]
+    assert torch.equal(crops.batch(range(4)), good.batch(readable))
+
+
+def test_no_readable_image_at_all(tmp_path: Path) -> None:
+    for number in range(5):
+        (tmp_path / f"{number}.png").write_bytes(b"nothing")
+    feed = batches(Crops(find([tmp_path]), 16, seed=0), 2, 0, workers=0)
+    with pytest.raises(TrainingError, match=r"none of 5 images can be read, the first is \d.png: not an image"):
+        next(feed)
+
+
+def test_held_out_images_are_cut_not_resized(tmp_path: Path) -> None:
+    pixels = draw(45, 61)
+    sources = [Source("a", save(tmp_path / "a.png", pixels)), Source("bad", tmp_path / "missing.png")]
+    sources.append(Source("large", save(tmp_path / "b.png", draw(600, 700))))
+    small, large = held_out_batches(sources, 16, 4, (255, 255, 255))
+    assert torch.equal(small[0], torch.from_numpy(pixels[6:38, 14:46].copy()))
+    assert large.shape == (1, 256, 256, 3)
+
+
+def test_an_image_smaller_than_one_position_is_enlarged(tmp_path: Path) -> None:
+    Image.new("RGB", (3, 5), "red").save(tmp_path / "a.png")
+    (batch,) = held_out_batches([Source("a", tmp_path / "a.png")], 16, 4, (255, 255, 255))
+    assert batch.shape == (1, 16, 16, 3)
+    assert batch[0, 8, 8].tolist() == [255, 0, 0]

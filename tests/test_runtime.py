@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from tokenizer import runtime
+from tokenizer.errors import DeviceError, UsageError
+
+
+def test_devices() -> None:
+    assert runtime.choose_device("cpu") == torch.device("cpu")
+    assert runtime.choose_device("auto").type in ("cpu", "cuda", "mps")
+    with pytest.raises(UsageError, match="'gpu' is not a device: pass auto, cpu, cuda"):
+        runtime.choose_device("gpu")
+    with pytest.raises(DeviceError, match="there is no cuda:99 on this machine: pass --device auto"):
+        runtime.choose_device("cuda:99")
+    with pytest.raises(DeviceError, match="there is no xpu"):
+        runtime.choose_device("xpu")
+
+
+def test_precision(monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu = torch.device("cpu")
+    assert runtime.choose_precision("float32", cpu) == torch.float32
+    assert runtime.choose_precision("bfloat16", cpu) == torch.bfloat16
+    for answer, wanted in [(True, torch.bfloat16), (False, torch.float32)]:
+        monkeypatch.setattr(runtime, "_multiplies_bfloat16", lambda _, answer=answer: answer)
+        assert runtime.choose_precision("auto", cpu) == wanted
+    assert runtime.choose_precision("auto", torch.device("meta")) == torch.float32
+
+
+def test_autocast_is_on_only_below_float32() -> None:
+    a = torch.ones(4, 4)
+    with runtime.autocast(torch.device("cpu"), torch.bfloat16):
+        assert (a @ a).dtype == torch.bfloat16
+    with runtime.autocast(torch.device("cpu"), torch.float32):
+        assert (a @ a).dtype == torch.float32
+
+
+def test_processors_are_those_this_process_may_use() -> None:
+    assert 1 <= runtime.processors() <= 4096

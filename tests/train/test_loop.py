@@ -1,0 +1,193 @@
+"""The loop, on drawn pictures: it learns, it can be stopped anywhere, and it goes on exactly."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from PIL import Image
+
+from tokenizer import checkpoint, train
+from tokenizer.config import TrainConfig
+from tokenizer.errors import CheckpointError, TrainingError
+from tokenizer.train import Step, loop
+from tokenizer.train.state import TrainingState
+
+
+@pytest.fixture(autouse=True)
+def one_thread_and_same_results() -> Iterator[None]:
+    torch.use_deterministic_algorithms(mode=True)
+    yield
+    torch.use_deterministic_algorithms(mode=False)
+
+
+def everything(state: TrainingState) -> dict[str, torch.Tensor]:
+    tensors = {f"model/{name}": value for name, value in state.model.state_dict().items()}
+    tensors |= {f"average/{name}": value for name, value in state.average.state_dict().items()}
+    tensors |= {f"buffer/{name}": value for name, value in state.model.named_buffers()}
+    for number, optimizer in enumerate(state.optimizers):
+        for index, slots in optimizer.state_dict()["state"].items():
+            tensors |= {f"{number}/{index}/{name}": torch.as_tensor(value) for name, value in slots.items()}
+    return tensors
+
+
+def whole_run(config: TrainConfig, photos: Path, folder: Path) -> tuple[TrainingState, list[Step]]:
+    plan = train.plan(config, [photos])
+    state = train.begin(plan)
+    return state, list(train.train(plan, state, folder))
+
+
+def test_it_yields_every_step_and_learns(quick: TrainConfig, photos: Path, tmp_path: Path) -> None:
+    config = dataclasses.replace(quick, steps=150, log_every=10)
+    _, steps = whole_run(config, photos, tmp_path)
+    assert [step.step for step in steps] == [*range(1, 151), 150]
+    assert [s.step for s in steps if s.figures] == list(range(10, 151, 10))
+    losses = [s.figures["loss"] for s in steps if s.figures]
+    assert losses[-1] < losses[0] / 3
+    final = steps[-1].evaluation
+    assert final is not None
+    assert final.psnr > 17
+    assert final.used > 0.5
+    assert 1 < final.perplexity <= 32
+
+
+@pytest.mark.parametrize("stop_at", [1, 2, 7, 11])
+def test_resumed_equals_uninterrupted_bit_for_bit(
+    quick: TrainConfig, photos: Path, tmp_path: Path, stop_at: int
+) -> None:
+    """Stopped before and after the codebook is placed (step 3), with revival at work."""
+    config = dataclasses.replace(quick, quantizer={"name": "diveq", "codebook_size": 32, "revival_patience": 2})
+    whole, _ = whole_run(config, photos, tmp_path / "whole")
+
+    plan = train.plan(config, [photos])
+    steps = train.train(plan, train.begin(plan), tmp_path / "parts")
+    assert list(islice(steps, stop_at))[-1].step == stop_at
+    steps.close()
+    torch.manual_seed(12345)  # another process draws other numbers before it resumes
+    saved = train.read_state(tmp_path / "parts")
+    assert saved.config == plan.config
+    resumed = train.resume(plan, saved)
+    assert resumed.step == stop_at
+    rest = list(train.train(plan, resumed, tmp_path / "parts"))
+    assert [step.step for step in rest] == [*range(stop_at + 1, 13), 12]
+
+    first, second = everything(whole), everything(resumed)
+    assert first.keys() == second.keys()
+    for name, value in first.items():
+        assert torch.equal(value, second[name]), name
+    assert checkpoint.fingerprint(tmp_path / "whole") == checkpoint.fingerprint(tmp_path / "parts")
+
+
+def test_workers_change_no_result(quick: TrainConfig, photos: Path, tmp_path: Path) -> None:
+    whole_run(quick, photos, tmp_path / "none")
+    whole_run(dataclasses.replace(quick, workers=3), photos, tmp_path / "three")
+    assert checkpoint.fingerprint(tmp_path / "none") == checkpoint.fingerprint(tmp_path / "three")
+
+
+def test_what_a_run_leaves(run: Path) -> None:
+    names = {path.relative_to(run).as_posix() for path in run.rglob("*") if path.is_file()}
+    assert names == {
+        "config.json",
+        "model.safetensors",
+        "training.safetensors",
+        "metrics.jsonl",
+        "held_out.txt",
+        "pictures/step_0000012.png",
+    }
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [4, 8, 12, 12]
+    assert {"loss", "psnr", "used", "perplexity", "images_per_second", "waiting", "lr", "seconds"} <= lines[0].keys()
+    assert lines[-1]["held_out"]["tokens"] > 0
+    assert len((run / "held_out.txt").read_text().splitlines()) == 4
+    with Image.open(run / "pictures" / "step_0000012.png") as picture:
+        assert picture.height > 2 * 48
+
+
+def test_stopping_before_there_are_codes_leaves_no_checkpoint(
+    quick: TrainConfig, photos: Path, tmp_path: Path
+) -> None:
+    plan = train.plan(quick, [photos])
+    steps = train.train(plan, train.begin(plan), tmp_path)
+    next(steps)
+    steps.close()
+    assert not (tmp_path / "model.safetensors").exists()
+    assert train.read_state(tmp_path).header["quantizing"] is False
+
+
+def test_lines_of_a_killed_run_are_dropped_on_resume(quick: TrainConfig, photos: Path, tmp_path: Path) -> None:
+    plan = train.plan(quick, [photos])
+    steps = train.train(plan, train.begin(plan), tmp_path)
+    list(islice(steps, 5))
+    steps.close()
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 8, "loss": 99}\n{"step": 9, "lo')
+    state = train.resume(plan, train.read_state(tmp_path))
+    list(train.train(plan, state, tmp_path))
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [4, 8, 12, 12]
+    assert lines[1]["loss"] != 99
+
+
+def test_one_step_is_enough_for_a_checkpoint(quick: TrainConfig, photos: Path, tmp_path: Path) -> None:
+    whole_run(dataclasses.replace(quick, steps=1), photos, tmp_path)
+    assert checkpoint.load(tmp_path).codebook_sizes == (32,)
+
+
+def test_a_minute_budget_ends_by_the_clock(
+    quick: TrainConfig, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = iter(range(10_000))
+    monkeypatch.setattr("tokenizer.train.budget.time", SimpleNamespace(perf_counter=lambda: float(next(clock))))
+    state, steps = whole_run(dataclasses.replace(quick, steps=None, minutes=0.5), photos, tmp_path)
+    assert steps[-1].progress == 1
+    assert 10 < state.step <= 30
+    assert state.seconds >= 30
+
+
+def test_other_images_cannot_be_resumed(quick: TrainConfig, photos: Path, run: Path) -> None:
+    plan = train.plan(quick, [photos / "a"])
+    with pytest.raises(CheckpointError, match="training images are not those"):
+        train.resume(plan, train.read_state(run))
+
+
+def test_no_training_state(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="there is no training to resume in"):
+        train.read_state(tmp_path)
+    (tmp_path / "training.safetensors").write_bytes(b"12345")
+    with pytest.raises(CheckpointError, match="cannot read the training state"):
+        train.read_state(tmp_path)
+
+
+def test_a_gradient_that_is_not_finite_is_skipped_and_then_stops_the_run(
+    quick: TrainConfig, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = train.plan(dataclasses.replace(quick, steps=40), [photos])
+    state = train.begin(plan)
+    steps = train.train(plan, state, tmp_path)
+    list(islice(steps, 15))
+    before = everything(state)
+    plain = loop.reconstruction_loss
+    monkeypatch.setattr(loop, "reconstruction_loss", lambda *args: plain(*args) * torch.nan)
+    next(steps)
+    after = everything(state)
+    unchanged = [name for name in before if not name.startswith("buffer/")]
+    assert all(torch.equal(before[name], after[name]) for name in unchanged)
+    assert state.skipped == 1
+    monkeypatch.setattr(loop, "reconstruction_loss", plain)
+    next(steps)
+    assert state.skipped_in_a_row == 0
+    monkeypatch.setattr(loop, "reconstruction_loss", lambda *args: plain(*args) * torch.nan)
+    with pytest.raises(TrainingError, match="not finite in 10 steps in a row, at step 27"):
+        list(steps)
+
+
+def test_bfloat16_trains_too(quick: TrainConfig, photos: Path, tmp_path: Path) -> None:
+    _, steps = whole_run(dataclasses.replace(quick, steps=150, precision="bfloat16"), photos, tmp_path)
+    losses = [step.figures["loss"] for step in steps if step.figures]
+    assert losses[-1] < losses[0] / 3
