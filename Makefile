@@ -26,4 +26,4 @@ check: $(VENV)/.installed
 
 # Needs folders of photographs: make bench TRAIN=photos KODAK=kodak
 bench: $(VENV)/.installed
-	$(BIN)/python benchmarks/quality.py --train $(TRAIN) --kodak $(KODAK)
+	$(BIN)/python -m benchmarks.quality --train $(TRAIN) --kodak $(KODAK)

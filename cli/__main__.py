@@ -4,41 +4,81 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
+
+import typer
 
 from cli.app import app
 from cli.console import printable
-from cli.stop import exit_on_sigterm
+from cli.stop import EXIT_INTERRUPTED, EXIT_TERMINATED, exit_on_signals
+from cli.usage import describe
 from tokenizer.errors import UsageError, VqtokError
 
 _EXIT_PIPE = 141
+_TRUE = ("1", "true", "t", "yes", "y", "on")
 
 
 def main() -> None:
     """Run `vqtok` on the arguments of this process."""
-    exit_on_sigterm()
+    exit_on_signals()
+    code = _run()
+    _drop_unwritten()
+    sys.exit(code)
+
+
+def _run() -> int:
     try:
-        app(prog_name="vqtok")
+        code: int = app(prog_name="vqtok", standalone_mode=False) or 0
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except SystemExit as stop:
+        if isinstance(stop.__context__, BrokenPipeError):
+            return _EXIT_PIPE
+        if stop.code in (EXIT_INTERRUPTED, EXIT_TERMINATED):
+            _say("interrupted: no half-written file is left")
+        return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     except BrokenPipeError:
-        # The reader has gone; nothing is left to say, not even by the flush at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(_EXIT_PIPE)
+        return _EXIT_PIPE
+    except typer.TyperException as error:
+        return _fail(describe(error, " ".join(filter(None, ["vqtok", _command()]))), 2)
     except (VqtokError, OSError, MemoryError) as error:
-        if "--debug" in sys.argv or os.environ.get("VQTOK_DEBUG"):
-            raise
-        sys.stderr.write(f"vqtok {_command()}: error: {_reason(error)}\n")
-        sys.exit(2 if isinstance(error, UsageError) else 1)
+        return _fail(_reason(error), 2 if isinstance(error, UsageError) else 1)
+    return code
+
+
+def _fail(reason: str, code: int) -> int:
+    if sys.stderr is not None and ("--debug" in sys.argv or os.environ.get("VQTOK_DEBUG", "").lower() in _TRUE):
+        traceback.print_exc()
+    _say(f"error: {reason}")
+    return code
+
+
+def _say(text: str) -> None:
+    if sys.stderr is not None:
+        sys.stderr.write(f"{' '.join(filter(None, ['vqtok', _command()]))}: {printable(text)}\n")
+
+
+def _drop_unwritten() -> None:
+    """Leave nothing in stdout's buffer that the flush at exit would fail on once more."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _command() -> str:
-    return next((printable(word) for word in sys.argv[1:] if not word.startswith("-")), "")
+    names = {command.name for command in app.registered_commands}
+    first = next((word for word in sys.argv[1:] if not word.startswith("-")), "")
+    return first if first in names else ""
 
 
 def _reason(error: BaseException) -> str:
     if isinstance(error, MemoryError):
         return "out of memory"
     if isinstance(error, OSError):
-        return printable(f"{error.filename or ''}: {error.strerror or error}".removeprefix(": "))
-    return printable(error)
+        return f"{error.filename or ''}: {error.strerror or error}".removeprefix(": ")
+    return str(error)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
-from tokenizer.errors import UsageError
+from tokenizer.errors import OutputError, UsageError
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -86,7 +86,7 @@ class Console:
 
 def write_json(values: Any) -> None:
     """Write one result object to stdout."""
-    sys.stdout.write(json.dumps(values, indent=2, allow_nan=False) + "\n")
+    write_text(json.dumps(values, indent=2, allow_nan=False) + "\n")
 
 
 def write_rows(rows: Sequence[tuple[str, ...]]) -> None:
@@ -94,7 +94,44 @@ def write_rows(rows: Sequence[tuple[str, ...]]) -> None:
     widths = [max(len(row[column]) for row in rows if column < len(row)) for column in range(max(map(len, rows)))]
     for row in rows:
         cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=False))
-        sys.stdout.write("  ".join(cells).rstrip() + "\n")
+        write_text("  ".join(cells).rstrip() + "\n")
+
+
+def write_text(text: str) -> None:
+    """Write text to stdout; what its encoding does not have is escaped.
+
+    Raises:
+        OutputError: stdout is closed, or full.
+    """
+    if sys.stdout is None:
+        raise OutputError("stdout is closed: redirect it to a file or to /dev/null")
+    encoding = sys.stdout.encoding or "utf-8"
+    with _writing_to_stdout():
+        sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding))
+        sys.stdout.flush()
+
+
+def write_binary(data: bytes) -> None:
+    """Write data to stdout.
+
+    Raises:
+        UsageError: it is a terminal, or closed.
+        OutputError: it is full.
+    """
+    stdout = binary_stdout()
+    with _writing_to_stdout():
+        stdout.write(data)
+        stdout.flush()
+
+
+@contextmanager
+def _writing_to_stdout() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OutputError(f"cannot write to stdout: {error.strerror or error}") from error
 
 
 def binary_stdout() -> BinaryIO:
@@ -103,7 +140,9 @@ def binary_stdout() -> BinaryIO:
     Raises:
         UsageError: it is a terminal, or closed.
     """
-    if sys.stdout is None or sys.stdout.isatty():
+    if sys.stdout is None:
+        raise UsageError("stdout is closed: redirect it, or name a file")
+    if sys.stdout.isatty():
         raise UsageError("stdout is a terminal, and the result is binary: redirect it, or name a file")
     return sys.stdout.buffer
 
@@ -114,6 +153,8 @@ def binary_stdin() -> BinaryIO:
     Raises:
         UsageError: it is a terminal, or closed.
     """
-    if sys.stdin is None or sys.stdin.isatty():
+    if sys.stdin is None:
+        raise UsageError("- reads from stdin, which is closed: pipe something in, or name a file")
+    if sys.stdin.isatty():
         raise UsageError("- reads from stdin, which is a terminal: pipe something in, or name a file")
     return sys.stdin.buffer

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli import options as o
-from cli.console import Console, binary_stdin, binary_stdout, printable, write_json
+from cli.console import Console, binary_stdin, binary_stdout, printable, write_binary, write_json
+from cli.inputs import check_writable
 from tokenizer.errors import InputError, TokenFileError, UsageError
 from tokenizer.files import refuse_existing, write_bytes
 from tokenizer.images import encode_image, unique_names
@@ -27,7 +28,7 @@ _IMAGE_SUFFIXES = {".png": "png", ".jpg": "jpg", ".jpeg": "jpg", ".webp": "webp"
 def decode(
     inputs: Annotated[
         list[str],
-        typer.Argument(metavar="TOKENS...", help="Token files, folders of them, or - .", show_default=False),
+        typer.Argument(metavar="TOKENS", help="Token files, folders of them, or - .", show_default=False),
     ],
     output: Annotated[
         str, o.option("--output", "-o", help="A folder, an image file for one image, or - .", env=False)
@@ -69,18 +70,21 @@ def decode(
         binary_stdout()
     else:
         refuse_existing(Path(output), overwrite=overwrite)
+        check_writable(Path(output), folder=kind == "folder")
     if model is None:
         raise UsageError("no checkpoint: pass -m RUN, the folder that vqtok train wrote")
     named = [(name, _select(tokens, index)) for name, tokens in read_all(inputs)]
+    total = sum(len(tokens.grids) for _, tokens in named)
+    if not total:
+        raise InputError("there are no tokens to decode")
+    if kind == "file" and total != 1:
+        raise UsageError(f"{total} images do not fit {output}: name a folder, or pick one with --index")
 
     from tokenizer import checkpoint, runtime
 
     target = runtime.choose_device(device)
     network = checkpoint.load(model).to(target)
     check_all(named, network, checkpoint.fingerprint(model), allow_mismatch=allow_mismatch)
-    total = sum(len(tokens.grids) for _, tokens in named)
-    if not total:
-        raise InputError("there are no tokens to decode")
     began = time.perf_counter()
     pictures = console.track(_pictures(network, named, batch_size), total)
     names = [record.name for _, tokens in named for record in tokens.header.images]
@@ -89,8 +93,6 @@ def decode(
         for name, pixels in zip(unique_names(names, f".{suffix}"), pictures, strict=True):
             write_bytes(Path(output) / name, encode_image(pixels, suffix))
     else:
-        if total != 1:
-            raise UsageError(f"{total} images do not fit {output}: name a folder, or pick one with --index")
         (pixels,) = pictures
         _write_one(
             output,
@@ -190,6 +192,4 @@ def _write_one(output: str, data: bytes) -> None:
     if output != "-":
         write_bytes(Path(output), data)
         return
-    stdout = binary_stdout()
-    stdout.write(data)
-    stdout.flush()
+    write_binary(data)

@@ -12,11 +12,11 @@ import typer
 
 from cli import inputs as files
 from cli import options as o
-from cli.console import Console, binary_stdout, printable, write_json
+from cli.console import Console, binary_stdout, printable, write_binary, write_json
 from tokenizer.errors import ImageError, InputError, UsageError
 from tokenizer.files import refuse_existing
 from tokenizer.images import parse_colour
-from tokenizer.token_files import SUFFIXES, Failure, TokenSet, to_bytes, write
+from tokenizer.token_files import SUFFIXES, Failure, TokenSet, sidecar, to_bytes, write
 
 if TYPE_CHECKING:
     from tokenizer.codec import Encoded, Unreadable
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def encode(
-    inputs: Annotated[list[str] | None, typer.Argument(metavar="INPUT...", help="Images, folders, or - .")] = None,
+    inputs: Annotated[list[str] | None, typer.Argument(metavar="INPUT", help="Images, folders, or - .")] = None,
     output: Annotated[
         str, o.option("--output", "-o", help="A .npy or .safetensors file, a folder, or - .", env=False)
     ] = "",
@@ -32,8 +32,9 @@ def encode(
     files_from: o.FilesFrom = None,
     null: o.Null = False,
     token_format: Annotated[
-        o.TokenFormat, o.option("--format", help="Format of files in a folder, and of stdout.")
-    ] = "safetensors",  # noqa: S107  # not a password
+        o.TokenFormat | None,
+        o.option("--format", help="Format of files in a folder, and of stdout: safetensors unless said."),
+    ] = None,
     image_size: Annotated[
         int | None, o.option("--image-size", min=1, help="Give every image this square size, in pixels.")
     ] = None,
@@ -70,7 +71,7 @@ def encode(
     Without --image-size every image keeps its size, padded to the network's multiple; decoding undoes it.
     """
     console = Console("encode", quiet=quiet, verbose=verbose, progress=not no_progress)
-    kind = _output_kind(output)
+    kind, file_format = _output_kind(output, token_format)
     size, mode = _resize(image_size, resize_mode)
     colour = parse_colour(alpha)
     if output == "-":
@@ -78,7 +79,8 @@ def encode(
             raise UsageError("-o - and --json both want stdout: name a file for the tokens")
         binary_stdout()
     else:
-        refuse_existing(Path(output), overwrite=overwrite)
+        _refuse_existing(Path(output), overwrite=overwrite)
+        files.check_writable(Path(output), folder=kind == "folder")
     if model is None:
         raise UsageError("no checkpoint: pass -m RUN, the folder that vqtok train wrote")
     sources = files.gather(inputs or [], files_from, null=null)
@@ -100,14 +102,14 @@ def encode(
     results = _checked(codec.encode(network, sources, settings), console, on_error, one_grid=output.endswith(".npy"))
     results = console.track(results, len(sources))
     if kind == "folder":
-        done, failed = _write_tree(Path(output), results, header, token_format)
+        done, failed = _write_tree(Path(output), results, header, file_format)
         if done:
-            console.detail(f"one .{token_format} file an image")
+            console.detail(f"one .{file_format} file an image")
     else:
         tokens = codec.collect(results, header)
         done, failed = len(tokens.grids), list(tokens.header.failed)
         if done:
-            _write_one(output, tokens, token_format)
+            _write_one(output, tokens, file_format)
     if not done:
         raise InputError(f"0 of {len(sources)} images encoded, the first failed with: {failed[0].reason}")
     seconds = time.perf_counter() - began
@@ -121,15 +123,26 @@ def encode(
         raise typer.Exit(3)
 
 
-def _output_kind(output: str) -> str:
+def _output_kind(output: str, wanted: o.TokenFormat | None) -> tuple[str, str]:
+    """Return whether `output` is a file or a folder, and the format of its files."""
     if not output:
         raise UsageError("no output: pass -o FILE.safetensors, -o FILE.npy, -o FOLDER/ or -o -")
     path = Path(output)
-    if output == "-" or (path.suffix in SUFFIXES and not output.endswith("/") and not path.is_dir()):
-        return "file"
+    if output == "-":
+        return "file", wanted or "safetensors"
     if output.endswith("/") or path.is_dir() or not path.suffix:
-        return "folder"
-    raise UsageError(f"{output} has the suffix {path.suffix}: use {' or '.join(SUFFIXES)}, or end a folder with /")
+        return "folder", wanted or "safetensors"
+    if path.suffix not in SUFFIXES:
+        raise UsageError(f"{output} has the suffix {path.suffix}: use {' or '.join(SUFFIXES)}, or end a folder with /")
+    if wanted not in (None, path.suffix[1:]):
+        raise UsageError(f"{output} and --format {wanted} contradict each other")
+    return "file", path.suffix[1:]
+
+
+def _refuse_existing(path: Path, *, overwrite: bool) -> None:
+    refuse_existing(path, overwrite=overwrite)
+    if path.suffix == ".npy":
+        refuse_existing(sidecar(path), overwrite=overwrite)
 
 
 def _resize(image_size: int | None, mode: o.ResizeMode | None) -> tuple[int | None, str]:
@@ -165,9 +178,7 @@ def _checked(
 
 def _write_one(output: str, tokens: TokenSet, token_format: str) -> None:
     if output == "-":
-        stdout = binary_stdout()
-        stdout.write(to_bytes(tokens, token_format))
-        stdout.flush()
+        write_binary(to_bytes(tokens, token_format))
         return
     write(Path(output), tokens)
 

@@ -7,17 +7,20 @@ from typing import Annotated, Any
 
 import typer
 
-from cli import inputs as files
 from cli import options as o
 from cli.console import printable, write_json, write_rows
 from cli.decode import read_all
 from tokenizer.checkpoint import WEIGHTS, describe, fingerprint
+from tokenizer.errors import InputError
 from tokenizer.token_files import SUFFIXES, TokenSet
 
 
 def info(
     path: Annotated[str, typer.Argument(metavar="PATH", help="A checkpoint, a token file, or - .", show_default=False)],
     as_json: o.AsJson = False,
+    quiet: o.Quiet = False,  # noqa: ARG001  # every command takes these three
+    verbose: o.Verbose = False,  # noqa: ARG001
+    no_progress: o.NoProgress = False,  # noqa: ARG001
     debug: o.Debug = False,  # noqa: ARG001  # read by main
 ) -> None:
     """Say what a checkpoint or a token file is.
@@ -26,13 +29,19 @@ def info(
     vqtok info run
     vqtok info tokens.safetensors --json
     """
-    is_tokens = path == "-" or Path(path).suffix in SUFFIXES
+    if path != "-" and not Path(path).exists():
+        raise InputError(f"{path} does not exist")
+    is_tokens = path == "-" or (Path(path).suffix in SUFFIXES and not Path(path).is_dir())
+    if not is_tokens and Path(path).is_file():
+        raise InputError(f"{path} is neither the folder of a checkpoint nor a {' or '.join(SUFFIXES)} file")
     values = _tokens(path) if is_tokens else _checkpoint(Path(path))
     if as_json:
         write_json(values)
         return
-    files.escape_stdout()
-    write_rows([(key.replace("_", " "), _text(value)) for key, value in values.items() if value not in (None, {}, [])])
+    failed = values.pop("failed", [])
+    rows = [(key.replace("_", " "), _text(value)) for key, value in values.items() if value not in (None, {}, [])]
+    rows += [("not encoded", printable(f"{failure['name']}: {failure['reason']}")) for failure in failed]
+    write_rows(rows)
 
 
 def _checkpoint(folder: Path) -> dict[str, Any]:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import io
 import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from cli.console import binary_stdin
-from tokenizer.errors import InputError, UsageError
+from tokenizer.errors import InputError, OutputError, UsageError
 from tokenizer.images import Source, find
 
 
@@ -22,6 +21,8 @@ def gather(inputs: Sequence[str], files_from: str | None, *, null: bool) -> list
     """
     if not inputs and files_from is None:
         raise UsageError("no input: name images or folders, - for stdin, or --files-from")
+    if null and files_from is None:
+        raise UsageError("--null is for --files-from: pass both")
     if [*inputs, files_from].count("-") > 1:
         raise UsageError("stdin is named twice")
     if "-" in inputs:
@@ -51,10 +52,23 @@ def _listed(files_from: str, separator: bytes) -> list[Path]:
 
 def default_workers(workers: int | None) -> int:
     """Return the number of reading threads: what was asked for, or one for each processor up to 8."""
-    return workers if workers is not None else min(8, os.cpu_count() or 1)
+    from tokenizer.runtime import processors
+
+    return workers if workers is not None else min(8, processors())
 
 
-def escape_stdout() -> None:
-    """Let file names that are no UTF-8 pass through text on stdout unchanged."""
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="surrogateescape")
+def check_writable(path: Path, *, folder: bool) -> None:
+    """Look, before any work, whether `path` can become a file or a folder of files.
+
+    Raises:
+        OutputError: something else is in its way, or the folder it would lie in cannot be written.
+    """
+    if path.is_dir() and not folder:
+        raise OutputError(f"cannot write {path}: it is a folder")
+    parent = path if folder else path.parent
+    while not os.path.lexists(parent) and parent != parent.parent:
+        parent = parent.parent
+    if not parent.is_dir():
+        raise OutputError(f"cannot write {path}: {parent} is not a folder")
+    if not os.access(parent, os.W_OK | os.X_OK):
+        raise OutputError(f"cannot write {path}: no permission to write in {parent}")

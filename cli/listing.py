@@ -11,6 +11,9 @@ from tokenizer.token_files import FORMATS
 
 def list_all(
     as_json: o.AsJson = False,
+    quiet: o.Quiet = False,  # noqa: ARG001  # every command takes these three
+    verbose: o.Verbose = False,  # noqa: ARG001
+    no_progress: o.NoProgress = False,  # noqa: ARG001
     debug: o.Debug = False,  # noqa: ARG001  # read by main
 ) -> None:
     """List quantizers, presets, losses and formats.

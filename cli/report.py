@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,7 +10,7 @@ import typer
 
 from cli import inputs as files
 from cli import options as o
-from cli.console import Console, printable, write_json, write_rows
+from cli.console import Console, printable, write_json, write_rows, write_text
 from cli.decode import check_all, read_all
 from tokenizer.errors import InputError, UsageError
 from tokenizer.evaluate import Quality, Report, measure_quality, usage_report
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
 
 def report(
     inputs: Annotated[
-        list[str] | None, typer.Argument(metavar="[TOKENS...]", help="Token files, folders of them, or - .")
+        list[str] | None, typer.Argument(metavar="TOKENS", help="Token files, folders of them, or - .")
     ] = None,
     images: Annotated[
         Path | None, o.option("--images", help="The originals: adds PSNR and SSIM. Needs -m.", env=False)
@@ -78,7 +77,10 @@ def report(
             results = console.track(codec.encode(network, originals, settings), len(originals))
             encoded = codec.collect(results, codec.header(network, fingerprint, settings))
             if not encoded.grids:
-                raise InputError(f"0 of {len(originals)} images encoded")
+                first = encoded.header.failed[0]
+                raise InputError(
+                    f"0 of {len(originals)} images encoded, the first is {printable(first.name)}: {first.reason}"
+                )
             named = [(str(images), encoded)]
         check_all(named, network, fingerprint, allow_mismatch=False)
         if images is not None:
@@ -89,7 +91,6 @@ def report(
     if as_json:
         write_json(result.to_json())
     else:
-        files.escape_stdout()
         _show(result)
 
 
@@ -146,9 +147,7 @@ def _show(result: Report) -> None:
         "bits_per_pixel",
         *(["psnr", "ssim"] if result.quality else []),
     ]
-    sys.stdout.write("\n")
-    for name in shown:
-        sys.stdout.write(f"{name}: {DEFINITIONS[name]}\n")
+    write_text("\n" + "".join(f"{name}: {DEFINITIONS[name]}\n" for name in shown))
 
 
 def _quality_rows(quality: Quality) -> list[tuple[str, str]]:

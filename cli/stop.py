@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from types import FrameType
 
 EXIT_INTERRUPTED = 130
 EXIT_TERMINATED = 143
+
+_CODES = {signal.SIGINT: EXIT_INTERRUPTED, signal.SIGTERM: EXIT_TERMINATED}
 
 
 class StopRequest:
@@ -18,27 +21,39 @@ class StopRequest:
     def __init__(self) -> None:
         self.exit_code: int | None = None
 
-    def __call__(self, number: int, _frame: FrameType | None) -> None:
+    def __call__(self, number: int, frame: FrameType | None) -> None:
         """Note the signal; a second one stops at once."""
-        code = EXIT_INTERRUPTED if number == signal.SIGINT else EXIT_TERMINATED
         if self.exit_code is not None:
-            sys.exit(code)
-        self.exit_code = code
+            _exit(number, frame)
+        self.exit_code = _CODES[signal.Signals(number)]
+        # Not through sys.stderr: the signal may have come in the middle of a write to it.
+        if sys.stderr is not None:
+            with contextlib.suppress(OSError):
+                os.write(2, b"\nstopping after this step; once more to stop at once, without saving\n")
 
 
-@contextmanager
+@contextlib.contextmanager
 def between_steps() -> Iterator[StopRequest]:
     """Hold Ctrl-C and SIGTERM back within the block: the work looks at the request where it can stop safely."""
     request = StopRequest()
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    before = [signal.signal(number, request) for number in numbers]
+    before = {number: signal.getsignal(number) for number in _CODES}
+    for number, handler in before.items():
+        # What the shell made this process ignore, as it does for background jobs, stays ignored.
+        if handler is not signal.SIG_IGN:
+            signal.signal(number, request)
     try:
         yield request
     finally:
-        for number, handler in zip(numbers, before, strict=True):
+        for number, handler in before.items():
             signal.signal(number, handler)
 
 
-def exit_on_sigterm() -> None:
-    """Make SIGTERM unwind like Ctrl-C does, so that temporary files go and the exit code is 143."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(EXIT_TERMINATED))
+def exit_on_signals() -> None:
+    """Make Ctrl-C and SIGTERM unwind with their exit codes, so that temporary files go."""
+    for number in _CODES:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _exit)
+
+
+def _exit(number: int, _frame: FrameType | None) -> None:
+    sys.exit(_CODES[signal.Signals(number)])

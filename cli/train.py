@@ -4,30 +4,31 @@ from __future__ import annotations
 
 import contextlib
 import shlex
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cli import options as o
-from cli.console import Console, write_json
+from cli import settings as layers
+from cli.console import Console, write_json, write_text
+from cli.inputs import check_writable
 from cli.stop import between_steps
 from tokenizer.config import PRESETS, TrainConfig
-from tokenizer.errors import ConfigError, InputError, UsageError, nearest_name
+from tokenizer.errors import DeviceError, OutputError, UsageError
 from tokenizer.files import refuse_existing
-from tokenizer.settings import assignments, merge, parse, read_toml, to_dict, to_toml
+from tokenizer.settings import parse, to_dict, to_toml
 
 if TYPE_CHECKING:
-    from tokenizer.train import Plan, Saved, Step, TrainingState
-
-# What may differ when a run goes on: where and how fast it runs, not what it computes.
-_FREE_ON_RESUME = ("device", "workers", "log_every", "eval_every", "save_every")
+    from tokenizer.train import Plan, Step, TrainingState
 
 
 def train(
+    context: typer.Context,
     data: Annotated[
         list[Path],
-        typer.Argument(metavar="DATA...", help="Folders of images (any layout), or images.", show_default=False),
+        typer.Argument(metavar="DATA", help="Folders of images (any layout), or images.", show_default=False),
     ],
     output: Annotated[Path | None, o.option("--output", "-o", help="Folder of the run.", env=False)] = None,
     config_file: Annotated[Path | None, o.option("--config", "-c", help="Settings from a TOML file.")] = None,
@@ -83,43 +84,38 @@ def train(
     What is not said is chosen from the images and the machine, and printed.
     """
     console = Console("train", quiet=quiet, verbose=verbose, progress=not no_progress)
-    flags = _flags(
-        preset=preset,
-        network={"downsample": downsample},
-        quantizer={"name": quantizer, "codebook_size": codebook_size},
-        steps=steps,
-        minutes=minutes,
-        image_size=image_size,
-        batch_size=batch_size,
-        lr=lr,
-        precision=precision,
-        device=device,
-        workers=workers,
-        seed=seed,
-        alpha=alpha,
-        val_data=val_data,
-        log_every=log_every,
-        eval_every=eval_every,
-        save_every=save_every,
-    )
-    given = merge(read_toml(config_file) if config_file else {}, assignments(settings or []), flags)
-    given = _with_preset(given)
-    if output is None and not (print_config or dry_run):
-        raise UsageError("no output: pass -o RUN, the folder to write")
-    if output is not None and not (resume or print_config or dry_run):
-        refuse_existing(output, overwrite=overwrite)
+    flags = {
+        "preset": preset,
+        "downsample": downsample,
+        "quantizer": quantizer,
+        "codebook_size": codebook_size,
+        "steps": steps,
+        "minutes": minutes,
+        "image_size": image_size,
+        "batch_size": batch_size,
+        "lr": lr,
+        "precision": precision,
+        "device": device,
+        "workers": workers,
+        "seed": seed,
+        "alpha": alpha,
+        "val_data": val_data,
+        "log_every": log_every,
+        "eval_every": eval_every,
+        "save_every": save_every,
+    }
+    given = layers.gather(flags, _from_environment(context), config_file, settings or [])
+    if not (print_config or dry_run):
+        _check_output(_required(output), resume=resume, overwrite=overwrite)
 
     from tokenizer import train as training
 
-    saved = None
-    if resume:
-        saved = training.read_state(_required(output))
-        config = _resumed(saved, given)
-    else:
-        config = parse(TrainConfig, given)
+    saved = training.read_state(_required(output)) if resume else None
+    config = layers.resumed(saved.config, given) if saved else parse(TrainConfig, given)
     plan = training.plan(config, data)
     if print_config:
-        typer.echo(to_toml(to_dict(plan.config)), nl=False)
+        settings_now = to_dict(plan.config)
+        write_json(settings_now) if as_json else write_text(to_toml(settings_now))
         return
     _announce(console, plan)
     if dry_run:
@@ -128,32 +124,22 @@ def train(
     state = training.resume(plan, saved) if saved else training.begin(plan)
     if saved:
         console.say(f"going on from step {state.step}, {state.seconds / 60:.1f} min into the run")
-    stopped = _run(console, plan, state, folder)
+    again = _again(data, folder)
+    try:
+        stopped = _run(console, plan, state, folder)
+    except (OutputError, DeviceError, SystemExit):
+        if (folder / training.STATE).is_file():
+            console.warn(f"what was saved before stands. To go on from there: {again}")
+        raise
     if stopped is not None:
-        again = shlex.join(["vqtok", "train", *map(str, data), "-o", str(folder), "--resume"])
         console.warn(f"stopped at step {state.step}, everything is saved. To go on: {again}")
         raise typer.Exit(stopped)
     _finish(console, folder, state, as_json=as_json)
 
 
-def _flags(**values: Any) -> dict[str, Any]:
-    """Return the values that were given, without empty tables."""
-    kept: dict[str, Any] = {}
-    for key, value in values.items():
-        inner = _flags(**value) if isinstance(value, dict) else value
-        if inner is not None and inner != {}:
-            kept[key] = inner
-    return kept
-
-
-def _with_preset(given: dict[str, Any]) -> dict[str, Any]:
-    """Put the preset's network under the settings given."""
-    name = given.pop("preset", None)
-    if name is None:
-        return given
-    if name not in PRESETS:
-        raise ConfigError([f"unknown preset {name!r}{nearest_name(name, PRESETS) or ', known: ' + ', '.join(PRESETS)}"])
-    return merge({"network": PRESETS[name]}, given)
+def _from_environment(context: typer.Context) -> list[str]:
+    sources = {name: context.get_parameter_source(name) for name in context.params}
+    return [name for name, source in sources.items() if source is not None and source.name == "ENVIRONMENT"]
 
 
 def _required(output: Path | None) -> Path:
@@ -162,32 +148,20 @@ def _required(output: Path | None) -> Path:
     return output
 
 
-def _resumed(saved: Saved, given: dict[str, Any]) -> TrainConfig:
-    """Return the saved settings; those given now must agree, but for those that change no result."""
-    before = to_dict(saved.config)
-    free = {key: given[key] for key in _FREE_ON_RESUME if key in given}
-    wanted = to_dict(parse(TrainConfig, merge(before, given)))
-    faults = [
-        f"{key} was {_at(before, key)}, now {_at(wanted, key)}"
-        for key in _leaves(given)
-        if key not in _FREE_ON_RESUME and _at(before, key) != _at(wanted, key)
-    ]
-    if faults:
-        raise InputError(f"cannot resume with other settings: {'; '.join(faults)}: leave them out, or start a new run")
-    return parse(TrainConfig, merge(before, free))
+def _check_output(folder: Path, *, resume: bool, overwrite: bool) -> None:
+    if resume and overwrite:
+        raise UsageError("--resume goes on with a run, --overwrite replaces it: pass one of the two")
+    if not resume:
+        refuse_existing(folder, overwrite=overwrite)
+    check_writable(folder, folder=True)
 
 
-def _leaves(values: dict[str, Any], prefix: str = "") -> list[str]:
-    found: list[str] = []
-    for key, value in values.items():
-        found += _leaves(value, f"{prefix}{key}.") if isinstance(value, dict) else [prefix + key]
-    return found
-
-
-def _at(values: Any, key: str) -> Any:
-    for part in key.split("."):
-        values = values[part]
-    return values
+def _again(data: Sequence[Path], folder: Path) -> str:
+    """Return the command that goes on with the run."""
+    names = [str(path) for path in data]
+    dashed = any(name.startswith("-") for name in names)
+    last = ["--", *names] if dashed else []
+    return shlex.join(["vqtok", "train", *([] if dashed else names), "-o", str(folder), "--resume", *last])
 
 
 def _announce(console: Console, plan: Plan) -> None:
@@ -212,6 +186,7 @@ def _run(console: Console, plan: Plan, state: TrainingState, folder: Path) -> in
     from tokenizer import train as training
 
     with (
+        _explained(),
         between_steps() as request,
         console.progress("figures") as bar,
         contextlib.closing(training.train(plan, state, folder)) as steps,
@@ -225,9 +200,21 @@ def _run(console: Console, plan: Plan, state: TrainingState, folder: Path) -> in
                     console.say(f"{100 * step.progress:3.0f} %  {_figures(step)}")
             if step.evaluation:
                 console.say(f"step {step.step}: held out {_evaluation(step)}")
+            for name, reason in step.unreadable:
+                console.warn(f"{name}: {reason}")
             if request.exit_code is not None and step.progress < 1:
                 return request.exit_code
     return None
+
+
+@contextlib.contextmanager
+def _explained() -> Iterator[None]:
+    from tokenizer import runtime
+
+    try:
+        yield
+    except RuntimeError as error:
+        raise runtime.explain(error, "pass a smaller --batch-size, --image-size or --preset") or error from error
 
 
 def _figures(step: Step) -> str:

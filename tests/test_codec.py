@@ -108,9 +108,9 @@ def test_another_checkpoint_is_an_error_unless_allowed(model: Tokenizer, photos:
 
 def test_a_generator_s_array_is_checked_against_the_model(model: Tokenizer) -> None:
     codec.check_fits(bare(np.full((2, 3, 4), 31)), model, "any")
+    array = np.zeros((2, 3, 4), np.int32)
+    array[1, 2, 0] = 32
     with pytest.raises(TokenFileError, match=r"token 32 at row 1 \(2, 0\) is outside 0..31"):
-        array = np.zeros((2, 3, 4), np.int32)
-        array[1, 2, 0] = 32
         codec.check_fits(bare(array), model, "any")
     with pytest.raises(TokenFileError, match="2 codes per position, the model 1"):
         codec.check_fits(bare(np.zeros((1, 3, 4, 2), np.int32)), model, "any")

@@ -9,7 +9,7 @@ from PIL import Image
 
 from tests.conftest import draw, save
 from tokenizer.data import Crops, batches, held_out_batches, split
-from tokenizer.errors import TrainingError
+from tokenizer.errors import InputError, TrainingError
 from tokenizer.images import Source, find
 
 
@@ -67,7 +67,8 @@ def test_an_unreadable_image_is_missing_and_never_replaced(tmp_path: Path) -> No
     (tmp_path / "3.png").write_bytes(b"nothing")
     crops = Crops(find([tmp_path]), 16, seed=0)
     assert len(crops.batch(range(4))) == 3
-    assert list(crops.unreadable) == ["3.png"]
+    assert crops.take_unreadable() == (("3.png", "not an image, or of an unknown format"),)
+    assert crops.take_unreadable() == ()
     good = Crops(find([tmp_path]), 16, seed=0)
     readable = [n for n in range(4) if good._index(n) != 3]
     assert torch.equal(crops.batch(range(4)), good.batch(readable))
@@ -88,6 +89,11 @@ def test_held_out_images_are_cut_not_resized(tmp_path: Path) -> None:
     small, large = held_out_batches(sources, 16, 4, (255, 255, 255))
     assert torch.equal(small[0], torch.from_numpy(pixels[6:38, 14:46].copy()))
     assert large.shape == (1, 256, 256, 3)
+
+
+def test_no_readable_held_out_image(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="none of the 1 images to evaluate on can be read, such as gone"):
+        held_out_batches([Source("gone", tmp_path / "gone.png")], 16, 4, (255, 255, 255))
 
 
 def test_an_image_smaller_than_one_position_is_enlarged(tmp_path: Path) -> None:

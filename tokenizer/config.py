@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 DOWNSAMPLES = (4, 8, 16, 32)
@@ -57,6 +57,7 @@ class TrainConfig:
         network: the encoder's and decoder's shape.
         quantizer: name of a registered quantizer and its options, which its constructor declares and checks.
         image_size: side of the training crops in pixels.
+        smallest_crop: share of an image's shorter side that the smallest crop spans; the largest spans all of it.
         steps: budget in optimizer steps; or
         minutes: budget in wall-clock minutes, evaluations included. The schedule follows either.
         batch_size: crops a step.
@@ -83,6 +84,7 @@ class TrainConfig:
     network: NetworkConfig = dataclasses.field(default_factory=NetworkConfig)
     quantizer: Mapping[str, Any] = dataclasses.field(default_factory=lambda: {"name": "diveq"})
     image_size: int | None = None
+    smallest_crop: float = 0.5
     steps: int | None = None
     minutes: float | None = None
     batch_size: int | None = None
@@ -108,33 +110,30 @@ class TrainConfig:
     def faults(self) -> list[str]:
         """Return what is wrong with these settings, one line each."""
         found = self.network.faults()
-        positive = (
-            "image_size",
-            "steps",
-            "minutes",
-            "batch_size",
-            "lr",
-            "clip_norm",
-            "log_every",
-            "eval_every",
-            "save_every",
-        )
-        for name in positive:
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                found.append(f"{name} is {value}, expected more than 0")
-        for name in ("warmup", "quantize_after", "ema_decay"):
-            if not 0 <= getattr(self, name) < 1:
-                found.append(f"{name} is {getattr(self, name)}, expected 0 or more and less than 1")
-        for name in ("weight_decay", "revive_until", "workers", "val_images", "seed"):
-            value = getattr(self, name)
-            if value is not None and value < 0:
-                found.append(f"{name} is {value}, expected 0 or more")
-        if self.precision not in PRECISIONS:
-            found.append(f"precision is {self.precision!r}, expected one of {', '.join(PRECISIONS)}")
+        for names, holds, wanted in _RULES:
+            values = {name: getattr(self, name) for name in names}
+            found += [f"{n} is {v!r}, expected {wanted}" for n, v in values.items() if v is not None and not holds(v)]
         if self.steps is not None and self.minutes is not None:
             found.append("steps and minutes are both given: name one budget")
-        downsample = self.network.downsample
-        if self.image_size is not None and downsample in DOWNSAMPLES and self.image_size % downsample:
-            found.append(f"image_size is {self.image_size}, expected a multiple of network.downsample ({downsample})")
+        if self.image_size is not None and self.image_size % self.network.downsample:
+            found.append(
+                f"image_size is {self.image_size}, expected a multiple of network.downsample ({self.network.downsample})"
+            )
         return found
+
+
+_RULES: tuple[tuple[tuple[str, ...], Callable[[Any], bool], str], ...] = (
+    (
+        ("image_size", "steps", "minutes", "batch_size", "lr", "clip_norm", "log_every", "eval_every", "save_every"),
+        lambda value: value > 0,
+        "more than 0",
+    ),
+    (
+        ("weight_decay", "revive_until", "workers", "val_images", "seed"),
+        lambda value: value >= 0,
+        "0 or more",
+    ),
+    (("warmup", "quantize_after", "ema_decay"), lambda value: 0 <= value < 1, "0 or more and less than 1"),
+    (("smallest_crop",), lambda value: 0 < value <= 1, "more than 0, at most 1"),
+    (("precision",), lambda value: value in PRECISIONS, f"one of {', '.join(PRECISIONS)}"),
+)

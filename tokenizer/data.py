@@ -13,12 +13,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tokenizer.errors import ImageError, TrainingError
+from tokenizer.errors import ImageError, InputError, TrainingError
 from tokenizer.images import Pixels, Source, read, resize
 
 EVAL_SIZE = 256
 _CACHE_BYTES = 2**30
-_SMALLEST_CROP = 0.5
 
 
 def split(sources: Sequence[Source], held_out: int, seed: int) -> tuple[list[Source], list[Source]]:
@@ -41,6 +40,7 @@ class Crops:
         size: side of a crop in pixels.
         seed: of the order and the crops.
         alpha: (red, green, blue) under transparent pixels.
+        smallest: share of an image's shorter side that the smallest crop spans; the largest spans all of it.
         unreadable: name and reason of each image that could not be read; it yields no crop, and no other image
             takes its place.
     """
@@ -49,9 +49,11 @@ class Crops:
     size: int
     seed: int
     alpha: tuple[int, int, int] = (255, 255, 255)
+    smallest: float = 0.5
     unreadable: dict[str, str] = field(default_factory=dict)
     _cache: dict[int, Pixels] = field(default_factory=dict, init=False, repr=False)
     _cached_bytes: int = field(default=0, init=False)
+    _told: int = field(default=0, init=False)
     _order: tuple[int, NDArray[np.int64]] | None = field(default=None, init=False, repr=False)
 
     def crop(self, number: int) -> Pixels | None:
@@ -61,7 +63,7 @@ class Crops:
             return None
         random = np.random.default_rng([self.seed, 1, number])
         short = min(pixels.shape[:2])
-        side = max(1, round(short * random.uniform(_SMALLEST_CROP, 1)))
+        side = max(1, round(short * random.uniform(self.smallest, 1)))
         top = int(random.integers(pixels.shape[0] - side + 1))
         left = int(random.integers(pixels.shape[1] - side + 1))
         cut = resize(pixels, self.size, self.size, (top, left, side, side))
@@ -71,6 +73,12 @@ class Crops:
         """Return the readable crops of these numbers as (B, size, size, 3) uint8."""
         crops = [crop for crop in map(self.crop, numbers) if crop is not None]
         return torch.from_numpy(np.stack(crops) if crops else np.zeros((0, self.size, self.size, 3), np.uint8))
+
+    def take_unreadable(self) -> tuple[tuple[str, str], ...]:
+        """Return name and reason of the images that turned out unreadable since the last call."""
+        found = tuple(self.unreadable.items())
+        new, self._told = found[self._told :], len(found)
+        return new
 
     def _index(self, number: int) -> int:
         epoch, place_in_epoch = divmod(number, len(self.sources))
@@ -85,7 +93,7 @@ class Crops:
             return self._cache[index]
         source = self.sources[index]
         try:
-            pixels = read(source.file, self.alpha, shrink_to=round(self.size / _SMALLEST_CROP))
+            pixels = read(source.file, self.alpha, shrink_to=round(self.size / self.smallest))
         except ImageError as error:
             self.unreadable[source.name] = str(error)
             return None
@@ -136,6 +144,9 @@ def held_out_batches(
 
     Each is shrunk to a shorter side of 256 pixels where it is larger, and cut to the centre square whose side is a
     multiple of `downsample`; only an image smaller than `downsample` is enlarged.
+
+    Raises:
+        InputError: none of them can be read.
     """
     groups: dict[int, list[Pixels]] = {}
     for source in sources:
@@ -148,6 +159,8 @@ def held_out_batches(
         side = min(height, width, size)
         box = ((height - side) // 2, (width - side) // 2, side, side)
         groups.setdefault(size, []).append(resize(pixels, size, size, box))
+    if not groups:
+        raise InputError(f"none of the {len(sources)} images to evaluate on can be read, such as {sources[0].name}")
     return [
         torch.from_numpy(np.stack(group[start : start + batch_size]))
         for group in groups.values()

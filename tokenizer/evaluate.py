@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from tokenizer.model import Tokenizer
 
 REPORT_VERSION = 1
+_COUNTED = 2**27
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,10 @@ def usage_report(sets: Sequence[TokenSet], sizes: tuple[int, ...], top: int, qua
 
     Raises:
         TokenFileError: a token lies outside its alphabet, or there are not C codes per position.
+        InputError: the alphabets are too large to count.
     """
+    if sum(sizes) > _COUNTED:
+        raise InputError(f"there are {sum(sizes)} codes to count, at most {_COUNTED} fit into memory")
     counts = [np.zeros(size, np.int64) for size in sizes]
     for tokens in sets:
         tokens.check_range(sizes)

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import tomllib
 import types
 import typing
@@ -36,16 +37,18 @@ def parse(cls: type[T], values: Mapping[str, Any], where: str = "") -> T:
 
 def _parse(cls: type[T], values: Mapping[str, Any], where: str, faults: list[str]) -> T:
     hints = typing.get_type_hints(cls)
+    faults += [f"unknown setting {where + key!r}{nearest_name(key, hints)}" for key in values if key not in hints]
+    return cls(**_coerce_items({key: values[key] for key in values if key in hints}, hints, where, faults))
+
+
+def _coerce_items(values: Mapping[str, Any], hints: Mapping[str, Any], where: str, faults: list[str]) -> dict[str, Any]:
     made: dict[str, Any] = {}
     for key, value in values.items():
-        if key not in hints:
-            faults.append(f"unknown setting {where + key!r}{nearest_name(key, hints)}")
-            continue
         try:
             made[key] = _coerce(value, hints[key], f"{where}{key}", faults)
         except _WRONG:
             faults.append(f"{where}{key} is {value!r}, expected {_describe(hints[key])}")
-    return cls(**made)
+    return made
 
 
 def _coerce(value: Any, wanted: Any, where: str, faults: list[str]) -> Any:
@@ -53,16 +56,16 @@ def _coerce(value: Any, wanted: Any, where: str, faults: list[str]) -> Any:
         if value is None:
             return None
         (wanted,) = [choice for choice in typing.get_args(wanted) if choice is not type(None)]
+    is_table = typing.get_origin(wanted) is Mapping
+    if (is_table or dataclasses.is_dataclass(wanted)) and not isinstance(value, Mapping):
+        raise TypeError(value)
     if dataclasses.is_dataclass(wanted):
-        if not isinstance(value, Mapping):
-            raise TypeError(value)
         return _parse(typing.cast("type[Any]", wanted), value, f"{where}.", faults)
+    if is_table:
+        return _coerce_items(value, dict.fromkeys(value, typing.get_args(wanted)[1]), f"{where}.", faults)
     if typing.get_origin(wanted) is tuple:
         items = value.replace(",", " ").split() if isinstance(value, str) else value
         return tuple(_coerce(item, typing.get_args(wanted)[0], where, faults) for item in items)
-    if typing.get_origin(wanted) is Mapping:
-        inner = typing.get_args(wanted)[1]
-        return {key: _coerce(item, inner, f"{where}.{key}", faults) for key, item in dict(value).items()}
     if wanted is Any:
         return value
     return _SCALARS[wanted](value)
@@ -101,7 +104,8 @@ def _describe(wanted: Any) -> str:
     choices = [c for c in (typing.get_args(wanted) or (wanted,)) if c not in (type(None), Ellipsis)]
     if typing.get_origin(wanted) is tuple:
         return f"a list, each {names[choices[0]]}"
-    return names.get(choices[0], "a table of settings")
+    is_table = typing.get_origin(wanted) is Mapping or choices[0] not in names
+    return "a table of settings" if is_table else names[choices[0]]
 
 
 def coerce_option(value: Any, wanted: Any, where: str) -> Any:
@@ -110,10 +114,14 @@ def coerce_option(value: Any, wanted: Any, where: str) -> Any:
     Raises:
         ConfigError: the value is of another type.
     """
+    faults: list[str] = []
     try:
-        return _coerce(value, wanted, where, [])
+        coerced = _coerce(value, wanted, where, faults)
     except _WRONG as error:
         raise ConfigError([f"{where} is {value!r}, expected {_describe(wanted)}"]) from error
+    if faults:
+        raise ConfigError(faults)
+    return coerced
 
 
 def to_dict(config: Any) -> dict[str, Any]:
@@ -162,20 +170,24 @@ def merge(*layers: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def to_toml(values: Mapping[str, Any]) -> str:
-    """Return nested settings as TOML; settings without a value are left out. `read_toml` is the inverse."""
+def to_toml(values: Mapping[str, Any], where: str = "") -> str:
+    """Return nested settings as TOML; settings without a value are left out. `read_toml` is the inverse.
+
+    `where` is the name of the table that holds them, with a dot behind it.
+    """
     lines: list[str] = []
     tables: list[str] = []
     for key, value in values.items():
+        name = key if re.fullmatch("[A-Za-z0-9_-]+", key) else _toml_value(key)
         if isinstance(value, Mapping):
-            tables.append(f"\n[{key}]\n{to_toml(value)}")
+            tables.append(f"\n[{where}{name}]\n{to_toml(value, f'{where}{name}.')}")
         elif value is not None:
-            lines.append(f"{key} = {_toml_value(value)}\n")
+            lines.append(f"{name} = {_toml_value(value)}\n")
     return "".join(lines + tables)
 
 
 def _toml_value(value: Any) -> str:
     if isinstance(value, (list, tuple)):
         return f"[{', '.join(map(_toml_value, value))}]"
-    # JSON's strings, numbers and booleans are TOML's too.
-    return json.dumps(value)
+    # JSON's strings, numbers and booleans are TOML's too, but for surrogate pairs and a bare DEL.
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -34,7 +34,9 @@ def test_detach_splits_the_gradient_orthogonally() -> None:
     assert z.grad is not None
     assert codes.grad is not None
     torch.testing.assert_close(z.grad + codes.grad, g)
-    torch.testing.assert_close((z.grad * codes.grad).sum(dim=1), torch.zeros(50, dtype=torch.float64), atol=1e-14, rtol=0)
+    torch.testing.assert_close(
+        (z.grad * codes.grad).sum(dim=1), torch.zeros(50, dtype=torch.float64), atol=1e-14, rtol=0
+    )
 
 
 @pytest.mark.parametrize("noise_std", [1e-3, 0.5])

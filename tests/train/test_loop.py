@@ -109,9 +109,7 @@ def test_what_a_run_leaves(run: Path) -> None:
         assert picture.height > 2 * 48
 
 
-def test_stopping_before_there_are_codes_leaves_no_checkpoint(
-    quick: TrainConfig, photos: Path, tmp_path: Path
-) -> None:
+def test_stopping_before_there_are_codes_leaves_no_checkpoint(quick: TrainConfig, photos: Path, tmp_path: Path) -> None:
     plan = train.plan(quick, [photos])
     steps = train.train(plan, train.begin(plan), tmp_path)
     next(steps)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import math
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +16,13 @@ import safetensors.numpy
 from tokenizer.errors import InputError, TokenFileError, UsageError
 from tokenizer.files import canonical_json, write_bytes
 from tokenizer.token_files.header import from_json
-from tokenizer.token_files.tokens import TokenSet, bare, stack, unstack
+from tokenizer.token_files.tokens import Array, TokenSet, bare, stack, unstack
 
 FORMATS = ("npy", "safetensors")
 SUFFIXES = tuple(f".{name}" for name in FORMATS)
 _KEY = "vqtok"
 _NPY_MAGIC = b"\x93NUMPY"
+_NPY_HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
 
 def sidecar(path: Path) -> Path:
@@ -85,28 +88,47 @@ def read(source: Path | bytes) -> TokenSet:
 def _parse(data: bytes, header: str | None) -> TokenSet:
     if data.startswith(_NPY_MAGIC):
         return _parse_npy(data, header)
-    if data[:2] == b"PK" or data[:1] == b"\x80":
-        raise TokenFileError("it is a pickle or a zip archive, which is never opened: save .npy or .safetensors")
     return _parse_safetensors(data)
 
 
 def _parse_npy(data: bytes, header: str | None) -> TokenSet:
     try:
-        array = np.load(io.BytesIO(data), allow_pickle=False)
-    except (ValueError, EOFError, SyntaxError, TypeError, OSError, MemoryError) as error:
+        with warnings.catch_warnings(action="ignore"):
+            array = _npy_array(data)
+    except Exception as error:  # numpy reads the header as Python, whose tokenizer and parser raise their own
         raise TokenFileError(f"it is damaged or holds no plain numbers: {_one_line(error)}") from error
     return bare(array) if header is None else unstack({"tokens": array}, from_json(_load_json(header)))
+
+
+def _npy_array(data: bytes) -> Array:
+    # Not np.load, which makes room for what the header promises before it looks for it.
+    stream = io.BytesIO(data)
+    version = np.lib.format.read_magic(stream)
+    if version not in _NPY_HEADERS:
+        raise ValueError(f"version {version[0]}.{version[1]} of the format")
+    shape, fortran, dtype = _NPY_HEADERS[version](stream)
+    if dtype.hasobject:
+        raise ValueError("Python objects")
+    promised, there = math.prod(shape) * dtype.itemsize, len(data) - stream.tell()
+    if promised != there:
+        raise ValueError(f"{there} bytes of data where its header promises {promised}")
+    return np.ndarray(shape, dtype, data, stream.tell(), order="F" if fortran else "C")
 
 
 def _parse_safetensors(data: bytes) -> TokenSet:
     try:
         arrays = safetensors.numpy.load(data)
     except (safetensors.SafetensorError, ValueError, TypeError, KeyError, AttributeError) as error:
+        # Only now: these bytes can begin the header length of a good file too.
+        if data.startswith((b"PK", b"\x80")):
+            raise TokenFileError(
+                "it is a pickle or a zip archive, which is never opened: save .npy or .safetensors"
+            ) from error
         raise TokenFileError(
             f"it is neither a .npy nor a .safetensors file, or is damaged: {_one_line(error)}"
         ) from error
     length = int.from_bytes(data[:8], "little")
-    metadata = json.loads(data[8 : 8 + length]).get("__metadata__", {})
+    metadata = json.loads(data[8 : 8 + length]).get("__metadata__") or {}
     if _KEY in metadata:
         return unstack(arrays, from_json(_load_json(metadata[_KEY])))
     if len(arrays) == 1:

@@ -68,25 +68,25 @@ def from_json(values: Any) -> Header:
     if not isinstance(version, int) or version > VERSION:
         raise TokenFileError(f"it has format version {version}, this vqtok reads up to {VERSION}: upgrade vqtok")
     try:
+        downsample = None if values["downsample"] is None else _positive([values["downsample"]])[0]
         return Header(
-            images=tuple(_record(record) for record in values["images"]),
+            images=tuple(_record(record, downsample) for record in values["images"]),
             failed=tuple(Failure(str(f["name"]), str(f["reason"])) for f in values["failed"]),
             model=None if values["model"] is None else str(values["model"]),
             codebook_sizes=_positive(values["codebook_sizes"]),
-            downsample=None if values["downsample"] is None else _positive([values["downsample"]])[0],
+            downsample=downsample,
             made_by={str(key): str(value) for key, value in values["made_by"].items()},
         )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
         raise TokenFileError(f"its header is damaged: {type(error).__name__} {error}") from error
 
 
-def _record(values: Mapping[str, Any]) -> ImageRecord:
-    placement = values["placement"]
-    return ImageRecord(
-        name=str(values["name"]),
-        grid=_pair(values["grid"]),
-        placement=None if placement is None else _placement(placement),
-    )
+def _record(values: Mapping[str, Any], downsample: int | None) -> ImageRecord:
+    grid = _pair(values["grid"])
+    placement = None if values["placement"] is None else _placement(values["placement"])
+    if placement and downsample and placement.canvas != (grid[0] * downsample, grid[1] * downsample):
+        raise ValueError(f"a canvas of {placement.canvas} pixels on a grid of {grid}")
+    return ImageRecord(str(values["name"]), grid, placement)
 
 
 def _placement(values: Mapping[str, Any]) -> Placement:
@@ -99,10 +99,15 @@ def _placement(values: Mapping[str, Any]) -> Placement:
         offset=(int(values["offset"][0]), int(values["offset"][1])),
         canvas=_pair(values["canvas"]),
     )
-    for offset, content, canvas in zip(placement.offset, placement.content, placement.canvas, strict=True):
-        if offset < 0 or offset + content > canvas:
-            raise ValueError("a picture lies outside its canvas")
+    _check_inside(placement.offset, placement.content, placement.canvas, "canvas")
+    _check_inside((top, left), (height, width), placement.original, "original")
     return placement
+
+
+def _check_inside(corner: tuple[int, int], size: tuple[int, int], whole: tuple[int, int], what: str) -> None:
+    for first, length, side in zip(corner, size, whole, strict=True):
+        if first < 0 or length < 1 or first + length > side:
+            raise ValueError(f"a picture lies outside its {what}")
 
 
 def _pair(values: Any) -> tuple[int, int]:
@@ -112,6 +117,6 @@ def _pair(values: Any) -> tuple[int, int]:
 
 def _positive(values: Any) -> tuple[int, ...]:
     numbers = tuple(int(value) for value in values)
-    if any(number < 1 for number in numbers):
-        raise ValueError(f"{numbers} holds a number below 1")
+    if any(not 1 <= number < 2**63 for number in numbers):
+        raise ValueError(f"{numbers} holds a number below 1 or above 2**63")
     return numbers

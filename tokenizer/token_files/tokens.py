@@ -56,7 +56,11 @@ def stack(tokens: TokenSet) -> dict[str, Array]:
     """Return one (N, h, w) array for images of one grid, or (N, h, w, C) when C is more than 1.
 
     One array is called `tokens`; images of several grids make one array each, called `tokens_{h}x{w}`.
+
+    Raises:
+        TokenFileError: a token lies outside its alphabet, and would turn into another one.
     """
+    tokens.check_range(tokens.header.codebook_sizes)
     groups: dict[tuple[int, int], list[Array]] = {}
     for record, grid in zip(tokens.header.images, tokens.grids, strict=True):
         groups.setdefault(record.grid, []).append(grid)
@@ -98,7 +102,7 @@ def unstack(arrays: Mapping[str, Array], header: Header) -> TokenSet:
 
 
 def _check_integers(array: Array) -> None:
-    if not np.issubdtype(array.dtype, np.integer):
+    if array.dtype.kind not in "iu":
         raise TokenFileError(f"its tokens are {array.dtype}, expected integers")
 
 
@@ -118,7 +122,7 @@ def bare(array: Array) -> TokenSet:
     Raises:
         TokenFileError: the array has another rank, or its values are no integers.
     """
-    if array.ndim not in (2, 3, 4) or 0 in array.shape[-3:]:
+    if array.ndim not in (2, 3, 4) or 0 in array.shape:
         raise TokenFileError(f"its array has the shape {array.shape}, expected (h, w), (N, h, w) or (N, h, w, C)")
     _check_integers(array)
     rows = array if array.ndim == 4 else array.reshape(-1, *array.shape[-2:], 1)

@@ -46,6 +46,7 @@ class Step:
         figures: loss, psnr (of the batch, dB), used, perplexity, images_per_second, waiting (share of the time
             spent waiting for images), lr; every `log_every` steps, else None.
         evaluation: figures on the held-out images, when this step evaluated.
+        unreadable: (name, reason) of images that could not be read since the step before.
     """
 
     step: int
@@ -53,6 +54,7 @@ class Step:
     seconds: float
     figures: dict[str, float] | None = None
     evaluation: Evaluation | None = None
+    unreadable: tuple[tuple[str, str], ...] = ()
 
 
 def begin(plan: Plan) -> TrainingState:
@@ -93,7 +95,7 @@ def train(plan: Plan, state: TrainingState, folder: Path) -> Generator[Step]:
     """
     config = plan.config
     alpha = parse_colour(config.alpha)
-    crops = Crops(plan.train, config.image_size or 0, config.seed, alpha)
+    crops = Crops(plan.train, config.image_size or 0, config.seed, alpha, config.smallest_crop)
     held_out = held_out_batches(plan.held_out, config.network.downsample, config.batch_size or 1, alpha)
     names = "".join(f"{source.file}\n" for source in plan.held_out)
     write_bytes(folder / HELD_OUT, names.encode("utf-8", "surrogateescape"))
@@ -117,7 +119,7 @@ def train(plan: Plan, state: TrainingState, folder: Path) -> Generator[Step]:
                     meter.counts.zero_()
                 if evaluation or budget.save_due():
                     save(folder, state, plan)
-                yield Step(state.step, progress, state.seconds, figures, evaluation)
+                yield Step(state.step, progress, state.seconds, figures, evaluation, crops.take_unreadable())
         except GeneratorExit:
             save(folder, state, plan)
             raise

@@ -1,0 +1,33 @@
+"""Typer's usage errors, told as one line like all others."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import typer
+
+from tokenizer.errors import nearest_name
+
+
+def describe(error: typer.TyperException, command: str) -> str:
+    """Return what is wrong with the command line, the nearest name, and where to look."""
+    option = getattr(error, "option_name", None)
+    possible = getattr(error, "possibilities", None)
+    if possible:
+        return f"no such option {option}{nearest_name(str(option), possible) or ', perhaps ' + ', '.join(possible)}"
+    text = error.format_message() if hasattr(error, "format_message") else str(error)
+    text = " ".join(text.split()).replace("Value error, ", "").rstrip(".")
+    text = text[:1].lower() + text[1:] + _from_environment(error)
+    return text if "did you mean" in text.lower() else f"{text}: see {command} --help"
+
+
+def _from_environment(error: typer.TyperException) -> str:
+    """Name the environment variable that a wrong value came from."""
+    parameter = getattr(error, "param", None)
+    variable = getattr(parameter, "envvar", None)
+    if not isinstance(variable, str) or variable not in os.environ:
+        return ""
+    names = getattr(parameter, "opts", [])
+    by_flag = any(word.split("=")[0] in names for word in sys.argv[1:])
+    return "" if by_flag else f" (from {variable}={os.environ[variable]})"
