@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from cli.console import write_text
 from cli.decode import decode
 from cli.encode import encode
 from cli.info import info
@@ -16,7 +17,6 @@ from tokenizer._version import __version__
 
 app = typer.Typer(
     name="vqtok",
-    no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -25,13 +25,14 @@ app = typer.Typer(
 
 def _version(value: bool) -> None:  # Typer's callback
     if value:
-        typer.echo(f"vqtok {__version__}")
+        write_text(f"vqtok {__version__}\n")
         raise typer.Exit
 
 
-@app.callback()
+@app.callback(invoke_without_command=True)
 def root(
-    version: Annotated[  # the callback acts on it
+    context: typer.Context,
+    version: Annotated[  # noqa: ARG001  # its callback acts on it
         bool, typer.Option("--version", help="Print the version, and stop.", callback=_version, is_eager=True)
     ] = False,
 ) -> None:
@@ -44,8 +45,11 @@ def root(
     vqtok report tokens.safetensors -m run --images photos/
 
     Results go to stdout, messages to stderr. Exit codes: 0 done, 1 failed, 2 wrong usage, 3 finished but some inputs
-    failed, 130 Ctrl-C, 143 SIGTERM. Every option can be set as VQTOK_<OPTION>.
+    failed, 130 Ctrl-C, 143 SIGTERM. Settings can come from the environment: VQTOK_MODEL for --model; the flag wins.
     """
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help(), err=True)
+        raise typer.Exit(2)
 
 
 app.command("train")(train)

@@ -92,6 +92,8 @@ def report(
         write_json(result.to_json())
     else:
         _show(result)
+    if not inputs and result.failed:
+        raise typer.Exit(3)
 
 
 def _sets(named: Sequence[tuple[str, TokenSet]]) -> list[TokenSet]:

@@ -109,6 +109,7 @@ def train(
         _check_output(_required(output), resume=resume, overwrite=overwrite)
 
     from tokenizer import train as training
+    from tokenizer.train.state import FILE as STATE
 
     saved = training.read_state(_required(output)) if resume else None
     config = layers.resumed(saved.config, given) if saved else parse(TrainConfig, given)
@@ -122,13 +123,15 @@ def train(
         return
     folder = _required(output)
     state = training.resume(plan, saved) if saved else training.begin(plan)
+    if overwrite:
+        (folder / STATE).unlink(missing_ok=True)  # or a later --resume might go on with the old run
     if saved:
         console.say(f"going on from step {state.step}, {state.seconds / 60:.1f} min into the run")
     again = _again(data, folder)
     try:
         stopped = _run(console, plan, state, folder)
     except (OutputError, DeviceError, SystemExit):
-        if (folder / training.STATE).is_file():
+        if (folder / STATE).is_file():
             console.warn(f"what was saved before stands. To go on from there: {again}")
         raise
     if stopped is not None:

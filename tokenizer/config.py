@@ -116,9 +116,7 @@ class TrainConfig:
         if self.steps is not None and self.minutes is not None:
             found.append("steps and minutes are both given: name one budget")
         if self.image_size is not None and self.image_size % self.network.downsample:
-            found.append(
-                f"image_size is {self.image_size}, expected a multiple of network.downsample ({self.network.downsample})"
-            )
+            found.append(f"image_size is {self.image_size}, expected a multiple of {self.network.downsample}")
         return found
 
 

@@ -141,9 +141,8 @@ def read(file: Path | BinaryIO, alpha: tuple[int, int, int] = (255, 255, 255), s
 
 
 def _refuse_pipe(file: Path | BinaryIO) -> None:
-    # Opening a pipe that nobody writes to waits for ever.
     if isinstance(file, Path) and file.exists() and not (file.is_file() or file.is_dir()):
-        raise ImageError("it is a pipe or a device, not a file")
+        raise ImageError("it is a pipe or a device, not a file")  # opening it could wait for ever
 
 
 def _shrink(image: Image.Image, shortest: int) -> Image.Image:
@@ -161,8 +160,7 @@ def _reason(error: Exception) -> str:
 
 
 def _turn_upright(image: Image.Image) -> None:
-    # In place: a copy loses the TIFF tags, and with them the number of bits. A damaged EXIF block says nothing of
-    # the pixels.
+    # In place, as a copy loses the TIFF tags. A damaged EXIF block says nothing of the pixels.
     with contextlib.suppress(Exception):
         ImageOps.exif_transpose(image, in_place=True)
 
@@ -174,8 +172,7 @@ def _to_rgb(image: Image.Image, alpha: tuple[int, int, int]) -> Image.Image:
         raise ImageError("floating-point samples have no fixed range: save it as 8 or 16 bits")
     if image.mode == "LAB":
         transform = ImageCms.buildTransform(ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB"), "LAB", "RGB")
-        converted = ImageCms.applyTransform(image, transform)
-        return converted if converted is not None else image.convert("RGB")
+        return ImageCms.applyTransform(image, transform) or image.convert("RGB")
     if image.has_transparency_data:
         above = image.convert("RGBA")
         below = Image.new("RGBA", above.size, (*alpha, 255))
