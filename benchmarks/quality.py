@@ -25,7 +25,7 @@ from torch import Tensor
 
 from benchmarks.authors import LEARNING_RATE, Authors
 from tokenizer import checkpoint, train
-from tokenizer.config import NetworkConfig, TrainConfig
+from tokenizer.config import PRESETS, NetworkConfig, TrainConfig
 from tokenizer.data import Crops, batches
 from tokenizer.images import Source, find, read
 from tokenizer.metrics import Usage, psnr, ssim
@@ -42,7 +42,7 @@ CONTESTANTS = {
 
 def make_plan(photos: Path, downsample: int, minutes: float, codebook_size: int) -> train.Plan:
     """Return the plan that all contestants share: images, split, crops."""
-    network = NetworkConfig(downsample=downsample)
+    network = NetworkConfig(downsample, *PRESETS["tiny"][downsample])
     quantizer = {"name": "diveq", "codebook_size": codebook_size}
     return train.plan(TrainConfig(network=network, quantizer=quantizer, minutes=minutes, device="cpu"), [photos])
 

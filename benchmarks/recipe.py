@@ -5,6 +5,7 @@
 Each variant differs from the defaults of `vqtok train` in one thing. It trains in a process of its own on one
 processor; the budget counts that process's processor time, reading included, so that other load on the machine gives
 nobody an advantage. Figures are PSNR and SSIM on the held-out photographs and on Kodak, decoded from the tokens alone.
+A variant whose figures lie in --work already is not trained again.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from torch import Tensor, nn
 
 from benchmarks.quality import measure
 from tokenizer import checkpoint, network, train
-from tokenizer.config import TrainConfig
+from tokenizer.config import PRESETS, TrainConfig
 from tokenizer.images import find
 from tokenizer.settings import merge, parse
 from tokenizer.train import budget, loop
@@ -124,6 +125,12 @@ VARIANTS: dict[str, Variant] = {
 }
 
 
+def figures_of(name: str, arguments: argparse.Namespace) -> Path:
+    """Return where a variant's figures lie once it is measured."""
+    folder = f"f{arguments.downsample}-{arguments.minutes:g}min-{name.replace(' ', '_')}"
+    return Path(arguments.work) / folder / "figures.json"
+
+
 def compete(name: str, processor: int, arguments: argparse.Namespace) -> None:
     """Train and measure one variant on one processor; write its figures."""
     os.sched_setaffinity(0, [processor])
@@ -132,8 +139,9 @@ def compete(name: str, processor: int, arguments: argparse.Namespace) -> None:
     if change:
         change()
     budget.time = SimpleNamespace(perf_counter=time.process_time)  # type: ignore[assignment]
+    widths, depths = PRESETS["tiny"][arguments.downsample]
     base = {
-        "network": {"downsample": arguments.downsample},
+        "network": {"downsample": arguments.downsample, "widths": widths, "depths": depths},
         "quantizer": {"name": "diveq", "codebook_size": arguments.codebook_size},
         "loss": {"l2": 1.0},
         "minutes": arguments.minutes,
@@ -141,11 +149,11 @@ def compete(name: str, processor: int, arguments: argparse.Namespace) -> None:
         "workers": 1,
     }
     plan = train.plan(parse(TrainConfig, merge(base, settings)), [arguments.train])
-    folder = arguments.work / name.replace(" ", "_")
+    path = figures_of(name, arguments)
     steps = 0
-    for step in train.train(plan, train.begin(plan), folder):
+    for step in train.train(plan, train.begin(plan), path.parent):
         steps = step.step
-    model = checkpoint.load(folder)
+    model = checkpoint.load(path.parent)
     figures: dict[str, Any] = {
         "variant": name,
         "steps": steps,
@@ -153,7 +161,7 @@ def compete(name: str, processor: int, arguments: argparse.Namespace) -> None:
     }
     for key, sources in {"held_out": list(plan.held_out), "kodak": find([arguments.kodak])}.items():
         figures[key] = measure(model, sources, arguments.downsample, arguments.codebook_size)
-    (folder / "figures.json").write_text(json.dumps(figures))
+    path.write_text(json.dumps(figures))
 
 
 def run_all(arguments: argparse.Namespace) -> list[dict[str, Any]]:
@@ -162,20 +170,20 @@ def run_all(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     free = sorted(os.sched_getaffinity(0))
     running: dict[int, Any] = {}
     for name in arguments.variants:
+        if figures_of(name, arguments).exists():
+            continue
         while not free:
             time.sleep(1)
             done = [processor for processor, process in running.items() if not process.is_alive()]
             free += done
             for processor in done:
                 running.pop(processor)
-        (arguments.work / name.replace(" ", "_")).mkdir(parents=True, exist_ok=True)
         processor = free.pop(0)
         running[processor] = context.Process(target=compete, args=(name, processor, arguments))
         running[processor].start()
     for process in running.values():
         process.join()
-    paths = [arguments.work / name.replace(" ", "_") / "figures.json" for name in arguments.variants]
-    return [json.loads(path.read_text()) for path in paths]
+    return [json.loads(figures_of(name, arguments).read_text()) for name in arguments.variants]
 
 
 def main() -> None:

@@ -45,5 +45,9 @@ def list_all(
     )
 
 
-def _shape(preset: dict[str, object]) -> str:
-    return ", ".join(f"{key} {value}" for key, value in preset.items())
+def _shape(shapes: dict[int, tuple[tuple[int, ...], tuple[int, ...]]]) -> str:
+    return "; ".join(f"f{factor} {_times(widths)} x {_times(depths)}" for factor, (widths, depths) in shapes.items())
+
+
+def _times(numbers: tuple[int, ...]) -> str:
+    return "-".join(map(str, numbers))

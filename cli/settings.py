@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tokenizer.config import PRESETS, TrainConfig
+from tokenizer.config import PRESETS, NetworkConfig, TrainConfig
 from tokenizer.errors import ConfigError, InputError, nearest_name
 from tokenizer.settings import assignments, merge, parse, read_toml, to_dict
 
@@ -65,14 +65,29 @@ def _nested(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _with_preset(given: dict[str, Any]) -> dict[str, Any]:
-    """Put the preset's network under the settings given."""
+    """Put the preset's network under the settings given; a downsampling alone takes the default preset's."""
     name = given.pop("preset", None)
-    if name is None:
+    network = given.get("network", {})
+    if name is None and ("downsample" not in network or "widths" in network):
         return given
-    if name not in PRESETS:
+    if name is not None and name not in PRESETS:
         hint = nearest_name(str(name), PRESETS) or ", known: " + ", ".join(PRESETS)
         raise ConfigError([f"unknown preset {name!r}{hint}"])
-    return merge({"network": PRESETS[name]}, given)
+    wanted = str(network.get("downsample", NetworkConfig().downsample))
+    shapes = {str(factor): shape for factor, shape in PRESETS[name or "tiny"].items()}
+    if wanted not in shapes:
+        return given
+    widths, depths = shapes[wanted]
+    return merge({"network": {"widths": widths, "depths": depths}}, given)
+
+
+def fresh(given: dict[str, Any]) -> TrainConfig:
+    """Return the settings of a new run; options of a quantizer without its name are those of the default one.
+
+    Raises:
+        ConfigError: some are wrong, all faults listed.
+    """
+    return parse(TrainConfig, merge({"quantizer": {"name": TrainConfig().quantizer["name"]}}, given))
 
 
 def resumed(config: TrainConfig, given: dict[str, Any]) -> TrainConfig:

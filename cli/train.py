@@ -15,13 +15,14 @@ from cli import settings as layers
 from cli.console import Console, write_json, write_text
 from cli.inputs import check_writable
 from cli.stop import between_steps
-from tokenizer.config import PRESETS, TrainConfig
+from cli.telling import announce, evaluation, figures
+from tokenizer.config import PRESETS
 from tokenizer.errors import DeviceError, OutputError, UsageError
 from tokenizer.files import refuse_existing
-from tokenizer.settings import parse, to_dict, to_toml
+from tokenizer.settings import to_dict, to_toml
 
 if TYPE_CHECKING:
-    from tokenizer.train import Plan, Step, TrainingState
+    from tokenizer.train import Plan, Saved, TrainingState
 
 
 def train(
@@ -109,27 +110,37 @@ def train(
         _check_output(_required(output), resume=resume, overwrite=overwrite)
 
     from tokenizer import train as training
-    from tokenizer.train.state import FILE as STATE
 
     saved = training.read_state(_required(output)) if resume else None
-    config = layers.resumed(saved.config, given) if saved else parse(TrainConfig, given)
+    config = layers.resumed(saved.config, given) if saved else layers.fresh(given)
     plan = training.plan(config, data)
     if print_config:
         settings_now = to_dict(plan.config)
         write_json(settings_now) if as_json else write_text(to_toml(settings_now))
         return
-    _announce(console, plan)
-    if dry_run:
-        return
-    folder = _required(output)
+    announce(console, plan)
+    if not dry_run:
+        _train(console, plan, saved, data, _required(output), as_json=as_json)
+    elif as_json:
+        sizes = {"train": len(plan.train), "held_out": 0 if plan.overlap else len(plan.held_out)}
+        write_json({**sizes, "settings": to_dict(plan.config), "notes": plan.notes})
+
+
+def _train(
+    console: Console, plan: Plan, saved: Saved | None, data: Sequence[Path], folder: Path, *, as_json: bool
+) -> None:
+    from tokenizer import train as training
+    from tokenizer.train.state import FILE as STATE
+
     state = training.resume(plan, saved) if saved else training.begin(plan)
-    if overwrite:
-        (folder / STATE).unlink(missing_ok=True)  # or a later --resume might go on with the old run
     if saved:
         console.say(f"going on from step {state.step}, {state.seconds / 60:.1f} min into the run")
+    else:
+        (folder / STATE).unlink(missing_ok=True)  # of a run that this one replaces: --resume must not meet it
     again = _again(data, folder)
+    failed: dict[str, str] = {}
     try:
-        stopped = _run(console, plan, state, folder)
+        stopped = _run(console, plan, state, folder, failed)
     except (OutputError, DeviceError, SystemExit):
         if (folder / STATE).is_file():
             console.warn(f"what was saved before stands. To go on from there: {again}")
@@ -137,7 +148,9 @@ def train(
     if stopped is not None:
         console.warn(f"stopped at step {state.step}, everything is saved. To go on: {again}")
         raise typer.Exit(stopped)
-    _finish(console, folder, state, as_json=as_json)
+    _finish(console, folder, state, failed, as_json=as_json)
+    if failed:
+        raise typer.Exit(3)
 
 
 def _from_environment(context: typer.Context) -> list[str]:
@@ -167,25 +180,8 @@ def _again(data: Sequence[Path], folder: Path) -> str:
     return shlex.join(["vqtok", "train", *([] if dashed else names), "-o", str(folder), "--resume", *last])
 
 
-def _announce(console: Console, plan: Plan) -> None:
-    config = plan.config
-    budget = f"{config.steps} steps" if config.steps else f"{config.minutes:g} minutes"
-    kind = "training images" if plan.overlap else "held-out images"
-    options = ", ".join(f"{key} {value}" for key, value in config.quantizer.items() if key != "name")
-    network = config.network
-    console.say(f"{len(plan.train)} images to train on, evaluated on {len(plan.held_out)} {kind}")
-    console.say(f"network: downsample {network.downsample}, widths {network.widths}, depths {network.depths}")
-    console.say(f"quantizer: {config.quantizer['name']} ({options}), latents {network.latent_dim} wide")
-    console.say(
-        f"training: {budget}, batches of {config.batch_size} crops of {config.image_size} px, {config.precision} on "
-        f"{config.device}, {config.workers} reading threads, seed {config.seed}"
-    )
-    for note in plan.notes:
-        console.warn(note)
-
-
-def _run(console: Console, plan: Plan, state: TrainingState, folder: Path) -> int | None:
-    """Train, and return the exit code when a signal asked to stop."""
+def _run(console: Console, plan: Plan, state: TrainingState, folder: Path, failed: dict[str, str]) -> int | None:
+    """Train, note unreadable images in `failed`, and return the exit code when a signal asked to stop."""
     from tokenizer import train as training
 
     with (
@@ -198,12 +194,13 @@ def _run(console: Console, plan: Plan, state: TrainingState, folder: Path) -> in
         for step in steps:
             bar.update(task, completed=step.progress)
             if step.figures:
-                bar.update(task, figures=_figures(step))
+                bar.update(task, figures=figures(step))
                 if not console.live and step.step % (10 * plan.config.log_every) == 0:
-                    console.say(f"{100 * step.progress:3.0f} %  {_figures(step)}")
+                    console.say(f"{100 * step.progress:3.0f} %  {figures(step)}")
             if step.evaluation:
-                console.say(f"step {step.step}: held out {_evaluation(step)}")
+                console.say(f"step {step.step}: held out {evaluation(step)}")
             for name, reason in step.unreadable:
+                failed[name] = reason
                 console.warn(f"{name}: {reason}")
             if request.exit_code is not None and step.progress < 1:
                 return request.exit_code
@@ -220,25 +217,10 @@ def _explained() -> Iterator[None]:
         raise runtime.explain(error, "pass a smaller --batch-size, --image-size or --preset") or error from error
 
 
-def _figures(step: Step) -> str:
-    f = step.figures or {}
-    use = (
-        f"used {100 * f['used']:.0f} %  perplexity {f['perplexity']:.0f}  " if f["perplexity"] > 1 else "no codes yet  "
-    )
-    return (
-        f"step {step.step}  loss {f['loss']:.4f}  psnr {f['psnr']:.2f} dB  {use}"
-        f"{f['images_per_second']:.0f} images/s  waiting {100 * f['waiting']:.0f} %"
-    )
-
-
-def _evaluation(step: Step) -> str:
-    e = step.evaluation
-    return "" if e is None else f"psnr {e.psnr:.2f} dB, used {100 * e.used:.1f} %, perplexity {e.perplexity:.0f}"
-
-
-def _finish(console: Console, folder: Path, state: TrainingState, *, as_json: bool) -> None:
+def _finish(console: Console, folder: Path, state: TrainingState, failed: dict[str, str], *, as_json: bool) -> None:
     console.say(f"the checkpoint is in {folder}, pictures in {folder / 'pictures'}")
     if state.skipped:
         console.warn(f"{state.skipped} steps were skipped because their gradient was not finite")
     if as_json:
-        write_json({"output": str(folder), "steps": state.step, "seconds": round(state.seconds, 1), **state.figures})
+        result = {"output": str(folder), "steps": state.step, "seconds": round(state.seconds, 1), **state.figures}
+        write_json({**result, "failed": [{"name": name, "reason": reason} for name, reason in failed.items()]})

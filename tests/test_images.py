@@ -9,13 +9,14 @@ import struct
 import threading
 import warnings
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import draw, save
 from PIL import Image, ImageCms
 
-from conftest import draw, save
 from tokenizer import images
 from tokenizer.errors import ImageError, InputError, OutputError, UsageError
 from tokenizer.images import Source, encode_image, find, parse_colour, read, resize, unique_names
@@ -28,7 +29,7 @@ EXIF_TURNS = {
     5: lambda a: a.transpose(1, 0, 2),
     6: lambda a: np.rot90(a, -1),
     7: lambda a: np.rot90(a, 2).transpose(1, 0, 2),
-    8: lambda a: np.rot90(a),
+    8: np.rot90,
 }
 
 
@@ -148,13 +149,13 @@ class TestFind:
             return scandir(path)
 
         monkeypatch.setattr(os, "scandir", refuse)
-        with pytest.raises(InputError, match="cannot list the folder .*locked: Permission denied"):
+        with pytest.raises(InputError, match=r"cannot list the folder .*locked: Permission denied"):
             find([tmp_path])
 
     def test_a_broken_link_is_found_and_then_unreadable(self, tmp_path: Path) -> None:
         (tmp_path / "a.png").symlink_to(tmp_path / "gone.png")
         (source,) = find([tmp_path / "a.png"])
-        with pytest.raises(ImageError, match="^it does not exist, or is a link to nothing$"):
+        with pytest.raises(ImageError, match=r"^it does not exist, or is a link to nothing$"):
             read(source.file)
 
 
@@ -191,9 +192,9 @@ class TestModes:
         pixels = read(io.BytesIO(tiff(packed.astype(np.uint8).tobytes(), 4, 2, 12)))
         np.testing.assert_array_equal(pixels[..., 1], np.round(samples / 4095 * 255))
 
-    @pytest.mark.parametrize(("dtype", "top"), [(np.uint8, 255), (np.uint16, 65535)])
-    def test_tiff_where_white_is_zero(self, dtype: type, top: int) -> None:
-        samples = np.array([[0, top // 4, top]], dtype)
+    @pytest.mark.parametrize(("dtype", "quarter", "top"), [(np.uint8, 63, 255), (np.uint16, 63 * 257, 65535)])
+    def test_tiff_where_white_is_zero(self, dtype: type, quarter: int, top: int) -> None:
+        samples = np.array([[0, quarter, top]], dtype)
         pixels = read(io.BytesIO(tiff(samples.tobytes(), 3, 1, 8 * samples.itemsize, photometric=0)))
         assert pixels[0, :, 2].tolist() == [255, 192, 0]
 
@@ -273,7 +274,9 @@ class TestModes:
         assert np.abs(pixels - np.array([255.0, 0, 0])).max() <= 3
 
     def test_lab_tiff(self) -> None:
-        rgb = np.array([[[255, 255, 255], [0, 0, 0], [200, 30, 40], [20, 160, 70], [30, 60, 200], [128, 128, 128]]])
+        rgb = np.array(
+            [[[255, 255, 255], [0, 0, 0], [200, 120, 110], [110, 170, 120], [100, 120, 190], [128, 128, 128]]]
+        )
         profiles = ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB")
         lab = ImageCms.applyTransform(
             Image.fromarray(rgb.astype(np.uint8)), ImageCms.buildTransform(*profiles, "RGB", "LAB")
@@ -288,7 +291,7 @@ class TestModes:
         assert np.abs(pixels.astype(int) - draw(16, 16)).max() <= 3
 
     def test_floating_point_is_refused_with_advice(self) -> None:
-        with pytest.raises(ImageError, match="save it as 8 or 16 bits$"):
+        with pytest.raises(ImageError, match=r"save it as 8 or 16 bits$"):
             read(saved(Image.fromarray(np.ones((2, 2), np.float32)), "TIFF"))
 
     @pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 3000), (3000, 1)])
@@ -422,27 +425,37 @@ class TestFailures:
         assert self.reason(io.BytesIO()) == "it needs more memory than there is"
 
 
+class Held(io.BytesIO):
+    """A file whose reader waits for `go`."""
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__(data)
+        self.reached, self.go = threading.Event(), threading.Event()
+
+    def read(self, size: int | None = -1) -> bytes:
+        self.reached.set()
+        assert self.go.wait(5)
+        return super().read(size)
+
+
 class TestQuiet:
-    def test_threads_leave_the_filters_as_they_were(self) -> None:
-        data = palette_that_warns()
+    def test_readers_that_overlap(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The first one out must not restore the filters while another one still reads."""
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+        data = png(draw(12, 12), 2)
+        with pytest.warns(Image.DecompressionBombWarning):
+            Image.open(io.BytesIO(data))
         before = list(warnings.filters)
-        start = threading.Barrier(4)
-        failed: list[BaseException] = []
-
-        def work() -> None:
-            start.wait()
-            try:
-                for _ in range(20):
-                    read(io.BytesIO(data))
-            except BaseException as error:  # noqa: BLE001
-                failed.append(error)
-
-        threads = [threading.Thread(target=work) for _ in range(4)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        assert failed == []
+        first, second = Held(data), Held(data)
+        with ThreadPoolExecutor(2) as pool:
+            results = []
+            for file in (first, second):
+                results.append(pool.submit(read, file))
+                assert file.reached.wait(5)
+            first.go.set()
+            np.testing.assert_array_equal(results[0].result(5), draw(12, 12))
+            second.go.set()
+            np.testing.assert_array_equal(results[1].result(5), draw(12, 12))
         assert warnings.filters == before
 
     def test_the_last_reader_restores_them(self) -> None:
@@ -454,24 +467,16 @@ class TestQuiet:
         assert warnings.filters == before
         assert logging.getLogger("PIL").handlers == []
 
-    def test_what_pillow_logs_stays_off_stderr(self, capfd: pytest.CaptureFixture[str]) -> None:
+    def test_what_pillow_logs_stays_off_stderr(
+        self, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(logging.getLogger(), "handlers", [])  # without pytest's own
         entries = [(256, 1), (257, 1), (258, 8), (259, 1), (262, 1), (273, 8), (277, 10**6), (278, 1), (279, 1)]
         body = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in entries)
         data = b"II*\0" + struct.pack("<I", 9) + b"\0" + struct.pack("<H", len(entries)) + body + b"\0" * 4
         with pytest.raises(ImageError):
             read(io.BytesIO(data))
         assert capfd.readouterr() == ("", "")
-
-
-def palette_that_warns() -> bytes:
-    image = Image.fromarray(np.zeros((4, 4), np.uint8))
-    image.putpalette([0, 0, 0, 255, 255, 255])
-    exif = saved(image, "PNG", transparency=b"\0\xff").getvalue()
-    with warnings.catch_warnings(record=True) as seen:
-        warnings.simplefilter("always")
-        Image.open(io.BytesIO(exif)).convert("RGB")
-    assert seen
-    return exif
 
 
 class TestColour:

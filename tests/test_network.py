@@ -5,14 +5,14 @@ import torch
 
 from tokenizer.config import DOWNSAMPLES, PRESETS, NetworkConfig
 from tokenizer.network import Decoder, Encoder
-from tokenizer.settings import parse
 
 
 def preset(name: str, downsample: int) -> NetworkConfig:
-    return parse(NetworkConfig, {**PRESETS[name], "downsample": downsample})
+    widths, depths = PRESETS[name][downsample]
+    return NetworkConfig(downsample, widths, depths)
 
 
-@pytest.mark.parametrize("downsample", [8, 16, 32])
+@pytest.mark.parametrize("downsample", DOWNSAMPLES)
 @pytest.mark.parametrize(("name", "low", "high"), [("tiny", 2e6, 4e6), ("small", 8e6, 15e6), ("base", 35e6, 50e6)])
 def test_preset_sizes(name: str, low: float, high: float, downsample: int) -> None:
     with torch.device("meta"):
@@ -23,7 +23,8 @@ def test_preset_sizes(name: str, low: float, high: float, downsample: int) -> No
 
 @pytest.mark.parametrize("downsample", DOWNSAMPLES)
 def test_any_multiple_of_the_downsampling_goes_in_and_comes_out(downsample: int) -> None:
-    config = NetworkConfig(downsample=downsample, widths=(8, 8), depths=(1, 1), latent_dim=3)
+    stages = downsample.bit_length() - 2
+    config = NetworkConfig(downsample, widths=(8,) * stages, depths=(1,) * stages, latent_dim=3)
     for height, width in [(downsample, downsample), (3 * downsample, 2 * downsample)]:
         latents = Encoder(config)(torch.zeros(2, 3, height, width))
         assert latents.shape == (2, 3, height // downsample, width // downsample)

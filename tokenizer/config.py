@@ -10,17 +10,44 @@ DOWNSAMPLES = (4, 8, 16, 32)
 PRECISIONS = ("auto", "float32", "bfloat16")
 
 
+# Widths and residual blocks of each stage: about 2 to 3, 8 to 15 and 35 to 50 million parameters.
+PRESETS: dict[str, dict[int, tuple[tuple[int, ...], tuple[int, ...]]]] = {
+    "tiny": {
+        4: ((160,), (3,)),
+        8: ((96, 128), (3, 3)),
+        16: ((64, 96, 128), (2, 2, 2)),
+        32: ((64, 96, 128, 128), (2, 2, 2, 2)),
+    },
+    "small": {
+        4: ((256,), (5,)),
+        8: ((160, 256), (3, 3)),
+        16: ((96, 192, 256), (2, 3, 3)),
+        32: ((96, 160, 192, 256), (2, 2, 2, 3)),
+    },
+    "base": {
+        4: ((384,), (8,)),
+        8: ((256, 448), (3, 4)),
+        16: ((128, 256, 448), (2, 3, 4)),
+        32: ((128, 256, 320, 384), (2, 3, 3, 3)),
+    },
+}
+
+
 @dataclasses.dataclass(frozen=True)
 class NetworkConfig:
     """The encoder and its mirror image, the decoder.
 
-    `widths` are the channels of each stage from the stem to the latent grid, `depths` the residual blocks of
-    each; the stem divides height and width by `downsample / 2**(len(widths) - 1)`, each later stage by 2.
+    Attributes:
+        downsample: pixels per position along each side.
+        widths: channels of each stage, from that at a quarter of the resolution down to the latent grid's; each
+            stage halves the one before, so there are `log2(downsample) - 1` of them.
+        depths: residual blocks of each stage.
+        latent_dim: width of a latent, and of a code.
     """
 
     downsample: int = 16
-    widths: tuple[int, ...] = (64, 96, 128)
-    depths: tuple[int, ...] = (2, 2, 2)
+    widths: tuple[int, ...] = PRESETS["tiny"][16][0]
+    depths: tuple[int, ...] = PRESETS["tiny"][16][1]
     latent_dim: int = 8
 
     def faults(self) -> list[str]:
@@ -28,25 +55,18 @@ class NetworkConfig:
         found = []
         if self.downsample not in DOWNSAMPLES:
             found.append(f"network.downsample is {self.downsample}, expected one of {DOWNSAMPLES}")
-        if not self.widths or len(self.widths) != len(self.depths):
-            found.append(f"network.widths {self.widths} and network.depths {self.depths} differ in length")
-        elif self.downsample % 2 ** (len(self.widths) - 1) or self.downsample < 2 ** len(self.widths):
+        elif 2 ** (len(self.widths) + 1) != self.downsample:
+            wanted = self.downsample.bit_length() - 2
             found.append(
-                f"network.widths has {len(self.widths)} stages, too many for a downsample of {self.downsample}"
+                f"network.widths has {len(self.widths)} stages, a downsample of {self.downsample} takes {wanted}"
             )
+        if len(self.widths) != len(self.depths):
+            found.append(f"network.widths {self.widths} and network.depths {self.depths} differ in length")
         if any(width < 1 for width in self.widths) or any(depth < 0 for depth in self.depths):
             found.append("network.widths must be 1 or more and network.depths 0 or more")
         if self.latent_dim < 1:
             found.append(f"network.latent_dim is {self.latent_dim}, expected 1 or more")
         return found
-
-
-# Shapes of the network: about 2, 10 and 40 million parameters.
-PRESETS: dict[str, dict[str, Any]] = {
-    "tiny": {"widths": [64, 96, 128], "depths": [2, 2, 2]},
-    "small": {"widths": [96, 160, 256], "depths": [2, 2, 4]},
-    "base": {"widths": [128, 256, 512], "depths": [2, 4, 4]},
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,8 +135,9 @@ class TrainConfig:
             found += [f"{n} is {v!r}, expected {wanted}" for n, v in values.items() if v is not None and not holds(v)]
         if self.steps is not None and self.minutes is not None:
             found.append("steps and minutes are both given: name one budget")
-        if self.image_size is not None and self.image_size % self.network.downsample:
-            found.append(f"image_size is {self.image_size}, expected a multiple of {self.network.downsample}")
+        multiple = self.network.downsample
+        if self.image_size is not None and multiple in DOWNSAMPLES and self.image_size % multiple:
+            found.append(f"image_size is {self.image_size}, expected a multiple of network.downsample ({multiple})")
         return found
 
 

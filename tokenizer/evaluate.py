@@ -171,7 +171,7 @@ def measure_quality(
         missing += [record.name for record in tokens.header.images if record.name not in originals]
         results += _compare(model, tokens, originals, alpha)
     if not results:
-        named = f", such as {missing[0]}" if missing else ""
+        named = f", such as {missing[0]}," if missing else ""
         raise InputError(f"none of the {len(missing)} names in the token file{named} is among the images")
     decibels = [result.psnr for result in results if result.psnr is not None]
     similarities = [result.ssim for result in results if result.ssim is not None]

@@ -18,7 +18,8 @@ DEFINITIONS = {
     "entropy_bits": "entropy of the code frequencies over the whole set, in bits per code",
     "bits_per_pixel": "log2 of the alphabet size, summed over all tokens, per pixel of the pictures without padding",
     "psnr": "10 log10(255^2 / MSE) in dB on rounded 8-bit RGB decoded from the tokens, mean over images",
-    "ssim": "structural similarity on the same pixels, 11x11 Gaussian window (sigma 1.5), mean over images",
+    "ssim": "structural similarity on the same pixels, 11x11 Gaussian window (sigma 1.5) inside the picture, "
+    "mean over images",
 }
 
 
@@ -76,4 +77,7 @@ def ssim(first: Pixels, second: Pixels) -> float | None:
     from torchmetrics.functional.image import structural_similarity_index_measure
 
     pair = [torch.from_numpy(np.array(side)).permute(2, 0, 1)[None].double() for side in (first, second)]
-    return float(structural_similarity_index_measure(pair[1], pair[0], data_range=255.0))
+    _, similarity = structural_similarity_index_measure(pair[1], pair[0], data_range=255.0, return_full_image=True)
+    # Its own mean counts the border too, where half the window sees mirrored pixels; Wang et al. leave that out.
+    border = SSIM_WINDOW // 2
+    return float(similarity[..., border:-border, border:-border].mean())

@@ -14,6 +14,9 @@ from torch import Tensor, nn
 
 from tokenizer.config import NetworkConfig
 
+# Pixels along each side that the stem folds into channels: the first stage runs at a quarter of the resolution.
+_STEM = 4
+
 
 class ResidualBlock(nn.Module):
     """`x + conv3x3(relu(conv3x3(x)))`; the second kernel starts at 0, so a fresh block is the identity.
@@ -38,20 +41,14 @@ def _blocks(channels: int, depth: int) -> list[nn.Module]:
     return [ResidualBlock(channels) for _ in range(depth)]
 
 
-def stem_factor(config: NetworkConfig) -> int:
-    """Return how many pixels along each side the stem folds into channels."""
-    return config.downsample // 2 ** (len(config.widths) - 1)
-
-
 class Encoder(nn.Module):
     """Images to latents: (B, 3, H, W) in [-1, 1] to (B, D, H / f, W / f), H and W multiples of f."""
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
-        fold = stem_factor(config)
         layers: list[nn.Module] = [
-            nn.PixelUnshuffle(fold),
-            nn.Conv2d(3 * fold**2, config.widths[0], 3, padding=1),
+            nn.PixelUnshuffle(_STEM),
+            nn.Conv2d(3 * _STEM**2, config.widths[0], 3, padding=1),
         ]
         layers += _blocks(config.widths[0], config.depths[0])
         for (narrow, wide), depth in zip(pairwise(config.widths), config.depths[1:], strict=True):
@@ -70,13 +67,12 @@ class Decoder(nn.Module):
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
-        fold = stem_factor(config)
         widths, depths = config.widths[::-1], config.depths[::-1]
         layers: list[nn.Module] = [nn.Conv2d(config.latent_dim, widths[0], 1)]
         layers += _blocks(widths[0], depths[0])
         for (wide, narrow), depth in zip(pairwise(widths), depths[1:], strict=True):
             layers += [nn.Conv2d(wide, 4 * narrow, 1), nn.PixelShuffle(2), *_blocks(narrow, depth)]
-        layers += [nn.Conv2d(widths[-1], 3 * fold**2, 3, padding=1), nn.PixelShuffle(fold)]
+        layers += [nn.Conv2d(widths[-1], 3 * _STEM**2, 3, padding=1), nn.PixelShuffle(_STEM)]
         self.layers = nn.Sequential(*layers)
         self.smooth = nn.Conv2d(3, 3, 3, padding=1)
         with torch.no_grad():

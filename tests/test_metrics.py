@@ -1,0 +1,124 @@
+"""Figures, against other implementations and by hand."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import scipy.stats
+import skimage.data
+import skimage.metrics
+from conftest import draw
+
+from tokenizer.metrics import Usage, psnr, ssim
+
+
+def counts(*values: int) -> Usage:
+    return Usage(np.array(values, np.int64))
+
+
+class TestUsage:
+    def test_by_hand(self) -> None:
+        usage = counts(4, 0, 2, 2)
+        assert (usage.tokens, usage.dead, usage.used) == (8, 1, 0.75)
+        assert usage.entropy_bits == 1.5
+        assert usage.perplexity == pytest.approx(2**1.5, rel=1e-15)
+
+    @pytest.mark.parametrize("seed", range(5))
+    def test_entropy_against_scipy(self, seed: int) -> None:
+        drawn = np.random.default_rng(seed).integers(0, 1000, 4096) * (np.arange(4096) % 3 > 0)
+        usage = Usage(drawn)
+        assert usage.entropy_bits == pytest.approx(scipy.stats.entropy(drawn, base=2), rel=1e-12)
+        assert usage.perplexity == pytest.approx(math.exp(scipy.stats.entropy(drawn)), rel=1e-12)
+        assert usage.dead == np.count_nonzero(drawn == 0)
+        assert usage.used == pytest.approx(np.count_nonzero(drawn) / 4096, abs=1e-15)
+
+    def test_uniform_is_the_whole_alphabet(self) -> None:
+        usage = counts(*[7] * 256)
+        assert (usage.used, usage.dead, usage.entropy_bits, usage.perplexity) == (1, 0, 8, 256)
+
+    def test_one_code(self) -> None:
+        usage = counts(0, 9, 0, 0)
+        assert (usage.used, usage.dead, usage.entropy_bits, usage.perplexity) == (0.25, 3, 0, 1)
+        assert math.copysign(1, usage.entropy_bits) == 1
+
+    def test_one_token(self) -> None:
+        usage = counts(0, 1)
+        assert (usage.tokens, usage.entropy_bits, usage.perplexity) == (1, 0, 1)
+
+    def test_no_tokens(self) -> None:
+        usage = counts(0, 0, 0)
+        assert (usage.tokens, usage.used, usage.dead, usage.entropy_bits, usage.perplexity) == (0, 0, 3, 0, 1)
+        assert usage.top(2) == [(0, 0, 0), (1, 0, 0)]
+
+    def test_top(self) -> None:
+        usage = counts(1, 5, 0, 5, 9)
+        assert usage.top(3) == [(4, 9, 0.45), (1, 5, 0.25), (3, 5, 0.25)]
+        assert usage.top(0) == []
+        assert len(usage.top(99)) == 5
+
+
+class TestPsnr:
+    def test_by_hand(self) -> None:
+        first = np.full((2, 2, 3), 100, np.uint8)
+        second = first.copy()
+        second[0, 0, 0] = 112  # 144 over 12 samples
+        assert psnr(first, second) == pytest.approx(10 * math.log10(65025 / 12), rel=1e-14)
+
+    def test_equal_pictures(self) -> None:
+        assert psnr(draw(8, 8), draw(8, 8)) == math.inf
+
+    def test_the_widest_error_is_0_db(self) -> None:
+        black = np.zeros((3, 5, 3), np.uint8)
+        assert psnr(black, black + 255) == psnr(black + 255, black) == 0
+
+    @pytest.mark.parametrize("name", ["astronaut", "chelsea", "coffee"])
+    def test_against_skimage(self, name: str) -> None:
+        first, second = photograph(name), noisy(photograph(name))
+        assert psnr(first, second) == pytest.approx(
+            skimage.metrics.peak_signal_noise_ratio(first, second, data_range=255), rel=1e-12
+        )
+        assert psnr(first, second) == psnr(second, first)
+
+
+def photograph(name: str) -> np.ndarray:
+    return np.ascontiguousarray(getattr(skimage.data, name)()[60:180, 100:260])
+
+
+def noisy(pixels: np.ndarray) -> np.ndarray:
+    noise = np.random.default_rng(0).normal(0, 12, pixels.shape)
+    return np.clip(pixels + noise, 0, 255).round().astype(np.uint8)
+
+
+class TestSsim:
+    # Both compute the same formula in float64; 1e-7 leaves room for the order of sums in near-flat windows.
+    @pytest.mark.parametrize("name", ["astronaut", "chelsea", "coffee"])
+    def test_against_skimage(self, name: str) -> None:
+        first, second = photograph(name), noisy(photograph(name))
+        for other in (second, first[::-1], np.roll(first, 1, axis=1)):
+            assert ssim(first, other) == pytest.approx(reference(first, other), abs=1e-7)
+
+    @pytest.mark.parametrize("size", [(11, 11), (11, 40), (13, 12)])
+    def test_small_pictures(self, size: tuple[int, int]) -> None:
+        first, second = draw(*size, seed=1), draw(*size, seed=2)
+        assert ssim(first, second) == pytest.approx(reference(first, second), abs=1e-7)
+
+    def test_equal_pictures(self) -> None:
+        assert ssim(draw(16, 16), draw(16, 16)) == pytest.approx(1, abs=1e-12)
+
+    @pytest.mark.parametrize("size", [(10, 40), (40, 10), (1, 1)])
+    def test_smaller_than_the_window(self, size: tuple[int, int]) -> None:
+        assert ssim(draw(*size), draw(*size)) is None
+
+
+def reference(first: np.ndarray, second: np.ndarray) -> float:
+    return skimage.metrics.structural_similarity(
+        first,
+        second,
+        gaussian_weights=True,
+        sigma=1.5,
+        use_sample_covariance=False,
+        channel_axis=-1,
+        data_range=255,
+    )
