@@ -14,8 +14,8 @@ from cli import options as o
 from cli.console import Console, binary_stdin, binary_stdout, printable, write_binary, write_json
 from cli.inputs import check_writable
 from tokenizer.errors import InputError, TokenFileError, UsageError
-from tokenizer.files import refuse_existing, write_bytes
-from tokenizer.images import encode_image, unique_names
+from tokenizer.files import refuse_existing, unique_names, write_bytes
+from tokenizer.images import encode_image
 from tokenizer.token_files import SUFFIXES, TokenSet, read
 
 if TYPE_CHECKING:

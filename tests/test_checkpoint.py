@@ -59,14 +59,14 @@ def test_fingerprint_is_of_the_values_not_of_the_file(copy: Path, run: Path) -> 
 def test_missing_and_foreign_folders(tmp_path: Path, copy: Path) -> None:
     with pytest.raises(CheckpointError, match="there is no checkpoint"):
         checkpoint.load(tmp_path / "nowhere")
-    with pytest.raises(CheckpointError, match="has no config.json"):
+    with pytest.raises(CheckpointError, match=r"has no config\.json"):
         checkpoint.load(tmp_path)
     pickle = tmp_path / "model.pt"
     pickle.write_bytes(b"\x80\x04")
-    with pytest.raises(CheckpointError, match="pickled weights .* are never opened"):
+    with pytest.raises(CheckpointError, match=r"pickled weights .* are never opened"):
         checkpoint.load(pickle)
     (copy / "model.safetensors").unlink()
-    with pytest.raises(CheckpointError, match="has no model.safetensors"):
+    with pytest.raises(CheckpointError, match=r"has no model\.safetensors"):
         checkpoint.load(copy)
 
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import skimage.metrics
 import torch
-from conftest import draw, save
 
+from tests.conftest import draw, save
 from tokenizer import checkpoint, codec
 from tokenizer.errors import InputError, TokenFileError
 from tokenizer.evaluate import ImageQuality, Report, measure_quality, usage_report

@@ -14,12 +14,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import draw, save
 from PIL import Image, ImageCms
 
+from tests.conftest import draw, save
 from tokenizer import images
 from tokenizer.errors import ImageError, InputError, OutputError, UsageError
-from tokenizer.images import Source, encode_image, find, parse_colour, read, resize, unique_names
+from tokenizer.images import Source, encode_image, find, parse_colour, read, resize
 
 EXIF_TURNS = {
     1: lambda a: a,
@@ -562,55 +562,16 @@ class TestResize:
         assert resize(draw(20, 30), *size).shape == (*size, 3)
 
 
-class TestUniqueNames:
-    def test_the_suffix_is_replaced(self) -> None:
-        assert unique_names(["a/b.jpg", "c", "d.tar.gz"], ".png") == ["a/b.png", "c.png", "d.tar.png"]
+class TestProbe:
+    def test_size_without_reading_pixels(self, tmp_path: Path) -> None:
+        path = save(tmp_path / "a.png", draw(30, 50))
+        path.write_bytes(path.read_bytes()[:60])  # the header is whole, the pixels are gone
+        assert images.probe(path) == (30, 50)
 
-    def test_one_stem_two_suffixes(self) -> None:
-        assert unique_names(["b.jpg", "b.webp", "a.jpg"], ".png") == ["b.jpg.png", "b.webp.png", "a.png"]
-
-    def test_equal_names_are_numbered(self) -> None:
-        assert unique_names(["a.jpg"] * 3, ".png") == ["a.jpg.png", "a.jpg-1.png", "a.jpg-2.png"]
-
-    def test_a_made_name_does_not_take_anothers(self) -> None:
-        given = ["a.jpg", "a.jpg", "a.jpg-1.x", "a.jpg.y", "a.jpg.png"]
-        made = unique_names(given, ".png")
-        assert len(set(made)) == len(given)
-
-    @pytest.mark.parametrize(
-        "name",
-        [
-            "../../etc/passwd",
-            "/etc/passwd",
-            "..\\..\\x",
-            "a/../../b",
-            ".\0./.\0./x",
-            "\0",
-            "",
-            "..",
-            "a\0/b",
-            ".\ud800./x",
-        ],
-    )
-    def test_nothing_leaves_the_folder(self, tmp_path: Path, name: str) -> None:
-        (made,) = unique_names([name], ".png")
-        inside = (tmp_path / "out" / made).resolve()
-        assert inside.is_relative_to(tmp_path / "out")
-        assert inside.name.endswith(".png")
-        assert "\0" not in made
-        os.fsencode(made)
-
-    def test_nul_does_not_hide_the_parent(self) -> None:
-        assert unique_names([".\0./x.jpg", "/a\\b.jpg"], ".png") == ["x.png", "a/b.png"]
-
-    def test_names_of_any_bytes_stay(self) -> None:
-        name = os.fsdecode(b"\xff\xe9\n[x]")
-        assert unique_names([f"{name}.jpg"], ".png") == [f"{name}.png"]
-
-    @pytest.mark.timeout(10)
-    def test_many_names_with_a_collision(self) -> None:
-        many = [f"{number}.jpg" for number in range(50_000)]
-        made = unique_names([*many, "0.png"], ".png")
-        assert made[0] == "0.jpg.png"
-        assert made[-1] == "0.png.png"
-        assert made[1:-1] == [f"{number}.png" for number in range(1, 50_000)]
+    def test_what_is_no_image(self, tmp_path: Path) -> None:
+        (tmp_path / "a.png").write_bytes(b"text")
+        with pytest.raises(ImageError, match="not an image"):
+            images.probe(tmp_path / "a.png")
+        os.mkfifo(tmp_path / "pipe.png")
+        with pytest.raises(ImageError, match="a pipe or a device"):
+            images.probe(tmp_path / "pipe.png")

@@ -9,8 +9,8 @@ import pytest
 import scipy.stats
 import skimage.data
 import skimage.metrics
-from conftest import draw
 
+from tests.conftest import draw
 from tokenizer.metrics import Usage, psnr, ssim
 
 

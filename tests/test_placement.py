@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from conftest import draw
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from tests.conftest import draw
 from tokenizer.placement import RESIZE_MODES, Placement, place
 
 sides = st.integers(1, 70)

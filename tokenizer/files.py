@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import secrets
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -59,3 +61,30 @@ def refuse_existing(path: Path, *, overwrite: bool) -> None:
     taken = any(path.iterdir()) if path.is_dir() else os.path.lexists(path)
     if taken and not overwrite:
         raise OutputError(f"{path} exists: pass --overwrite to replace it, or name another output")
+
+
+def unique_names(names: Iterable[str], suffix: str) -> list[str]:
+    """Return a file name ending in `suffix` for each image name, all different, none leaving its folder.
+
+    `a/b.jpg` becomes `a/b.png`; where `b.jpg` and `b.webp` lie side by side, both keep their suffix
+    (`b.jpg.png`, `b.webp.png`); names that still coincide are numbered.
+    """
+    safe = [_inside(name) for name in names]
+    stems = [name[: len(name) - len(Path(name).suffix)] for name in safe]
+    shared = {stem for stem, times in Counter(stems).items() if times > 1}
+    taken: set[str] = set()
+    chosen = []
+    for name, stem in zip(safe, stems, strict=True):
+        base = name if stem in shared else stem
+        candidate, number = base + suffix, 1
+        while candidate in taken:
+            candidate, number = f"{base}-{number}{suffix}", number + 1
+        taken.add(candidate)
+        chosen.append(candidate)
+    return chosen
+
+
+def _inside(name: str) -> str:
+    # NUL and halves of surrogate pairs, which no file name holds, go first: without them a part can be "..".
+    parts = re.sub("[\0\ud800-\udc7f\udd00-\udfff]", "", name).replace("\\", "/").split("/")
+    return "/".join(part for part in parts if part not in ("", ".", "..")) or "image"

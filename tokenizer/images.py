@@ -6,11 +6,9 @@ import contextlib
 import io
 import logging
 import os
-import re
 import threading
 import warnings
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
@@ -140,6 +138,20 @@ def read(file: Path | BinaryIO, alpha: tuple[int, int, int] = (255, 255, 255), s
         raise ImageError(_reason(error)) from error
 
 
+def probe(file: Path | BinaryIO) -> tuple[int, int]:
+    """Return the (height, width) that an image file's header names, without reading its pixels.
+
+    Raises:
+        ImageError: the file cannot be read as an image; the message is the reason alone.
+    """
+    try:
+        _refuse_pipe(file)
+        with _quiet, Image.open(file) as image:
+            return image.height, image.width
+    except Exception as error:  # as in `read`
+        raise ImageError(_reason(error)) from error
+
+
 def _refuse_pipe(file: Path | BinaryIO) -> None:
     if isinstance(file, Path) and file.exists() and not (file.is_file() or file.is_dir()):
         raise ImageError("it is a pipe or a device, not a file")  # opening it could wait for ever
@@ -220,30 +232,3 @@ def resize(pixels: Pixels, height: int, width: int, box: tuple[int, int, int, in
     if region.shape[:2] == (height, width):
         return region
     return np.asarray(Image.fromarray(region).resize((width, height), Image.Resampling.BICUBIC))
-
-
-def unique_names(names: Iterable[str], suffix: str) -> list[str]:
-    """Return a file name ending in `suffix` for each image name, all different, none leaving its folder.
-
-    `a/b.jpg` becomes `a/b.png`; where `b.jpg` and `b.webp` lie side by side, both keep their suffix
-    (`b.jpg.png`, `b.webp.png`); names that still coincide are numbered.
-    """
-    safe = [_inside(name) for name in names]
-    stems = [name[: len(name) - len(Path(name).suffix)] for name in safe]
-    shared = {stem for stem, times in Counter(stems).items() if times > 1}
-    taken: set[str] = set()
-    chosen = []
-    for name, stem in zip(safe, stems, strict=True):
-        base = name if stem in shared else stem
-        candidate, number = base + suffix, 1
-        while candidate in taken:
-            candidate, number = f"{base}-{number}{suffix}", number + 1
-        taken.add(candidate)
-        chosen.append(candidate)
-    return chosen
-
-
-def _inside(name: str) -> str:
-    # NUL and halves of surrogate pairs, which no file name holds, go first: without them a part can be "..".
-    parts = re.sub("[\0\ud800-\udc7f\udd00-\udfff]", "", name).replace("\\", "/").split("/")
-    return "/".join(part for part in parts if part not in ("", ".", "..")) or "image"

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image
-
 from tokenizer import losses, quantizers, runtime
 from tokenizer.config import TrainConfig
 from tokenizer.data import split
-from tokenizer.errors import ConfigError, InputError
-from tokenizer.images import Source, find, parse_colour
+from tokenizer.errors import ConfigError, ImageError, InputError
+from tokenizer.images import Source, find, parse_colour, probe
 
 _PROBED = 200
 _CROP = 128
@@ -94,11 +93,8 @@ def _crop_size(sources: Sequence[Source], multiple: int) -> int:
     """Return 128, or for smaller images what most of them fill; a multiple of the network's downsampling."""
     shorter = []
     for source in sources[:: max(1, len(sources) // _PROBED)]:
-        try:
-            with Image.open(source.file) as image:
-                shorter.append(min(image.size))
-        except Exception:  # noqa: BLE001, S112  # unreadable images are reported when they are read
-            continue
+        with contextlib.suppress(ImageError):  # reported when it is read
+            shorter.append(min(probe(source.file)))
     median = statistics.median_low(shorter) if shorter else _CROP
     return max(multiple, min(_CROP, median) // multiple * multiple)
 
