@@ -13,6 +13,8 @@ import torch
 from diveq import DIVEQ
 from torch import Tensor, nn
 
+from tokenizer.quantizers.diveq import DiVeQ
+
 WIDTHS = (32, 64, 128, 256)
 LATENT_DIM = 512
 HIDDEN = 128
@@ -34,10 +36,37 @@ class Block(nn.Module):
         return x + self.layers(x)
 
 
-class Authors(nn.Module):
-    """Encoder, the package's quantizer, decoder. `downsample` of 16 has all four stages, 8 the last three."""
+class OurLayer(nn.Module):
+    """Our DiVeQ layer behind the package's interface, its codebook placed on the latents of the first batch."""
 
-    def __init__(self, downsample: int, codebook_size: int) -> None:
+    def __init__(self, codebook_size: int) -> None:
+        super().__init__()
+        self.layer = DiVeQ(LATENT_DIM, codebook_size)
+        self.placed = False
+
+    @property
+    def codebook(self) -> Tensor:
+        """The (K, D) codes."""
+        return self.layer.codebook
+
+    def forward(self, z: Tensor) -> tuple[Tensor, Tensor, None]:
+        """Return the training output and tokens of (N, D) latents."""
+        if not self.placed:
+            self.layer.initialise(z)
+            self.placed = True
+        result = self.layer(z)
+        return result.vectors, result.tokens[:, 0], None
+
+    def inference(self, z: Tensor) -> tuple[Tensor, Tensor, None]:
+        """Return the codes and tokens of (N, D) latents."""
+        tokens = self.layer.encode(z)
+        return self.layer.decode(tokens), tokens[:, 0], None
+
+
+class Authors(nn.Module):
+    """Encoder, the package's quantizer (or ours), decoder. `downsample` of 16 has all four stages, 8 the last three."""
+
+    def __init__(self, downsample: int, codebook_size: int, *, our_layer: bool = False) -> None:
         super().__init__()
         widths = WIDTHS[-int(math.log2(downsample)) :]
         down: list[nn.Module] = []
@@ -49,7 +78,7 @@ class Authors(nn.Module):
         for wide, narrow in zip(widths[::-1], (*widths[-2::-1], 3), strict=True):
             up += [nn.ConvTranspose2d(wide, narrow, 4, stride=2, padding=1), nn.ReLU()]
         self.encoder, self.decoder = nn.Sequential(*down), nn.Sequential(*up[:-1])
-        self.quantizer = DIVEQ(codebook_size, LATENT_DIM, verbose=False)
+        self.quantizer = OurLayer(codebook_size) if our_layer else DIVEQ(codebook_size, LATENT_DIM, verbose=False)
 
     def _flat(self, images: Tensor) -> tuple[Tensor, tuple[int, int, int, int]]:
         latents = self.encoder(images)

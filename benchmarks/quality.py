@@ -35,8 +35,7 @@ from tokenizer.placement import place
 CONTESTANTS = {
     "vqtok": "`vqtok train` with its defaults",
     "authors": "the authors' recipe: Adam 5.5e-4, batch 16",
-    "authors-8": "the same with batch 8",
-    "authors-helped": "the same with our schedule and weight average",
+    "authors-fast": "the same network with our DiVeQ layer, bfloat16, our schedule and weight average",
 }
 
 
@@ -55,28 +54,36 @@ def train_ours(plan: train.Plan, folder: Path) -> tuple[Any, int]:
     return checkpoint.load(folder), steps
 
 
-def train_authors(plan: train.Plan, *, batch_size: int, helped: bool) -> tuple[Authors, int]:
-    """Train the authors' recipe for the plan's minutes, and return the model and its steps."""
+def train_authors(plan: train.Plan, *, fast: bool) -> tuple[Authors, int]:
+    """Train the authors' recipe for the plan's minutes, and return the model and its steps.
+
+    `fast` takes our layer, bfloat16, cosine schedule and weight average: what is left is their network.
+    """
     config = plan.config
     torch.manual_seed(config.seed)
-    model = Authors(config.network.downsample, config.quantizer["codebook_size"])
+    model = Authors(config.network.downsample, config.quantizer["codebook_size"], our_layer=fast)
+    model = model.to(memory_format=torch.channels_last)
     average = torch.optim.swa_utils.AveragedModel(model, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.995))
     optimizer = torch.optim.Adam(model.parameters(), lr=LEARNING_RATE)
-    feed = batches(Crops(plan.train, config.image_size, config.seed), batch_size, 0, config.workers)
+    feed = batches(Crops(plan.train, config.image_size, config.seed), config.batch_size, 0, config.workers)
     began, steps = time.perf_counter(), 0
     while (progress := (time.perf_counter() - began) / (60 * config.minutes)) < 1:
-        if helped:
+        if fast:
             rate = 0.5 * LEARNING_RATE * (1 + np.cos(np.pi * progress)) * min(1, progress / config.warmup)
             optimizer.param_groups[0]["lr"] = rate
         images = to_unit_range(next(feed))
-        loss = torch.nn.functional.mse_loss(model(images), images)
+        with torch.autocast("cpu", torch.bfloat16, enabled=fast):
+            output = model(images)
+        loss = torch.nn.functional.mse_loss(output.float(), images)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
+        if fast and progress < config.revive_until:
+            model.quantizer.layer.revive()
         average.update_parameters(model)
         steps += 1
     feed.close()
-    return (average.module if helped else model).eval(), steps
+    return (average.module if fast else model).eval(), steps
 
 
 def measure(model: Any, sources: list[Source], downsample: int, codebook_size: int) -> dict[str, float]:
@@ -109,8 +116,7 @@ def contest(name: str, processors: list[int], arguments: argparse.Namespace, dow
     if name == "vqtok":
         model, steps = train_ours(plan, folder / "run")
     else:
-        size = 8 if name == "authors-8" else 16
-        model, steps = train_authors(plan, batch_size=size, helped=name == "authors-helped")
+        model, steps = train_authors(plan, fast=name == "authors-fast")
     sets = {"kodak": find([arguments.kodak]), "held_out": list(plan.held_out)}
     figures: dict[str, Any] = {key: measure(model, s, downsample, arguments.codebook_size) for key, s in sets.items()}
     parameters = sum(p.numel() for p in model.parameters())

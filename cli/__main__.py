@@ -22,7 +22,7 @@ def main() -> None:
     """Run `vqtok` on the arguments of this process."""
     exit_on_signals()
     code = _run()
-    _drop_unwritten()
+    _drop_unwritten(broken=code == _EXIT_PIPE)
     sys.exit(code)
 
 
@@ -58,13 +58,17 @@ def _say(text: str) -> None:
         sys.stderr.write(f"{' '.join(filter(None, ['vqtok', _command()]))}: {printable(text)}\n")
 
 
-def _drop_unwritten() -> None:
+def _drop_unwritten(*, broken: bool) -> None:
     """Leave nothing in stdout's buffer that the flush at exit would fail on once more."""
     try:
         if sys.stdout is not None:
             sys.stdout.flush()
     except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        broken = True
+    if broken and sys.stdout is not None:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
 
 
 def _command() -> str:

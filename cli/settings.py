@@ -68,6 +68,8 @@ def _with_preset(given: dict[str, Any]) -> dict[str, Any]:
     """Put the preset's network under the settings given; a downsampling alone takes the default preset's."""
     name = given.pop("preset", None)
     network = given.get("network", {})
+    if not isinstance(network, Mapping):
+        return given  # not a table, which the parser says
     if name is None and ("downsample" not in network or "widths" in network):
         return given
     if name is not None and name not in PRESETS:

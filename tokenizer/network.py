@@ -22,7 +22,7 @@ class ResidualBlock(nn.Module):
     """`x + conv3x3(relu(conv3x3(x)))`; the second kernel starts at 0, so a fresh block is the identity.
 
     There is no normalisation: one over positions would tie every latent to the whole image, and one over channels
-    costs more time than it earns (`benchmarks/network.md`).
+    costs more time than it earns (`benchmarks/README.md`).
     """
 
     def __init__(self, channels: int) -> None:

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 import pytest
@@ -65,9 +65,10 @@ def clean(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def vqtok(monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]) -> Vqtok:
     """Call `vqtok` in this process."""
 
-    def call(*args: object, stdin: bytes = b"") -> Result:
+    def call(*args: object, stdin: bytes | TextIO = b"") -> Result:
         monkeypatch.setattr(sys, "argv", ["vqtok", *map(str, args)])
-        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
+        stream = io.TextIOWrapper(io.BytesIO(stdin)) if isinstance(stdin, bytes) else stdin
+        monkeypatch.setattr(sys, "stdin", stream)
         capfdbinary.readouterr()
         with pytest.raises(SystemExit) as stop:
             main()

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,11 +16,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import cli.listing
 from cli.stop import between_steps, exit_on_signals
 from tests.cli.conftest import Vqtok
 from tests.conftest import draw, save
 from tokenizer._version import __version__
+from tokenizer.quantizers import METHODS
 
 COMMANDS = ["train", "encode", "decode", "report", "info", "list"]
 
@@ -95,9 +96,7 @@ for words in (["info", "t.npy"], ["info", sys.argv[1]], ["report", "t.npy"]):
 sys.exit("torch" in sys.modules)
 """
     (tmp_path / "script.py").write_text(script)
-    from subprocess import run as call
-
-    done = call([sys.executable, "script.py", str(run)], cwd=tmp_path, capture_output=True)
+    done = subprocess.run([sys.executable, "script.py", str(run)], cwd=tmp_path, capture_output=True)
     assert done.returncode == 0, done.stderr
 
 
@@ -110,19 +109,17 @@ sys.exit("torch" in sys.modules)
         {"TERM": "dumb"},
     ],
 )
-def test_odd_environments(shell: Vqtok, variables: dict[str, str], tmp_path: Path) -> None:
+def test_odd_environments(shell: Vqtok, variables: dict[str, str], tmp_path: Path, tokens: Path) -> None:
     (tmp_path / "é.npy").write_text("no tokens")
-    result = shell("vqtok --help >help && unset HOME && vqtok list && vqtok info é.npy", **variables)
+    result = shell("vqtok --help >help && unset HOME && vqtok info t.npy && vqtok info é.npy", **variables)
     assert result.code == 1
-    assert b"diveq" in result.out
+    assert b"int64" in result.out
     assert ".npy: it is neither a .npy nor a .safetensors file" in result.err
     assert "\x1b" not in (tmp_path / "help").read_text() + result.out.decode() + result.err
 
 
 def test_read_only_working_directory(shell: Vqtok, tokens: Path) -> None:
-    result = shell(
-        "cd /proc && vqtok list --json && vqtok info $T --json | python -m json.tool >/dev/null", T=str(tokens)
-    )
+    result = shell("cd /proc && vqtok info $T --json | python -m json.tool", T=str(tokens))
     assert (result.code, result.err) == (0, "")
     assert json.loads(result.out)
 
@@ -130,14 +127,14 @@ def test_read_only_working_directory(shell: Vqtok, tokens: Path) -> None:
 @pytest.mark.parametrize(
     ("script", "code", "said"),
     [
-        ("vqtok list >&-", 1, "vqtok list: error: stdout is closed: redirect it to a file or to /dev/null\n"),
+        ("vqtok info t.npy >&-", 1, "vqtok info: error: stdout is closed: redirect it to a file or to /dev/null\n"),
         (
             "vqtok info t.npy --json >/dev/full",
             1,
             "vqtok info: error: cannot write to stdout: No space left on device\n",
         ),
-        ("vqtok list --json | true", 141, ""),
-        ("vqtok list --json | head -c 1 >/dev/null", 141, ""),
+        ("vqtok info t.npy --json | true", 141, ""),
+        ("vqtok info t.npy --json | head -c 1 >/dev/null", 141, ""),
         ("vqtok info t.npy <&-  >/dev/null", 0, ""),
         ("vqtok info nowhere 2>&-", 1, ""),
         ("vqtok encode x.png -o - -m x >&-", 2, "vqtok encode: error: stdout is closed: redirect it, or name a file\n"),
@@ -167,14 +164,10 @@ def test_binary_is_not_written_to_a_terminal(
 
 
 @pytest.mark.parametrize("command", [["encode", "-"], ["encode", "--files-from", "-"], ["decode", "-"]])
-def test_stdin_is_not_read_from_a_terminal(
-    shell: Vqtok, run: Path, command: list[str], monkeypatch: pytest.MonkeyPatch, vqtok: Vqtok, tmp_path: Path
-) -> None:
+def test_stdin_is_not_read_from_a_terminal(vqtok: Vqtok, run: Path, command: list[str], tmp_path: Path) -> None:
     outer, inner = os.openpty()
-    monkeypatch.setattr("cli.console.sys.stdin", None)
     with os.fdopen(outer, "rb"), os.fdopen(inner, "r") as stream:
-        monkeypatch.setattr(io, "TextIOWrapper", lambda *_: stream)
-        result = vqtok(*command, "-m", run, "-o", tmp_path / "out")
+        result = vqtok(*command, "-m", run, "-o", tmp_path / "out", stdin=stream)
     assert result.code == 2
     assert result.error == (
         f"vqtok {command[0]}: error: - reads from stdin, which is a terminal: pipe something in, or name a file"
@@ -194,7 +187,7 @@ def test_stdin_is_not_read_from_a_terminal(
         (["train", "--zzz"], "vqtok train: error: no such option: --zzz: see vqtok train --help"),
         (["decode", "t.npy", "-m"], "vqtok decode: error: option '-m' requires an argument: see vqtok decode --help"),
         (["info"], "vqtok info: error: missing argument 'PATH': see vqtok info --help"),
-        (["info", "a", "b"], "vqtok info: error: got unexpected extra argument (b): see vqtok info --help"),
+        (["info", "a", "b"], "vqtok info: error: got unexpected extra argument"),
         (["train", "x", "--seed", "-1"], "vqtok train: error: invalid value for '--seed': "),
         (["encode", "x", "--resize-mode", "fit"], "'fit' is not one of 'none', 'crop', 'pad', 'squash'"),
     ],
@@ -283,13 +276,10 @@ def test_completion(shell: Vqtok, name: str) -> None:
 
 
 def test_list_knows_a_new_quantizer(vqtok: Vqtok, monkeypatch: pytest.MonkeyPatch) -> None:
-    from tokenizer.quantizers import METHODS
-
     method = next(iter(METHODS.values()))
     monkeypatch.setitem(METHODS, "brand-new", type(method)("brand-new", method.cls, "one [line]"))
     assert vqtok("list", "--json").json["quantizers"]["brand-new"] == "one [line]"
     assert b"brand-new     one [line]" in vqtok("list").out
-    assert cli.listing is not None
 
 
 def test_pictures_on_stdout_are_only_pictures(vqtok: Vqtok, run: Path, tokens: Path, tmp_path: Path) -> None:
