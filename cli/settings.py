@@ -32,7 +32,7 @@ def gather(
         pairs: KEY=VALUE of each --set.
 
     Raises:
-        ConfigError: a pair is malformed, or the preset unknown.
+        ConfigError: a pair is malformed.
         InputError: the config file cannot be read.
     """
     given = {name: value for name, value in flags.items() if value is not None}
@@ -46,7 +46,7 @@ def gather(
         _nested(by_hand),
     ):
         merged = _over(merged, layer)
-    return _with_preset(merged)
+    return merged
 
 
 def _over(lower: dict[str, Any], higher: Mapping[str, Any]) -> dict[str, Any]:
@@ -66,6 +66,7 @@ def _nested(values: Mapping[str, Any]) -> dict[str, Any]:
 
 def _with_preset(given: dict[str, Any]) -> dict[str, Any]:
     """Put the preset's network under the settings given; a downsampling alone takes the default preset's."""
+    given = dict(given)
     name = given.pop("preset", None)
     network = given.get("network", {})
     if not isinstance(network, Mapping):
@@ -89,7 +90,8 @@ def fresh(given: dict[str, Any]) -> TrainConfig:
     Raises:
         ConfigError: some are wrong, all faults listed.
     """
-    return parse(TrainConfig, merge({"quantizer": {"name": TrainConfig().quantizer["name"]}}, given))
+    defaults = {"quantizer": {"name": TrainConfig().quantizer["name"]}}
+    return parse(TrainConfig, merge(defaults, _with_preset(given)))
 
 
 def resumed(config: TrainConfig, given: dict[str, Any]) -> TrainConfig:
@@ -99,6 +101,7 @@ def resumed(config: TrainConfig, given: dict[str, Any]) -> TrainConfig:
         InputError: some differ; the message names each with both values.
     """
     before = to_dict(config)
+    given = _with_preset(given) if "preset" in given else given
     wanted = to_dict(parse(TrainConfig, _over(before, given)))
     faults = [
         f"{key} was {_shown(before, key)}, now {_shown(wanted, key)}"

@@ -136,7 +136,9 @@ def _train(
     if saved:
         console.say(f"going on from step {state.step}, {state.seconds / 60:.1f} min into the run")
     else:
-        (folder / STATE).unlink(missing_ok=True)  # of a run that this one replaces: --resume must not meet it
+        # Of a run that this one replaces: --resume must not meet its state, nor a person its pictures.
+        for old in [folder / STATE, *folder.glob("pictures/step_*.png")]:
+            old.unlink(missing_ok=True)
     again = _again(data, folder)
     failed: dict[str, str] = {}
     try:

@@ -86,18 +86,20 @@ def test_held_out_images_are_cut_not_resized(tmp_path: Path) -> None:
     pixels = draw(45, 61)
     sources = [Source("a", save(tmp_path / "a.png", pixels)), Source("bad", tmp_path / "missing.png")]
     sources.append(Source("large", save(tmp_path / "b.png", draw(600, 700))))
-    small, large = held_out_batches(sources, 16, 4, (255, 255, 255))
+    unreadable: dict[str, str] = {}
+    small, large = held_out_batches(sources, 16, 4, (255, 255, 255), unreadable)
     assert torch.equal(small[0], torch.from_numpy(pixels[6:38, 14:46].copy()))
     assert large.shape == (1, 256, 256, 3)
+    assert unreadable == {"bad": "it does not exist, or is a link to nothing"}
 
 
 def test_no_readable_held_out_image(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="none of the 1 images to evaluate on can be read, such as gone"):
-        held_out_batches([Source("gone", tmp_path / "gone.png")], 16, 4, (255, 255, 255))
+        held_out_batches([Source("gone", tmp_path / "gone.png")], 16, 4, (255, 255, 255), {})
 
 
 def test_an_image_smaller_than_one_position_is_enlarged(tmp_path: Path) -> None:
     Image.new("RGB", (3, 5), "red").save(tmp_path / "a.png")
-    (batch,) = held_out_batches([Source("a", tmp_path / "a.png")], 16, 4, (255, 255, 255))
+    (batch,) = held_out_batches([Source("a", tmp_path / "a.png")], 16, 4, (255, 255, 255), {})
     assert batch.shape == (1, 16, 16, 3)
     assert batch[0, 8, 8].tolist() == [255, 0, 0]

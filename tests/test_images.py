@@ -562,6 +562,21 @@ class TestResize:
         assert resize(draw(20, 30), *size).shape == (*size, 3)
 
 
+class TestFolderCalledLikeAnImage:
+    def test_in_a_list_it_is_one_unreadable_image(self, tmp_path: Path) -> None:
+        save(tmp_path / "a.png", draw(8, 8))
+        (tmp_path / "x.png").mkdir()
+        found = find([tmp_path / "a.png", tmp_path / "x.png"])
+        assert [source.name for source in found] == ["a.png", "x.png"]
+        with pytest.raises(ImageError, match="is a directory"):
+            read(found[1].file)
+
+    def test_alone_it_is_a_folder_without_images(self, tmp_path: Path) -> None:
+        (tmp_path / "x.png").mkdir()
+        with pytest.raises(InputError, match="no images in"):
+            find([tmp_path / "x.png"])
+
+
 class TestProbe:
     def test_size_without_reading_pixels(self, tmp_path: Path) -> None:
         path = save(tmp_path / "a.png", draw(30, 50))

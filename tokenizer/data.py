@@ -138,9 +138,15 @@ def _ahead(crops: Crops, numbers: Iterator[range], workers: int) -> Iterator[Ten
 
 
 def held_out_batches(
-    sources: Sequence[Source], downsample: int, batch_size: int, alpha: tuple[int, int, int]
+    sources: Sequence[Source],
+    downsample: int,
+    batch_size: int,
+    alpha: tuple[int, int, int],
+    unreadable: dict[str, str],
 ) -> list[Tensor]:
-    """Return the held-out images as (B, S, S, 3) uint8 batches of one size each; unreadable ones are left out.
+    """Return the held-out images as (B, S, S, 3) uint8 batches of one size each.
+
+    Those that cannot be read are left out; their name and reason are added to `unreadable`.
 
     Each is shrunk to a shorter side of 256 pixels where it is larger, and cut to the centre square whose side is a
     multiple of `downsample`; only an image smaller than `downsample` is enlarged.
@@ -152,7 +158,8 @@ def held_out_batches(
     for source in sources:
         try:
             pixels = read(source.file, alpha, shrink_to=EVAL_SIZE)
-        except ImageError:
+        except ImageError as error:
+            unreadable[source.name] = str(error)
             continue
         height, width = pixels.shape[:2]
         size = max(downsample, min(height, width) // downsample * downsample)

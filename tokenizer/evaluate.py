@@ -172,7 +172,10 @@ def measure_quality(
         results += _compare(model, tokens, originals, alpha)
     if not results:
         named = f", such as {missing[0]}," if missing else ""
-        raise InputError(f"none of the {len(missing)} names in the token file{named} is among the images")
+        raise InputError(
+            f"none of the {len(missing)} names in the token file{named} is among the images: "
+            "pass the folder that was encoded"
+        )
     decibels = [result.psnr for result in results if result.psnr is not None]
     similarities = [result.ssim for result in results if result.ssim is not None]
     return Quality(

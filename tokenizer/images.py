@@ -53,10 +53,21 @@ def find(paths: Sequence[Path]) -> list[Source]:
     base = os.path.commonpath(roots) if roots else ""
     found: dict[str, Source] = {}
     for path in paths:
-        for file in _search(path) if path.is_dir() else [path]:
+        for file in _files_of(path, alone=len(paths) == 1):
             name = Path(os.path.relpath(file, base)).as_posix()
             found.setdefault(name, Source(name, file))
     return list(found.values())
+
+
+def _files_of(path: Path, *, alone: bool) -> list[Path]:
+    if not path.is_dir():
+        return [path]
+    files = _search(path)
+    if files:
+        return files
+    if not alone and path.name.lower().endswith(SUFFIXES):
+        return [path]  # a folder that is called like an image, in a list of images: unreadable, like others
+    raise InputError(f"no images in {path}: looked for {' '.join(SUFFIXES)}")
 
 
 def _search(folder: Path) -> list[Path]:
@@ -64,8 +75,6 @@ def _search(folder: Path) -> list[Path]:
     for parent, folders, names in os.walk(folder, onerror=_cannot_list):
         folders[:] = [name for name in folders if not name.startswith(".")]
         files += [Path(parent, name) for name in names if name.lower().endswith(SUFFIXES) and not name.startswith(".")]
-    if not files:
-        raise InputError(f"no images in {folder}: looked for {' '.join(SUFFIXES)}")
     return sorted(files, key=lambda file: file.relative_to(folder).parts)
 
 

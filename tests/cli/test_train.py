@@ -100,7 +100,6 @@ def test_printed_config_gives_the_same_plan(vqtok: Vqtok, photos: Path, tiny: Pa
     assert settings(vqtok, photos, "-c", tmp_path / "printed.toml", "--steps", 5)["steps"] == 5
 
 
-@pytest.mark.xfail(reason="plan writes the images it evaluates on as val_images even when none are held out")
 def test_printed_config_of_few_images(vqtok: Vqtok, photos: Path, tmp_path: Path) -> None:
     first = vqtok("train", photos / "a", "--print-config")
     (tmp_path / "printed.toml").write_bytes(first.out)

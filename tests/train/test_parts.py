@@ -140,7 +140,9 @@ def test_large_pictures_are_cropped_at_128(tmp_path: Path) -> None:
     assert plan.config.image_size == 128
     assert plan.overlap
     assert plan.held_out == plan.train
+    assert plan.config.val_images == 0
     assert any("too few to hold any out" in note for note in plan.notes)
+    assert any("1 images are fewer than a batch of 16" in note for note in plan.notes)
 
 
 def test_images_to_evaluate_on_can_be_named(photos: Path, tmp_path: Path) -> None:

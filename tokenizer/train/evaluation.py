@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torchvision.utils import make_grid
 
 from tokenizer.images import Pixels
 from tokenizer.metrics import Usage, psnr
@@ -55,6 +54,8 @@ def evaluate(model: Tokenizer, batches: Sequence[Tensor]) -> Evaluation:
 
 def picture(model: Tokenizer, batch: Tensor) -> Pixels:
     """Return a picture with the first images of a (B, H, W, 3) uint8 batch above their reconstructions."""
+    from torchvision.utils import make_grid  # here: its import takes longer than most starts
+
     originals = batch[:_SHOWN]
     _, decoded = _round_trip(model, originals)
     both = torch.cat([originals, torch.from_numpy(decoded)]).permute(0, 3, 1, 2)

@@ -96,13 +96,14 @@ def train(plan: Plan, state: TrainingState, folder: Path) -> Generator[Step]:
     config = plan.config
     alpha = parse_colour(config.alpha)
     crops = Crops(plan.train, config.image_size or 0, config.seed, alpha, config.smallest_crop)
-    held_out = held_out_batches(plan.held_out, config.network.downsample, config.batch_size or 1, alpha)
+    batch_size, downsample = config.batch_size or 1, config.network.downsample
+    held_out = held_out_batches(plan.held_out, downsample, batch_size, alpha, crops.unreadable)
     names = "".join(f"{source.file}\n" for source in plan.held_out)
     write_bytes(folder / HELD_OUT, names.encode("utf-8", "surrogateescape"))
     log = MetricsLog(folder, state.step)
     meter = Meter(state.model.codebook_sizes[0], torch.device(config.device))
     budget = Budget(config, state)
-    with contextlib.closing(batches(crops, config.batch_size or 1, state.step, config.workers or 0)) as feed:
+    with contextlib.closing(batches(crops, batch_size, state.step, config.workers or 0)) as feed:
         try:
             while (progress := budget.progress()) < 1:
                 rate = learning_rate(progress, config.lr, config.warmup)

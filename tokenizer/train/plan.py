@@ -67,7 +67,7 @@ def plan(config: TrainConfig, data: Sequence[Path]) -> Plan:
         minutes=config.minutes if config.minutes or config.steps else 30.0,
         batch_size=config.batch_size or (16 if device.type == "cpu" else 64),
         workers=config.workers if config.workers is not None else _workers(),
-        val_images=len(held_out),
+        val_images=0 if overlap else len(held_out),
     )
     return Plan(chosen, tuple(train), tuple(held_out), overlap, tuple(_notes(chosen, len(train), overlap)))
 
@@ -108,6 +108,8 @@ def _notes(config: TrainConfig, images: int, overlap: bool) -> list[str]:
     notes = []
     if overlap:
         notes.append(f"{images} images are too few to hold any out: figures are on training images")
+    if config.batch_size is not None and config.batch_size > images:
+        notes.append(f"{images} images are fewer than a batch of {config.batch_size}: each step sees some twice")
     tokens = images * (config.image_size // config.network.downsample) ** 2
     size = config.quantizer.get("codebook_size", 0)
     if isinstance(size, int) and tokens < 8 * size:
