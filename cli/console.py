@@ -68,7 +68,8 @@ class Console:
             *middle,
             TimeRemainingColumn(),
             *shown,
-            console=RichConsole(stderr=True),
+            # Quiet, as some versions of rich end even a disabled bar with a newline.
+            console=RichConsole(stderr=True, quiet=not self.live),
             disable=not self.live,
             redirect_stdout=False,
             redirect_stderr=True,
