@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cli import models
 from cli import options as o
 from cli.console import Console, binary_stdin, binary_stdout, printable, write_binary, write_json
 from cli.inputs import check_writable
@@ -71,33 +72,25 @@ def decode(
     else:
         refuse_existing(Path(output), overwrite=overwrite)
         check_writable(Path(output), folder=kind == "folder")
-    if model is None:
-        raise UsageError("no checkpoint: pass -m RUN, the folder that vqtok train wrote")
+    checkpoint = models.required(model)
     named = [(name, _select(tokens, index)) for name, tokens in read_all(inputs)]
     total = sum(len(tokens.grids) for _, tokens in named)
     if not total:
         raise InputError("there are no tokens to decode")
     if kind == "file" and total != 1:
         raise UsageError(f"{total} images do not fit {output}: name a folder, or pick one with --index")
-
-    from tokenizer import checkpoint, runtime
-
-    target = runtime.choose_device(device)
-    network = checkpoint.load(model).to(target)
-    check_all(named, network, checkpoint.fingerprint(model), allow_mismatch=allow_mismatch)
+    loaded = models.load(checkpoint, device)
+    check_all(named, loaded, allow_mismatch=allow_mismatch)
     began = time.perf_counter()
-    pictures = console.track(_pictures(network, named, batch_size), total)
-    names = [record.name for _, tokens in named for record in tokens.header.images]
+    pictures = console.track(_pictures(loaded.network, named, batch_size), total)
+    suffix = image_format or _IMAGE_SUFFIXES.get(Path(output).suffix.lower(), "png")
     if kind == "folder":
-        suffix = image_format or "png"
+        names = [record.name for _, tokens in named for record in tokens.header.images]
         for name, pixels in zip(unique_names(names, f".{suffix}"), pictures, strict=True):
             write_bytes(Path(output) / name, encode_image(pixels, suffix))
     else:
         (pixels,) = pictures
-        _write_one(
-            output,
-            encode_image(pixels, image_format or _IMAGE_SUFFIXES.get(Path(output).suffix.lower(), "png")),
-        )
+        _write_one(output, encode_image(pixels, suffix))
     seconds = time.perf_counter() - began
     console.say(f"{total} images decoded to {output if output != '-' else 'stdout'} in {seconds:.1f} s")
     if as_json:
@@ -151,15 +144,13 @@ def _read_stdin() -> TokenSet:
         raise TokenFileError(f"stdin: {error}") from error
 
 
-def check_all(
-    named: Sequence[tuple[str, TokenSet]], network: Tokenizer, fingerprint: str, *, allow_mismatch: bool
-) -> None:
-    """Raise TokenFileError, which names the file, unless `network` can decode all these tokens."""
+def check_all(named: Sequence[tuple[str, TokenSet]], loaded: models.Loaded, *, allow_mismatch: bool) -> None:
+    """Raise TokenFileError, which names the file, unless the checkpoint can decode all these tokens."""
     from tokenizer.codec import check_fits
 
     for name, tokens in named:
         try:
-            check_fits(tokens, network, fingerprint, allow_mismatch=allow_mismatch)
+            check_fits(tokens, loaded.network, loaded.fingerprint, allow_mismatch=allow_mismatch)
         except TokenFileError as error:
             raise TokenFileError(f"{printable(name)}: {error}") from error
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli import inputs as files
+from cli import models
 from cli import options as o
 from cli.console import Console, binary_stdout, printable, write_binary, write_json
 from tokenizer.errors import ImageError, InputError, UsageError
@@ -81,41 +82,38 @@ def encode(
     else:
         _refuse_existing(Path(output), overwrite=overwrite)
         files.check_writable(Path(output), folder=kind == "folder")
-    if model is None:
-        raise UsageError("no checkpoint: pass -m RUN, the folder that vqtok train wrote")
+    checkpoint = models.required(model)
     sources = files.gather(inputs or [], files_from, null=null)
 
-    from tokenizer import checkpoint, codec, runtime
+    from tokenizer import codec, runtime
 
-    target = runtime.choose_device(device)
-    network = checkpoint.load(model).to(target)
+    loaded = models.load(checkpoint, device)
     settings = codec.EncodeOptions(
         image_size=size,
         resize_mode=mode,
         alpha=colour,
         batch_size=batch_size,
         workers=files.default_workers(workers),
-        precision=runtime.choose_precision(precision, target),
+        precision=runtime.choose_precision(precision, loaded.device),
     )
-    header = codec.header(network, checkpoint.fingerprint(model), settings)
+    header = codec.header(loaded.network, loaded.fingerprint, settings)
     began = time.perf_counter()
-    results = _checked(codec.encode(network, sources, settings), console, on_error, one_grid=output.endswith(".npy"))
-    results = console.track(results, len(sources))
+    results = codec.encode(loaded.network, sources, settings)
+    results = console.track(_checked(results, console, on_error, one_grid=output.endswith(".npy")), len(sources))
     if kind == "folder":
         done, failed = _write_tree(Path(output), results, header, file_format)
-        if done:
-            console.detail(f"one .{file_format} file an image")
     else:
-        tokens = codec.collect(results, header)
-        done, failed = len(tokens.grids), list(tokens.header.failed)
-        if done:
-            _write_one(output, tokens, file_format)
+        done, failed = _write_one(output, codec.collect(results, header), file_format)
+    _finish(console, output, done, failed, time.perf_counter() - began, as_json=as_json)
+
+
+def _finish(
+    console: Console, output: str, done: int, failed: Sequence[Failure], seconds: float, *, as_json: bool
+) -> None:
+    total = done + len(failed)
     if not done:
-        raise InputError(f"0 of {len(sources)} images encoded, the first failed with: {failed[0].reason}")
-    seconds = time.perf_counter() - began
-    console.say(
-        f"{done} of {len(sources)} images encoded to {output if output != '-' else 'stdout'} in {seconds:.1f} s"
-    )
+        raise InputError(f"0 of {total} images encoded, the first failed with: {failed[0].reason}")
+    console.say(f"{done} of {total} images encoded to {output if output != '-' else 'stdout'} in {seconds:.1f} s")
     if as_json:
         reasons = [{"name": failure.name, "reason": failure.reason} for failure in failed]
         write_json({"output": output, "images": done, "failed": reasons, "seconds": round(seconds, 3)})
@@ -176,19 +174,20 @@ def _checked(
         yield result
 
 
-def _write_one(output: str, tokens: TokenSet, token_format: str) -> None:
-    if output == "-":
+def _write_one(output: str, tokens: TokenSet, token_format: str) -> tuple[int, Sequence[Failure]]:
+    if tokens.grids and output == "-":
         write_binary(to_bytes(tokens, token_format))
-        return
-    write(Path(output), tokens)
+    elif tokens.grids:
+        write(Path(output), tokens)
+    return len(tokens.grids), tokens.header.failed
 
 
 def _write_tree(
     folder: Path, results: Iterator[Encoded | Unreadable], header: Header, token_format: str
-) -> tuple[int, list[Failure]]:
+) -> tuple[int, Sequence[Failure]]:
     from tokenizer.codec import Unreadable
 
-    done, failed = 0, []
+    done, failed = 0, list[Failure]()
     for result in results:
         if isinstance(result, Unreadable):
             failed.append(result.failure)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli import inputs as files
+from cli import models
 from cli import options as o
 from cli.console import Console, printable, write_json, write_rows, write_text
 from cli.decode import check_all, read_all
@@ -65,26 +66,14 @@ def report(
     sizes = named[0][1].header.codebook_sizes if named else ()
     quality: Quality | None = None
     if model is not None:
-        from tokenizer import checkpoint, codec, runtime
-
-        target = runtime.choose_device(device)
-        network = checkpoint.load(model).to(target)
-        fingerprint = checkpoint.fingerprint(model)
-        sizes = network.codebook_sizes
+        loaded = models.load(model, device)
+        sizes = loaded.network.codebook_sizes
         if not named:
             originals = originals[:max_images]
-            settings = codec.EncodeOptions(alpha=colour, batch_size=batch_size, workers=files.default_workers(workers))
-            results = console.track(codec.encode(network, originals, settings), len(originals))
-            encoded = codec.collect(results, codec.header(network, fingerprint, settings))
-            if not encoded.grids:
-                first = encoded.header.failed[0]
-                raise InputError(
-                    f"0 of {len(originals)} images encoded, the first is {printable(first.name)}: {first.reason}"
-                )
-            named = [(str(images), encoded)]
-        check_all(named, network, fingerprint, allow_mismatch=False)
+            named = [(str(images), _encode(console, loaded, originals, colour, batch_size, workers))]
+        check_all(named, loaded, allow_mismatch=False)
         if images is not None:
-            quality = measure_quality(network, _sets(named), _by_name(originals), colour)
+            quality = measure_quality(loaded.network, _sets(named), _by_name(originals), colour)
     _check_alike(named, sizes)
     result = usage_report(_sets(named), sizes, top_k, quality)
     _warn(console, result, named)
@@ -94,6 +83,25 @@ def report(
         _show(result)
     if not inputs and result.failed:
         raise typer.Exit(3)
+
+
+def _encode(
+    console: Console,
+    loaded: models.Loaded,
+    originals: Sequence[Source],
+    alpha: tuple[int, int, int],
+    batch_size: int,
+    workers: int | None,
+) -> TokenSet:
+    from tokenizer import codec
+
+    settings = codec.EncodeOptions(alpha=alpha, batch_size=batch_size, workers=files.default_workers(workers))
+    results = console.track(codec.encode(loaded.network, originals, settings), len(originals))
+    tokens = codec.collect(results, codec.header(loaded.network, loaded.fingerprint, settings))
+    if not tokens.grids:
+        first = tokens.header.failed[0]
+        raise InputError(f"0 of {len(originals)} images encoded, the first is {printable(first.name)}: {first.reason}")
+    return tokens
 
 
 def _sets(named: Sequence[tuple[str, TokenSet]]) -> list[TokenSet]:

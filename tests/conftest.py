@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+
+# Tensors this small gain nothing from threads, and processes that share a few cores lose much by them.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 from pathlib import Path
 
 import numpy as np

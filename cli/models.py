@@ -1,0 +1,44 @@
+"""The checkpoint that a command works with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tokenizer.errors import UsageError
+
+if TYPE_CHECKING:
+    import torch
+
+    from tokenizer.model import Tokenizer
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A checkpoint on its device, and the fingerprint of its weights."""
+
+    network: Tokenizer
+    fingerprint: str
+    device: torch.device
+
+
+def required(model: Path | None) -> Path:
+    """Return the checkpoint that -m names, or raise UsageError."""
+    if model is None:
+        raise UsageError("no checkpoint: pass -m RUN, the folder that vqtok train wrote")
+    return model
+
+
+def load(model: Path, device: str) -> Loaded:
+    """Load a checkpoint; this imports torch.
+
+    Raises:
+        CheckpointError: it is missing, damaged, or does not fit.
+        UsageError: `device` is no device.
+        DeviceError: the device is absent.
+    """
+    from tokenizer import checkpoint, runtime
+
+    target = runtime.choose_device(device)
+    return Loaded(checkpoint.load(model).to(target), checkpoint.fingerprint(model), target)
