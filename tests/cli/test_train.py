@@ -119,7 +119,7 @@ def test_dry_run_writes_nothing(vqtok: Vqtok, photos: Path, tmp_path: Path, monk
 
 
 def test_precedence(vqtok: Vqtok, photos: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert settings(vqtok, photos)["batch_size"] == 16
+    assert settings(vqtok, photos)["batch_size"] == 64
     assert settings(vqtok, photos, "-c", tiny)["batch_size"] == 8
     monkeypatch.setenv("VQTOK_BATCH_SIZE", "9")
     monkeypatch.setenv("VQTOK_CODEBOOK_SIZE", "16")

@@ -189,3 +189,22 @@ def test_bfloat16_trains_too(quick: TrainConfig, photos: Path, tmp_path: Path) -
     _, steps = whole_run(dataclasses.replace(quick, steps=150, precision="bfloat16"), photos, tmp_path)
     losses = [step.figures["loss"] for step in steps if step.figures]
     assert losses[-1] < losses[0] / 3
+
+
+def test_evaluations_come_when_asked_and_otherwise_eight_times(
+    quick: TrainConfig, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, steps = whole_run(dataclasses.replace(quick, eval_every=5), photos, tmp_path / "asked")
+    assert [step.step for step in steps if step.evaluation] == [5, 10, 12]
+    monkeypatch.setattr("tokenizer.train.budget._SECONDS_BETWEEN_EVALUATIONS", 0.0)
+    _, steps = whole_run(dataclasses.replace(quick, steps=16), photos, tmp_path / "eight")
+    # None before there are codes, which the fifth step places; then at each eighth, then the last word.
+    assert [step.step for step in steps if step.evaluation] == [5, 6, 8, 10, 12, 14, 16]
+
+
+def test_checkpoints_come_by_the_clock(quick: TrainConfig, photos: Path, tmp_path: Path) -> None:
+    plan = train.plan(dataclasses.replace(quick, save_every=1e-9), [photos])
+    steps = train.train(plan, train.begin(plan), tmp_path)
+    for step in islice(steps, 6):
+        assert train.read_state(tmp_path).header["step"] == step.step
+    steps.close()

@@ -125,7 +125,7 @@ def test_plan_chooses_what_nobody_gave(photos: Path) -> None:
     assert config.image_size == 56, "most pictures are 56 px or less on their shorter side"
     assert config.minutes == 30
     assert config.steps is None
-    assert config.batch_size == 16
+    assert config.batch_size == 64, "four times 16, as these crops are small"
     assert config.device == "cpu"
     assert config.precision in ("float32", "bfloat16")
     assert config.workers is not None

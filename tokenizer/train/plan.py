@@ -58,14 +58,15 @@ def plan(config: TrainConfig, data: Sequence[Path]) -> Plan:
         train, held_out = split(sources, count, config.seed)
     overlap = not held_out
     held_out = held_out or train[:16]
+    image_size = config.image_size or _crop_size(train, config.network.downsample)
     chosen = dataclasses.replace(
         config,
         quantizer=resolved,
         device=str(device),
         precision=str(runtime.choose_precision(config.precision, device)).removeprefix("torch."),
-        image_size=config.image_size or _crop_size(train, config.network.downsample),
+        image_size=image_size,
         minutes=config.minutes if config.minutes or config.steps else 30.0,
-        batch_size=config.batch_size or (16 if device.type == "cpu" else 64),
+        batch_size=config.batch_size or _batch_size(image_size, device.type),
         workers=config.workers if config.workers is not None else _workers(),
         val_images=0 if overlap else len(held_out),
     )
@@ -97,6 +98,12 @@ def _crop_size(sources: Sequence[Source], multiple: int) -> int:
             shorter.append(min(probe(source.file)))
     median = statistics.median_low(shorter) if shorter else _CROP
     return max(multiple, min(_CROP, median) // multiple * multiple)
+
+
+def _batch_size(image_size: int, device: str) -> int:
+    """Return 16 crops of 128 pixels on a CPU, 64 elsewhere; up to four times as many smaller ones."""
+    fitting = round((_CROP / image_size) ** 2)
+    return (16 if device == "cpu" else 64) * min(4, max(1, fitting))
 
 
 def _workers() -> int:
