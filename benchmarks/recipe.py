@@ -119,8 +119,8 @@ VARIANTS: dict[str, Variant] = {
     "smallest crop 0.8": ({"smallest_crop": 0.8}, None),
     "batches of 8": ({"batch_size": 8}, None),
     "batches of 32": ({"batch_size": 32}, None),
-    "crops of 96 px": ({"image_size": 96}, None),
-    "crops of 160 px": ({"image_size": 160}, None),
+    "crops of 96 px": ({"image_size": 96, "batch_size": 16}, None),
+    "crops of 160 px": ({"image_size": 160, "batch_size": 16}, None),
     "no weight average": ({"ema_decay": 0.0}, None),
 }
 
