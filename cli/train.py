@@ -200,7 +200,9 @@ def _run(console: Console, plan: Plan, state: TrainingState, folder: Path, faile
                 if not console.live and step.step % (10 * plan.config.log_every) == 0:
                     console.say(f"{100 * step.progress:3.0f} %  {figures(step)}")
             if step.evaluation:
-                console.say(f"step {step.step}: held out {evaluation(step)}")
+                console.say(
+                    f"step {step.step}: {'on training images' if plan.overlap else 'held out'} {evaluation(step)}"
+                )
             for name, reason in step.unreadable:
                 failed[name] = reason
                 console.warn(f"{name}: {reason}")

@@ -6,13 +6,15 @@ set -eu
 out=${OUT:-demo}
 if [ -n "${PHOTOS:-}" ]; then
     train=$PHOTOS test=$PHOTOS
+    set --
 else
     python "$(dirname "$0")/sample_photos.py" "$out/photos"
     train=$out/photos/train test=$out/photos/test
+    set -- --val-data "$test"
 fi
 
 set -x
-vqtok train "$train" -o "$out/run" --minutes "${MINUTES:-2}" --overwrite
+vqtok train "$train" -o "$out/run" --minutes "${MINUTES:-2}" --overwrite "$@"
 vqtok encode "$test" -m "$out/run" -o "$out/tokens.safetensors" --overwrite
 vqtok decode "$out/tokens.safetensors" -m "$out/run" -o "$out/back/" --overwrite
 vqtok report "$out/tokens.safetensors" -m "$out/run" --images "$test"

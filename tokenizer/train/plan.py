@@ -58,7 +58,8 @@ def plan(config: TrainConfig, data: Sequence[Path]) -> Plan:
         train, held_out = split(sources, count, config.seed)
     overlap = not held_out
     held_out = held_out or train[:16]
-    image_size = config.image_size or _crop_size(train, config.network.downsample)
+    side, multiple = _median_side(train), config.network.downsample
+    image_size = config.image_size or max(multiple, min(_CROP, side) // multiple * multiple)
     chosen = dataclasses.replace(
         config,
         quantizer=resolved,
@@ -70,7 +71,7 @@ def plan(config: TrainConfig, data: Sequence[Path]) -> Plan:
         workers=config.workers if config.workers is not None else _workers(),
         val_images=0 if overlap else len(held_out),
     )
-    return Plan(chosen, tuple(train), tuple(held_out), overlap, tuple(_notes(chosen, len(train), overlap)))
+    return Plan(chosen, tuple(train), tuple(held_out), overlap, tuple(_notes(chosen, len(train), side, overlap)))
 
 
 def _check(config: TrainConfig) -> dict[str, object]:
@@ -90,14 +91,13 @@ def _check(config: TrainConfig) -> dict[str, object]:
     return resolved
 
 
-def _crop_size(sources: Sequence[Source], multiple: int) -> int:
-    """Return 128, or for smaller images what most of them fill; a multiple of the network's downsampling."""
+def _median_side(sources: Sequence[Source]) -> int:
+    """Return the median of the shorter sides of a sample of the images, in pixels."""
     shorter = []
     for source in sources[:: max(1, len(sources) // _PROBED)]:
         with contextlib.suppress(ImageError):  # reported when it is read
             shorter.append(min(probe(source.file)))
-    median = statistics.median_low(shorter) if shorter else _CROP
-    return max(multiple, min(_CROP, median) // multiple * multiple)
+    return statistics.median_low(shorter) if shorter else _CROP
 
 
 def _batch_size(image_size: int, device: str) -> int:
@@ -110,18 +110,17 @@ def _workers() -> int:
     return min(8, max(1, runtime.processors() // 2))
 
 
-def _notes(config: TrainConfig, images: int, overlap: bool) -> list[str]:
-    assert config.image_size is not None  # noqa: S101  # for the type checker
+def _notes(config: TrainConfig, images: int, side: int, overlap: bool) -> list[str]:
     notes = []
     if overlap:
         notes.append(f"{images} images are too few to hold any out: figures are on training images")
     if config.batch_size is not None and config.batch_size > images:
         notes.append(f"{images} images are fewer than a batch of {config.batch_size}: each step sees some twice")
-    tokens = images * (config.image_size // config.network.downsample) ** 2
+    tokens = images * (side // config.network.downsample) ** 2
     size = config.quantizer.get("codebook_size", 0)
     if isinstance(size, int) and tokens < 8 * size:
         notes.append(
-            f"a codebook of {size} is large for about {tokens} tokens an epoch: "
+            f"a codebook of {size} is large for images that hold about {tokens} tokens in all: "
             f"--codebook-size {2 ** max(4, (tokens // 8).bit_length() - 1)} would be filled"
         )
     return notes
