@@ -28,7 +28,7 @@ def list_all(
     values = {
         "quantizers": {method.name: method.summary for method in METHODS.values()},
         "presets": {name: _shape(preset) for name, preset in PRESETS.items()},
-        "losses": {name: (term.__doc__ or "").splitlines()[0] for name, term in TERMS.items()},
+        "losses": {name: (term.__doc__ or "").splitlines()[0].removeprefix("Return ") for name, term in TERMS.items()},
         "downsample": {str(factor): f"one position for {factor}x{factor} pixels" for factor in DOWNSAMPLES},
         "token formats": {name: f".{name}" for name in FORMATS},
         "image suffixes": {"read": " ".join(SUFFIXES), "written": ".png .jpg .webp"},

@@ -253,7 +253,9 @@ def test_said_before_training(vqtok: Vqtok, photos: Path, tmp_path: Path) -> Non
     assert "warning: 8 images are too few to hold any out: figures are on training images" in few.err
     large = vqtok("train", photos, "-n", "--codebook-size", 65536)
     assert large.code == 0
-    said = "warning: a codebook of 65536 is large for images that hold about 207 tokens in all: --codebook-size 16 would"
+    said = (
+        "warning: a codebook of 65536 is large for images that hold about 207 tokens in all: --codebook-size 16 would"
+    )
     assert said in large.err
     assert "large" not in vqtok("train", photos, "-n", "--codebook-size", 16).err
 
