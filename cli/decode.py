@@ -79,7 +79,7 @@ def decode(
         raise InputError("there are no tokens to decode")
     if kind == "file" and total != 1:
         raise UsageError(f"{total} images do not fit {output}: name a folder, or pick one with --index")
-    loaded = models.load(checkpoint, device)
+    loaded = models.load(checkpoint, device, console)
     check_all(named, loaded, allow_mismatch=allow_mismatch)
     began = time.perf_counter()
     pictures = console.track(_pictures(loaded.network, named, batch_size), total)

@@ -14,9 +14,11 @@ from cli import inputs as files
 from cli import models
 from cli import options as o
 from cli.console import Console, binary_stdout, printable, write_binary, write_json
+from tokenizer.config import Precision
 from tokenizer.errors import ImageError, InputError, UsageError
 from tokenizer.files import refuse_existing
 from tokenizer.images import parse_colour
+from tokenizer.placement import ResizeMode
 from tokenizer.token_files import SUFFIXES, Failure, TokenSet, sidecar, to_bytes, write
 
 if TYPE_CHECKING:
@@ -40,14 +42,14 @@ def encode(
         int | None, o.option("--image-size", min=1, help="Give every image this square size, in pixels.")
     ] = None,
     resize_mode: Annotated[
-        o.ResizeMode | None,
+        ResizeMode | None,
         o.option("--resize-mode", help="none keeps sizes (the default without --image-size); crop, pad or squash."),
     ] = None,
     alpha: o.Alpha = "white",
     batch_size: o.BatchSize = 16,
     workers: o.Workers = None,
     precision: Annotated[
-        o.PrecisionName, o.option("--precision", help="float32 gives the same tokens everywhere on a CPU.")
+        Precision, o.option("--precision", help="float32 gives the same tokens everywhere on a CPU.")
     ] = "float32",
     device: o.Device = "auto",
     on_error: Annotated[
@@ -87,7 +89,7 @@ def encode(
 
     from tokenizer import codec, runtime
 
-    loaded = models.load(checkpoint, device)
+    loaded = models.load(checkpoint, device, console)
     settings = codec.EncodeOptions(
         image_size=size,
         resize_mode=mode,
@@ -143,7 +145,7 @@ def _refuse_existing(path: Path, *, overwrite: bool) -> None:
         refuse_existing(sidecar(path), overwrite=overwrite)
 
 
-def _resize(image_size: int | None, mode: o.ResizeMode | None) -> tuple[int | None, str]:
+def _resize(image_size: int | None, mode: ResizeMode | None) -> tuple[int | None, str]:
     if image_size is None and mode not in (None, "none"):
         raise UsageError(f"--resize-mode {mode} needs --image-size")
     if image_size is not None and mode == "none":

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cli.console import Console
 from tokenizer.errors import UsageError
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ def required(model: Path | None) -> Path:
     return model
 
 
-def load(model: Path, device: str) -> Loaded:
+def load(model: Path, device: str, console: Console) -> Loaded:
     """Load a checkpoint; this imports torch.
 
     Raises:
@@ -41,4 +42,6 @@ def load(model: Path, device: str) -> Loaded:
     from tokenizer import checkpoint, runtime
 
     target = runtime.choose_device(device)
-    return Loaded(checkpoint.load(model).to(target), checkpoint.fingerprint(model), target)
+    loaded = Loaded(checkpoint.load(model).to(target), checkpoint.fingerprint(model), target)
+    console.detail(f"checkpoint {loaded.fingerprint[:12]} from {model}, on {target}")
+    return loaded

@@ -15,8 +15,6 @@ def option(*names: str, help: str, env: bool = True, **settings: Any) -> Any:  #
     return typer.Option(*names, help=help, envvar=variable if env else None, show_envvar=False, **settings)
 
 
-ResizeMode = Literal["none", "crop", "pad", "squash"]
-PrecisionName = Literal["auto", "float32", "bfloat16"]
 OnError = Literal["skip", "fail"]
 ImageFormat = Literal["png", "jpg", "webp"]
 TokenFormat = Literal["npy", "safetensors"]

@@ -66,7 +66,7 @@ def report(
     sizes = named[0][1].header.codebook_sizes if named else ()
     quality: Quality | None = None
     if model is not None:
-        loaded = models.load(model, device)
+        loaded = models.load(model, device, console)
         sizes = loaded.network.codebook_sizes
         if not named:
             originals = originals[:max_images]

@@ -16,7 +16,7 @@ from cli.console import Console, write_json, write_text
 from cli.inputs import check_writable
 from cli.stop import between_steps
 from cli.telling import announce, evaluation, figures
-from tokenizer.config import PRESETS
+from tokenizer.config import PRESETS, Precision
 from tokenizer.errors import DeviceError, OutputError, UsageError
 from tokenizer.files import refuse_existing
 from tokenizer.settings import to_dict, to_toml
@@ -48,7 +48,7 @@ def train(
     image_size: Annotated[int | None, o.option("--image-size", min=1, help="Side of the training crops.")] = None,
     batch_size: Annotated[int | None, o.option("--batch-size", "-b", min=1, help="Crops a step.")] = None,
     lr: Annotated[float | None, o.option("--lr", help="Peak learning rate.")] = None,
-    precision: Annotated[o.PrecisionName | None, o.option("--precision", help="Of the network's arithmetic.")] = None,
+    precision: Annotated[Precision | None, o.option("--precision", help="Of the network's arithmetic.")] = None,
     device: Annotated[str | None, o.option("--device", help="auto, cpu, cuda, cuda:1 or mps.")] = None,
     workers: o.Workers = None,
     seed: Annotated[int | None, o.option("--seed", min=0, help="Of everything random.")] = None,

@@ -13,7 +13,7 @@ import torch
 from torchmetrics.functional.image import structural_similarity_index_measure
 
 from tests.conftest import draw
-from tokenizer.metrics import Usage, psnr, ssim
+from tokenizer.metrics import Usage, add_counts, overall, psnr, ssim
 
 
 def counts(*values: int) -> Usage:
@@ -83,6 +83,21 @@ class TestPsnr:
             skimage.metrics.peak_signal_noise_ratio(first, second, data_range=255), rel=1e-12
         )
         assert psnr(first, second) == psnr(second, first)
+
+
+class TestOverall:
+    def test_slots_of_different_sizes_by_hand(self) -> None:
+        together = overall([counts(2, 2), counts(4, 0, 0, 0, 0, 0)])
+        assert together.dead == 5
+        assert together.used == 3 / 8, "over all codes, not the mean of 1 and 1/6"
+        assert together.entropy_bits == 0.5
+        assert together.perplexity == 2**0.5
+
+    def test_counts_add_up(self) -> None:
+        sums = [np.zeros(2, np.int64), np.zeros(3, np.int64)]
+        for _ in range(2):
+            add_counts(sums, np.array([[[0, 2], [1, 2]]], np.uint8))
+        assert [total.tolist() for total in sums] == [[2, 2], [0, 0, 4]]
 
 
 def photograph(name: str) -> np.ndarray:

@@ -11,7 +11,7 @@ import numpy as np
 
 from tokenizer.errors import ImageError, InputError
 from tokenizer.images import Source, read
-from tokenizer.metrics import DEFINITIONS, Usage, psnr, ssim
+from tokenizer.metrics import DEFINITIONS, Usage, add_counts, overall, psnr, ssim
 from tokenizer.token_files import Header, TokenSet
 
 if TYPE_CHECKING:
@@ -114,20 +114,18 @@ def usage_report(sets: Sequence[TokenSet], sizes: tuple[int, ...], top: int, qua
     for tokens in sets:
         tokens.check_range(sizes)
         for grid in tokens.grids:
-            for slot, size in enumerate(sizes):
-                counts[slot] += np.bincount(grid[..., slot].ravel().astype(np.int64), minlength=size)
+            add_counts(counts, grid)
     usages = [Usage(count) for count in counts]
-    entropy = float(np.mean([usage.entropy_bits for usage in usages]))
-    dead = sum(usage.dead for usage in usages)
+    together = overall(usages)
     return Report(
         images=sum(len(tokens.grids) for tokens in sets),
         failed=sum(len(tokens.header.failed) for tokens in sets),
         tokens=sum(usage.tokens for usage in usages),
         codes_per_position=len(sizes),
-        used=1 - dead / sum(sizes),
-        dead=dead,
-        perplexity=2**entropy,
-        entropy_bits=entropy,
+        used=together.used,
+        dead=together.dead,
+        perplexity=together.perplexity,
+        entropy_bits=together.entropy_bits,
         bits_per_pixel=_bits_per_pixel(sets, usages),
         slots=tuple(_slot(usage, top) for usage in usages),
         quality=quality,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,6 +63,32 @@ class Usage:
         """Return (code, times chosen, share of all tokens) of the most used codes, most used first."""
         order = np.argsort(-self.counts, kind="stable")[:count]
         return [(int(code), int(self.counts[code]), float(self.counts[code] / max(1, self.tokens))) for code in order]
+
+
+@dataclass(frozen=True)
+class Overall:
+    """Use of several alphabets together: one code slot each.
+
+    `used` and `dead` are over the codes of all slots, `entropy_bits` is the mean over slots, `perplexity` 2 to it.
+    """
+
+    used: float
+    dead: int
+    entropy_bits: float
+    perplexity: float
+
+
+def overall(usages: Sequence[Usage]) -> Overall:
+    """Return the figures of all code slots together."""
+    dead = sum(usage.dead for usage in usages)
+    entropy = float(np.mean([usage.entropy_bits for usage in usages]))
+    return Overall(1 - dead / sum(len(usage.counts) for usage in usages), dead, entropy, 2**entropy)
+
+
+def add_counts(counts: Sequence[NDArray[np.int64]], tokens: NDArray[Any]) -> None:
+    """Count (..., C) tokens, all in range, into C arrays, each of the size of its alphabet."""
+    for slot, count in enumerate(counts):
+        count[:] += np.bincount(tokens[..., slot].ravel().astype(np.int64), minlength=len(count))
 
 
 def psnr(first: Pixels, second: Pixels) -> float:

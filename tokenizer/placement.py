@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import numpy as np
 
 from tokenizer.images import Pixels, resize
 
-RESIZE_MODES = ("none", "crop", "pad", "squash")
+ResizeMode = Literal["none", "crop", "pad", "squash"]
+RESIZE_MODES: tuple[str, ...] = get_args(ResizeMode)
 
 
 @dataclass(frozen=True)

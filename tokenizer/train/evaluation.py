@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tokenizer.images import Pixels
-from tokenizer.metrics import Usage, psnr
+from tokenizer.metrics import Usage, add_counts, overall, psnr
 from tokenizer.model import Tokenizer, to_pixels, to_unit_range
 
 _SHOWN = 8
@@ -23,7 +23,7 @@ class Evaluation:
 
     Attributes:
         psnr: in dB on rounded 8-bit pixels, mean over images.
-        used: share of codes chosen at least once, 0 to 1, mean over code slots.
+        used: share of codes chosen at least once, 0 to 1, over all code slots.
         perplexity: of the code frequencies, geometric mean over code slots.
         tokens: how many were counted.
     """
@@ -41,13 +41,13 @@ def evaluate(model: Tokenizer, batches: Sequence[Tensor]) -> Evaluation:
     for batch in batches:
         tokens, decoded = _round_trip(model, batch)
         values += [psnr(one, two) for one, two in zip(batch.numpy(), decoded, strict=True)]
-        for slot, size in enumerate(model.codebook_sizes):
-            counts[slot] += np.bincount(tokens[..., slot].flatten(), minlength=size)
+        add_counts(counts, tokens)
     usages = [Usage(count) for count in counts]
+    together = overall(usages)
     return Evaluation(
         psnr=float(np.mean(values)),
-        used=float(np.mean([usage.used for usage in usages])),
-        perplexity=float(2 ** np.mean([usage.entropy_bits for usage in usages])),
+        used=together.used,
+        perplexity=together.perplexity,
         tokens=sum(usage.tokens for usage in usages),
     )
 
