@@ -53,7 +53,7 @@ def _checkpoint(folder: Path) -> dict[str, Any]:
         "quantizer": dict(description.quantizer),
         "codebook_sizes": list(description.codebook_sizes),
         "bits_per_pixel": round(description.bits_per_pixel, 5),
-        "downsample": description.network.downsample,
+        "downsample": description.downsample,
         "widths": list(description.network.widths),
         "depths": list(description.network.depths),
         "latent_dim": description.network.latent_dim,

@@ -38,7 +38,7 @@ def test_save_and_load_give_the_same_model(run: Path, tmp_path: Path) -> None:
     model = checkpoint.load(run)
     assert not model.training
     assert not any(p.requires_grad for p in model.parameters())
-    checkpoint.save(tmp_path / "again", model, model.state_dict(), {})
+    checkpoint.save(tmp_path / "again", model, {})
     assert checkpoint.fingerprint(tmp_path / "again") == checkpoint.fingerprint(run)
     images = torch.rand(1, 3, 32, 32) * 2 - 1
     assert torch.equal(checkpoint.load(tmp_path / "again").encode(images), model.encode(images))
@@ -50,7 +50,7 @@ def test_fingerprint_is_of_the_values_not_of_the_file(copy: Path, run: Path) -> 
     weights = safetensors.torch.load_file(path)
     safetensors.torch.save_file(weights, path, metadata={"format": "pt", "note": "saved elsewhere"})
     assert checkpoint.fingerprint(copy) == before
-    weights["quantizer.codebook"][0, 0] += 1e-6
+    weights["quantizer.table.weight"][0, 0] += 1e-6
     safetensors.torch.save_file(weights, path)
     assert checkpoint.fingerprint(copy) != before
     assert len(before) == 64
@@ -79,7 +79,7 @@ def test_missing_and_foreign_folders(tmp_path: Path, copy: Path) -> None:
         ({"network": 5}, "damaged"),
         ({"surprise": 1}, "unknown setting 'surprise'"),
         ({"quantizer": {"name": "later"}}, "do not fit.*unknown quantizer 'later'"),
-        ({"quantizer": {"name": "diveq", "codebook_size": 64}}, "do not fit.*quantizer.codebook"),
+        ({"quantizer": {"name": "diveq", "codebook_size": 64}}, "do not fit.*quantizer.table.weight"),
         ({"codebook_sizes": [99]}, "names codebook sizes"),
     ],
 )
@@ -96,11 +96,11 @@ def test_weights_that_do_not_fit(copy: Path) -> None:
     safetensors.torch.save_file({**weights, "extra": torch.zeros(1)}, path)
     with pytest.raises(CheckpointError, match="extra"):
         checkpoint.load(copy)
-    codebook = weights.pop("quantizer.codebook")
+    codebook = weights.pop("quantizer.table.weight")
     safetensors.torch.save_file(weights, path)
-    with pytest.raises(CheckpointError, match=r"quantizer\.codebook"):
+    with pytest.raises(CheckpointError, match=r"quantizer\.table\.weight"):
         checkpoint.load(copy)
-    safetensors.torch.save_file({**weights, "quantizer.codebook": codebook * np.nan}, path)
+    safetensors.torch.save_file({**weights, "quantizer.table.weight": codebook * np.nan}, path)
     with pytest.raises(CheckpointError, match="NaN or infinity"):
         checkpoint.load(copy)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import hashlib
 import json
@@ -20,14 +21,13 @@ from tokenizer.files import write_bytes
 from tokenizer.settings import parse, to_dict
 
 if TYPE_CHECKING:
-    import torch
-
     from tokenizer.model import Tokenizer
 
 FORMAT = "vqtok-checkpoint"
 VERSION = 1
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
+_QUANTIZER = "quantizer."
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,7 @@ class Description:
         network: the encoder's and decoder's shape.
         quantizer: name and options.
         codebook_sizes: alphabet size of each of the C codes per position.
+        downsample: pixels per position along each side: the network's, times the quantizer's block.
         training: what made it: data, steps, seconds, figures on the held-out images.
         vqtok: the version that wrote it.
     """
@@ -45,13 +46,14 @@ class Description:
     network: NetworkConfig
     quantizer: Mapping[str, Any]
     codebook_sizes: tuple[int, ...]
+    downsample: int
     training: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     vqtok: str = __version__
 
     @property
     def bits_per_pixel(self) -> float:
         """Bits of the tokens of one pixel, every token at the log2 of its alphabet."""
-        return sum(math.log2(size) for size in self.codebook_sizes) / self.network.downsample**2
+        return sum(math.log2(size) for size in self.codebook_sizes) / self.downsample**2
 
 
 def describe(folder: Path) -> Description:
@@ -115,16 +117,23 @@ def fingerprint(folder: Path) -> str:
     return digest.hexdigest()
 
 
-def save(folder: Path, model: Tokenizer, weights: Mapping[str, torch.Tensor], training: Mapping[str, Any]) -> None:
-    """Write `weights` (a state dict of `model`) as the checkpoint in `folder`; `training` says what made it.
+def save(folder: Path, model: Tokenizer, training: Mapping[str, Any]) -> None:
+    """Write `model` as the checkpoint in `folder`; `training` says what made it.
+
+    Codes that are computed from other parameters are written as the plain table that they make.
 
     Raises:
         OutputError: it cannot be written.
     """
     import safetensors.torch
 
-    description = Description(model.network, model.quantizer_spec, model.codebook_sizes, training)
+    quantizer = copy.deepcopy(model.quantizer)
+    quantizer.merge_()
+    network = model.network
+    description = Description(network, quantizer.spec, model.codebook_sizes, model.downsample, training)
     values = {"format": FORMAT, "version": VERSION, **to_dict(description)}
+    weights = {name: tensor for name, tensor in model.state_dict().items() if not name.startswith(_QUANTIZER)}
+    weights |= {_QUANTIZER + name: tensor for name, tensor in quantizer.state_dict().items()}
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
     write_bytes(folder / WEIGHTS, safetensors.torch.save(tensors))
     write_bytes(folder / CONFIG, (json.dumps(values, indent=2) + "\n").encode())
@@ -138,8 +147,6 @@ def load(folder: Path) -> Tokenizer:
     """
     import safetensors
     import safetensors.torch
-    import torch
-
     from tokenizer.model import Tokenizer
 
     description = describe(folder)

@@ -45,14 +45,13 @@ class Tokenizer(nn.Module):
         super().__init__()
         self.network = network
         self.encoder = Encoder(network)
-        self.quantizer_spec = quantizers.resolve(quantizer)
-        self.quantizer = quantizers.build(self.quantizer_spec, network.latent_dim)
+        self.quantizer = quantizers.build(quantizer, network.latent_dim)
         self.decoder = Decoder(network)
 
     @property
     def downsample(self) -> int:
         """Pixels per position, along each side."""
-        return self.network.downsample
+        return self.network.downsample * self.quantizer.block
 
     @property
     def codebook_sizes(self) -> tuple[int, ...]:
@@ -66,7 +65,7 @@ class Tokenizer(nn.Module):
 
     def autoencode(self, images: Tensor) -> Tensor:
         """Return the (B, 3, H, W) images after encoder and decoder alone, without quantization."""
-        return self.pictures(self.latents(images))
+        return self.pictures(self.quantizer.prepare(self.latents(images)))
 
     @torch.inference_mode()
     def encode(self, images: Tensor) -> Tensor:
@@ -88,12 +87,30 @@ class Tokenizer(nn.Module):
         if height % self.downsample or width % self.downsample or not height * width:
             raise ValueError(f"images are {height}x{width}, expected positive multiples of {self.downsample}")
         latents: Tensor = self.encoder(images.contiguous(memory_format=torch.channels_last))
-        return latents.permute(0, 2, 3, 1)
+        return fold(latents.permute(0, 2, 3, 1), self.quantizer.block)
 
     def pictures(self, vectors: Tensor) -> Tensor:
         """Return the (B, 3, H, W) float32 images of (B, h, w, D) vectors, not clamped."""
-        images: Tensor = self.decoder(vectors.permute(0, 3, 1, 2))
+        images: Tensor = self.decoder(unfold(vectors, self.quantizer.block).permute(0, 3, 1, 2))
         return images.float()
+
+
+def fold(latents: Tensor, block: int) -> Tensor:
+    """Return (B, H, W, D) latents as (B, H / block, W / block, block^2 D): the rows of a block one after the other."""
+    if block == 1:
+        return latents
+    batch, height, width, dim = latents.shape
+    blocks = latents.reshape(batch, height // block, block, width // block, block, dim).transpose(2, 3)
+    return blocks.reshape(batch, height // block, width // block, -1)
+
+
+def unfold(vectors: Tensor, block: int) -> Tensor:
+    """Return the inverse of `fold`."""
+    if block == 1:
+        return vectors
+    batch, height, width, wide = vectors.shape
+    blocks = vectors.reshape(batch, height, width, block, block, wide // block**2).transpose(2, 3)
+    return blocks.reshape(batch, height * block, width * block, -1)
 
 
 def to_unit_range(pixels: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The machine: device, precision, processors, random numbers."""
+"""The machine: device, precision, processors, other ranks."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import contextlib
 import os
 
 import torch
+import torch.distributed as dist
+from torch import Tensor
 
 from tokenizer.errors import DeviceError, UsageError
 
@@ -65,3 +67,31 @@ def explain(error: RuntimeError, advice: str) -> DeviceError | None:
     if isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error):
         return DeviceError(f"out of memory: {advice}")
     return None
+
+
+def ranks() -> int:
+    """Return how many processes train together: 1 outside torch.distributed."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def sum_over_ranks(values: Tensor) -> Tensor:
+    """Return the sum of each rank's `values`, the same on all of them."""
+    if ranks() == 1:
+        return values
+    total = values.clone()
+    dist.all_reduce(total)
+    return total
+
+
+def any_rank(flags: Tensor) -> Tensor:
+    """Return a bool tensor that is true where that of any rank is."""
+    return flags if ranks() == 1 else sum_over_ranks(flags.int()) > 0
+
+
+def from_first_rank(values: Tensor) -> Tensor:
+    """Return the first rank's `values` on every rank; all ranks' have one shape and type."""
+    if ranks() == 1:
+        return values
+    sent = values.contiguous().clone()
+    dist.broadcast(sent, src=0)
+    return sent

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
@@ -23,16 +25,44 @@ def nearest(z: Tensor, codebook: Tensor) -> Tensor:
     Returns:
         (N,) int64 in 0..K-1.
     """
+    found = torch.empty(len(z), dtype=torch.int64, device=z.device)
+    for rows, scores in _closeness(z, codebook):
+        torch.argmax(scores, dim=1, out=found[rows])
+    return found
+
+
+@torch.no_grad()
+def nearest_several(z: Tensor, codebook: Tensor, count: int) -> Tensor:
+    """Return for each (N, D) latent the indices of its `count` nearest codes, nearest first: (N, count) int64."""
+    found = torch.empty(len(z), count, dtype=torch.int64, device=z.device)
+    for rows, scores in _closeness(z, codebook):
+        found[rows] = scores.topk(count, dim=1).indices
+    return found
+
+
+@torch.no_grad()
+def largest_product(z: Tensor, codebook: Tensor) -> Tensor:
+    """Return for each (N, D) latent the index of the code with the largest inner product: (N,) int64."""
+    found = torch.empty(len(z), dtype=torch.int64, device=z.device)
+    with torch.autocast(z.device.type, enabled=False):
+        codes = codebook.float().t()
+        for rows in _blocks(len(z), codes.shape[1], z.device.type):
+            torch.argmax(z[rows].float() @ codes, dim=1, out=found[rows])
+    return found
+
+
+def _closeness(z: Tensor, codebook: Tensor) -> Iterator[tuple[slice, Tensor]]:
+    """Yield blocks of rows with their (rows, K) `z . c - |c|^2 / 2`, which is largest where the distance is least."""
     with torch.autocast(z.device.type, enabled=False):
         codes = codebook.float()
         centre = codes.mean(dim=0)
         codes = codes - centre
         half_norms = codes.square().sum(dim=1).mul_(0.5)
         columns = codes.t()
-        rows = max(1, _BLOCK_SCORES.get(z.device.type, 2**22) // len(codes))
-        found = torch.empty(len(z), dtype=torch.int64, device=z.device)
-        for start in range(0, len(z), rows):
-            block = z[start : start + rows].float() - centre
-            scores = torch.addmm(half_norms, block, columns, beta=-1)
-            torch.argmax(scores, dim=1, out=found[start : start + rows])
-        return found
+        for rows in _blocks(len(z), len(codes), z.device.type):
+            yield rows, torch.addmm(half_norms, z[rows].float() - centre, columns, beta=-1)
+
+
+def _blocks(rows: int, codes: int, device: str) -> Iterator[slice]:
+    size = max(1, _BLOCK_SCORES.get(device, 2**22) // codes)
+    return (slice(start, start + size) for start in range(0, rows, size))

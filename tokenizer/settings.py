@@ -66,9 +66,17 @@ def _coerce(value: Any, wanted: Any, where: str, faults: list[str]) -> Any:
     if typing.get_origin(wanted) is tuple:
         items = value.replace(",", " ").split() if isinstance(value, str) else value
         return tuple(_coerce(item, typing.get_args(wanted)[0], where, faults) for item in items)
+    if typing.get_origin(wanted) is typing.Literal:
+        return _one_of(value, typing.get_args(wanted))
     if wanted is Any:
         return value
     return _SCALARS[wanted](value)
+
+
+def _one_of(value: Any, choices: tuple[str, ...]) -> str:
+    if value not in choices:
+        raise ValueError(value)
+    return str(value)
 
 
 def _to_bool(value: Any) -> bool:
@@ -102,8 +110,10 @@ _SCALARS: dict[Any, Callable[[Any], Any]] = {bool: _to_bool, int: _to_int, float
 def _describe(wanted: Any) -> str:
     names = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
     choices = [c for c in (typing.get_args(wanted) or (wanted,)) if c not in (type(None), Ellipsis)]
+    if typing.get_origin(wanted) is typing.Literal:
+        return f"one of {', '.join(choices)}"
     if typing.get_origin(wanted) is tuple:
-        return f"a list, each {names[choices[0]]}"
+        return f"a list, each {names.get(choices[0], 'a table of settings')}"
     is_table = typing.get_origin(wanted) is Mapping or choices[0] not in names
     return "a table of settings" if is_table else names[choices[0]]
 
@@ -178,7 +188,7 @@ def to_toml(values: Mapping[str, Any], where: str = "") -> str:
     lines: list[str] = []
     tables: list[str] = []
     for key, value in values.items():
-        name = key if re.fullmatch("[A-Za-z0-9_-]+", key) else _toml_value(key)
+        name = _toml_key(key)
         if isinstance(value, Mapping):
             tables.append(f"\n[{where}{name}]\n{to_toml(value, f'{where}{name}.')}")
         elif value is not None:
@@ -186,8 +196,14 @@ def to_toml(values: Mapping[str, Any], where: str = "") -> str:
     return "".join(lines + tables)
 
 
+def _toml_key(key: str) -> str:
+    return key if re.fullmatch("[A-Za-z0-9_-]+", key) else _toml_value(key)
+
+
 def _toml_value(value: Any) -> str:
     if isinstance(value, (list, tuple)):
         return f"[{', '.join(map(_toml_value, value))}]"
+    if isinstance(value, Mapping):
+        return f"{{ {', '.join(f'{_toml_key(key)} = {_toml_value(item)}' for key, item in value.items())} }}"
     # JSON's strings, numbers and booleans are TOML's too, but for surrogate pairs and a bare DEL.
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

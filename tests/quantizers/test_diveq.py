@@ -18,7 +18,7 @@ def test_detach_by_hand() -> None:
     # e = (3, 4): |e| = 5, u = (0.6, 0.8). With g = (1, 0): u u^T g = (0.36, 0.48), the rest (0.64, -0.48).
     z = torch.tensor([[1.0, 2.0]], dtype=torch.float64, requires_grad=True)
     code = torch.tensor([[4.0, 6.0]], dtype=torch.float64, requires_grad=True)
-    out = step(DiVeQDetach(2, 1), z, code, torch.tensor([[1.0, 0.0]], dtype=torch.float64))
+    out = step(DiVeQDetach(2, codebook_size=1), z, code, torch.tensor([[1.0, 0.0]], dtype=torch.float64))
     torch.testing.assert_close(out, code.detach(), rtol=1e-15, atol=0)
     torch.testing.assert_close(code.grad, torch.tensor([[0.36, 0.48]], dtype=torch.float64), rtol=1e-14, atol=0)
     torch.testing.assert_close(z.grad, torch.tensor([[0.64, -0.48]], dtype=torch.float64), rtol=1e-14, atol=0)
@@ -29,7 +29,7 @@ def test_detach_splits_the_gradient_orthogonally() -> None:
     z = torch.randn(50, 7, dtype=torch.float64, requires_grad=True)
     codes = torch.randn(50, 7, dtype=torch.float64, requires_grad=True)
     g = torch.randn(50, 7, dtype=torch.float64)
-    out = step(DiVeQDetach(7, 1), z, codes, g)
+    out = step(DiVeQDetach(7, codebook_size=1), z, codes, g)
     torch.testing.assert_close(out, codes.detach())
     assert z.grad is not None
     assert codes.grad is not None
@@ -46,9 +46,9 @@ def test_noisy_gradients_have_their_closed_form(noise_std: float) -> None:
     codes = torch.randn(50, 7, dtype=torch.float64, requires_grad=True)
     g = torch.randn(50, 7, dtype=torch.float64)
     torch.manual_seed(3)
-    out = step(DiVeQ(7, 1, noise_std=noise_std), z, codes, g)
+    out = step(DiVeQ(7, codebook_size=1, noise_std=noise_std), z, codes, g)
     torch.manual_seed(3)
-    DiVeQ(7, 1)  # draws the codebook, as above
+    DiVeQ(7, codebook_size=1)  # draws the codebook, as above
     noise = noise_std * torch.randn(50, 7, dtype=torch.float64)
     e = (codes - z).detach()
     u = e / e.norm(dim=1, keepdim=True)
@@ -66,13 +66,13 @@ def test_noise_is_a_standard_deviation() -> None:
     z = torch.zeros(20_000, 5)
     codes = torch.zeros(20_000, 5)
     codes[:, 0] = 1
-    spread = (DiVeQ(5, 1, noise_std=1e-3).estimate(z, codes) - codes)[:, 1:].std()
+    spread = (DiVeQ(5, codebook_size=1, noise_std=1e-3).estimate(z, codes) - codes)[:, 1:].std()
     assert 0.97e-3 < spread < 1.03e-3
 
 
 def test_nothing_of_n_times_k_is_kept_for_backward() -> None:
     rows, codes = 3000, 2000
-    quantizer = DiVeQ(8, codes).train()
+    quantizer = DiVeQ(8, codebook_size=codes).train()
     kept: list[int] = []
 
     def pack(tensor: torch.Tensor) -> torch.Tensor:
@@ -88,4 +88,4 @@ def test_nothing_of_n_times_k_is_kept_for_backward() -> None:
 
 def test_negative_noise_is_refused() -> None:
     with pytest.raises(ValueError, match="noise_std is -1"):
-        DiVeQ(4, 8, noise_std=-1)
+        DiVeQ(4, codebook_size=8, noise_std=-1)

@@ -11,7 +11,7 @@ from tokenizer import quantizers
 from tokenizer.quantizers import METHODS, Quantizer
 
 DIM = 6
-SMALL: dict[str, Any] = {"codebook_size": 20}
+SMALL: dict[str, Any] = {"codebook_size": 16}
 
 
 @pytest.fixture(params=sorted(METHODS))

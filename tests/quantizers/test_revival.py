@@ -11,7 +11,7 @@ from tokenizer.quantizers.revival import Revival
 def quantizer(patience: int) -> torch.nn.Module:
     made = build({"name": "diveq-detach", "codebook_size": 4, "revival_patience": patience}, 2)
     with torch.no_grad():
-        made.codebook.copy_(torch.tensor([[0.0, 0], [1, 0], [90, 90], [99, 99]]))
+        made.table.weight.copy_(torch.tensor([[0.0, 0], [1, 0], [90, 90], [99, 99]]))
     return made.train()
 
 
@@ -25,9 +25,9 @@ def test_a_code_is_dead_after_exactly_patience_steps_without_a_latent() -> None:
     made(torch.cat([z, torch.tensor([[91.0, 90]])]))  # the third code is chosen, the fourth is not
     (change,) = made.revive()
     assert change.rows.tolist() == [False, False, False, True]
-    assert change.parameter is made.codebook
-    assert made.codebook[3].norm() < 150
-    assert torch.equal(made.codebook[:3], torch.tensor([[0.0, 0], [1, 0], [90, 90]]))
+    assert change.parameter is made.table.weight
+    assert made.table.weight[3].norm() < 150
+    assert torch.equal(made.table.weight[:3], torch.tensor([[0.0, 0], [1, 0], [90, 90]]))
     made(z)
     (change,) = made.revive()
     assert not change.rows.any(), "a code just re-seeded has its patience again"
@@ -39,7 +39,7 @@ def test_dead_codes_go_where_the_error_is() -> None:
     made(z)
     made.revive()
     for row in (2, 3):
-        assert (made.codebook[row] - 40).norm() < 2
+        assert (made.table.weight[row] - 40).norm() < 2
 
 
 def test_zero_patience_turns_it_off() -> None:
@@ -58,7 +58,7 @@ def test_evaluation_is_not_observed() -> None:
 
 
 def test_counts_are_not_part_of_a_checkpoint() -> None:
-    assert list(quantizer(patience=3).state_dict()) == ["codebook"]
+    assert list(quantizer(patience=3).state_dict()) == ["table.weight"]
 
 
 @pytest.mark.parametrize("scale", [0.01, 1.0, 100.0])
@@ -67,7 +67,7 @@ def test_usage_recovers_from_any_initial_scale(scale: float) -> None:
     torch.manual_seed(0)
     made = build({"name": "diveq", "codebook_size": 64, "revival_patience": 5}, 4).train()
     with torch.no_grad():
-        made.codebook.mul_(scale)
+        made.table.weight.mul_(scale)
     optimizer = torch.optim.Adam(made.parameters(), lr=1e-2)
     for _ in range(120):
         z = torch.randn(512, 4)

@@ -89,7 +89,7 @@ def test_a_reseeded_code_loses_its_moments_and_its_average(quick: TrainConfig) -
     made.quantizer(torch.randn(64, 4)).vectors.square().sum().backward()
     for optimizer in chosen:
         optimizer.step()
-    codebook = made.quantizer.codebook
+    codebook = made.quantizer.table.weight
     rows = torch.tensor([False, True, False, False, True, False, False, False])
     before = chosen[0].state[codebook]["exp_avg"].clone()
     assert (before.abs().sum(dim=1) > 0).sum() > 4
@@ -98,7 +98,7 @@ def test_a_reseeded_code_loses_its_moments_and_its_average(quick: TrainConfig) -
     for slot in ("exp_avg", "exp_avg_sq"):
         assert (chosen[0].state[codebook][slot][rows] == 0).all()
     assert torch.equal(chosen[0].state[codebook]["exp_avg"][~rows], before[~rows])
-    mean = average.quantizer.codebook
+    mean = average.quantizer.table.weight
     untouched = mean[~rows].clone()
     optimizers.catch_up(average, made, change)
     assert torch.equal(mean[rows], codebook[rows])

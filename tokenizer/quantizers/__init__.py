@@ -5,7 +5,8 @@ import pkgutil
 
 from tokenizer.quantizers.base import Quantized, Quantizer, Reseeded
 from tokenizer.quantizers.codebook import CodebookQuantizer
-from tokenizer.quantizers.registry import METHODS, Method, build, register, resolve
+from tokenizer.quantizers.notation import read_spec, split, write_spec
+from tokenizer.quantizers.registry import METHODS, Method, build, register, resolve, short, width
 
 for _module in pkgutil.iter_modules(__path__):
     importlib.import_module(f"{__name__}.{_module.name}")
@@ -18,6 +19,11 @@ __all__ = [
     "Quantizer",
     "Reseeded",
     "build",
+    "read_spec",
     "register",
     "resolve",
+    "short",
+    "split",
+    "width",
+    "write_spec",
 ]

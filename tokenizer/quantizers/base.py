@@ -7,8 +7,9 @@ Three verbs that never blur: `encode` and `decode` are pure and deterministic, `
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import final
+from typing import Any, ClassVar, final
 
 import torch
 from torch import Tensor, nn
@@ -48,10 +49,17 @@ class Quantizer(nn.Module, ABC):
     Attributes:
         dim: D, the width of a latent.
         sizes: alphabet size of each of the C codes per position.
+        block: how many latents along each side one position holds: D is block^2 times the width of one latent.
+        identity_path: true where the training output is the latent plus a step, so that the latent's gradient
+            passes as it is; false where it is a function of the codes alone.
+        settings: name and options that `registry.build` made it of.
     """
 
     dim: int
     sizes: tuple[int, ...]
+    block: int = 1
+    identity_path: ClassVar[bool] = True
+    settings: Mapping[str, Any]
 
     @abstractmethod
     def encode(self, z: Tensor) -> Tensor:
@@ -63,10 +71,10 @@ class Quantizer(nn.Module, ABC):
 
     @abstractmethod
     def decode(self, tokens: Tensor) -> Tensor:
-        """Return the (..., D) float32 vectors of (..., C) tokens: the one meaning of a token. Pure.
+        """Return the (..., D) float32 vectors of (..., n) tokens, n in `prefixes`: the one meaning of a token. Pure.
 
         Raises:
-            ValueError: there are not C codes per position.
+            ValueError: n is not in `prefixes`.
         """
 
     @abstractmethod
@@ -81,6 +89,25 @@ class Quantizer(nn.Module, ABC):
         tokens = self.encode(z)
         return Quantized(self.decode(tokens), tokens, torch.zeros((), device=z.device))
 
+    @classmethod
+    def widths(cls, options: Mapping[str, Any]) -> tuple[int, int]:  # noqa: ARG003  # for methods that care
+        """Return the least width of a latent that these resolved `options` can work with, and what it must divide by."""
+        return 1, 1
+
+    @property
+    def prefixes(self) -> tuple[int, ...]:
+        """How many of a position's first codes `decode` can make something of, ascending; the last is C."""
+        return (len(self.sizes),)
+
+    @property
+    def spec(self) -> dict[str, Any]:
+        """Name and options, from which `registry.build` makes the same quantizer."""
+        return dict(self.settings)
+
+    def prepare(self, z: Tensor) -> Tensor:
+        """Return what the method takes (..., D) latents for, without quantizing: the decoder's input in a warm-up."""
+        return z
+
     def initialise(self, z: Tensor) -> None:
         """Start from (N, D) latents of the first batches. Does nothing where there is nothing to place."""
 
@@ -88,12 +115,16 @@ class Quantizer(nn.Module, ABC):
         """Re-seed codes that training no longer reaches. Called once after each optimizer step."""
         return []
 
+    def merge_(self) -> None:
+        """Turn codes that are computed into plain tables, in place: every token means what it did."""
+
     def check_width(self, z: Tensor) -> None:
         """Raise ValueError unless `z` is (..., D)."""
         if z.shape[-1] != self.dim:
             raise ValueError(f"latents are {z.shape[-1]} wide, this quantizer takes {self.dim}")
 
     def check_codes(self, tokens: Tensor) -> None:
-        """Raise ValueError unless `tokens` is (..., C)."""
-        if tokens.shape[-1] != len(self.sizes):
-            raise ValueError(f"tokens hold {tokens.shape[-1]} codes per position, this quantizer {len(self.sizes)}")
+        """Raise ValueError unless `tokens` is (..., n) with n in `prefixes`."""
+        if tokens.shape[-1] not in self.prefixes:
+            wanted = " or ".join(map(str, self.prefixes))
+            raise ValueError(f"tokens hold {tokens.shape[-1]} codes per position, this quantizer takes {wanted}")

@@ -2,70 +2,119 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
+from tokenizer.quantizers import tables
 from tokenizer.quantizers.base import Quantized, Quantizer, Reseeded
+from tokenizer.quantizers.geometry import unit
 from tokenizer.quantizers.initialise import spread
 from tokenizer.quantizers.revival import Revival
+from tokenizer.quantizers.tables import PlainTable, Transform
+from tokenizer.runtime import from_first_rank
 from tokenizer.search import nearest
+
+Normalise = Literal["none", "sphere", "rms"]
 
 
 class CodebookQuantizer(Quantizer):
     """A quantizer whose token is the nearest row of one (K, D) table.
 
-    A method holds only its `estimate`, and `auxiliary_loss` where it has one.
+    A method holds its `estimate`, and `auxiliary_loss` where it has one; one that needs the whole table overrides
+    `approximate`, one that keeps statistics `observe`.
 
     Args:
         dim: D, the width of a latent.
         codebook_size: K.
+        transform: where the codes come from: `none`, a table of their own; `linear`, a table through one map that
+            is learned with it, or alone (`linear-frozen`); `mlp`, a small network of a few numbers each.
+        normalise: project latents and codes on the unit `sphere` (nearest is then most similar in angle) or to a
+            root mean square of 1 (`rms`, a sphere of radius sqrt(D)).
         revival_patience: steps after which a code that no latent chose is re-seeded; 0 turns it off.
     """
 
-    def __init__(self, dim: int, codebook_size: int, revival_patience: int) -> None:
+    one_step: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        dim: int,
+        *,
+        codebook_size: int = 1024,
+        transform: Transform = "none",
+        normalise: Normalise = "none",
+        revival_patience: int = 50,
+    ) -> None:
         super().__init__()
         if dim < 1 or codebook_size < 1:
             raise ValueError(f"dim is {dim} and codebook_size {codebook_size}, expected 1 or more")
         self.dim = dim
         self.sizes = (codebook_size,)
-        self.codebook = nn.Parameter(torch.randn(codebook_size, dim))
+        self.normalise = normalise
+        self.table = tables.make(transform, codebook_size, dim)
         self.revival = Revival(codebook_size, revival_patience)
 
-    @abstractmethod
     def estimate(self, z: Tensor, codes: Tensor) -> Tensor:
         """Return the (..., D) training output for latents `z` and their nearest `codes`, both (..., D) float32."""
+        raise NotImplementedError(f"{type(self).__name__} defines neither estimate nor approximate")
 
     def auxiliary_loss(self, z: Tensor, codes: Tensor) -> Tensor:  # noqa: ARG002  # for methods that have one
         """Return the () loss that the method adds to the reconstruction's; 0 unless a method says otherwise."""
         return torch.zeros((), device=z.device)
 
+    def approximate(self, z: Tensor, codes: Tensor, chosen: Tensor) -> tuple[Tensor, Tensor]:
+        """Return training output and loss for (..., D) latents, all (K, D) codes, and the (...,) codes chosen."""
+        nearest_codes = nn.functional.embedding(chosen, codes)
+        return self.estimate(z, nearest_codes), self.auxiliary_loss(z, nearest_codes)
+
+    def select(self, z: Tensor, codes: Tensor) -> Tensor:
+        """Return the (...,) index of the code that each (..., D) latent chooses; float32, the lowest of equals."""
+        return nearest(z.reshape(-1, self.dim), codes).reshape(z.shape[:-1])
+
+    def codes(self) -> Tensor:
+        """Return the (K, D) codes as the decoder sees them, with their gradient."""
+        return self.prepare(self.table())
+
+    def prepare(self, z: Tensor) -> Tensor:
+        """Return (..., D) latents normalised, where the method normalises."""
+        if self.normalise == "none":
+            return z
+        return unit(z) * (self.dim**0.5 if self.normalise == "rms" else 1.0)
+
+    @torch.no_grad()
     def encode(self, z: Tensor) -> Tensor:
         """Return the (..., 1) index of the nearest code; float32 distances, the lowest among equal codes."""
         self.check_width(z)
-        return nearest(z.reshape(-1, self.dim), self.codebook).reshape(*z.shape[:-1], 1)
+        with torch.autocast(z.device.type, enabled=False):
+            return self.select(self.prepare(z.float()), self.codes())[..., None]
 
     def decode(self, tokens: Tensor) -> Tensor:
         """Return the (..., D) codes of (..., 1) tokens."""
         self.check_codes(tokens)
-        return nn.functional.embedding(tokens[..., 0].long(), self.codebook)
+        with torch.autocast(tokens.device.type, enabled=False):
+            return nn.functional.embedding(tokens[..., 0].long(), self.codes())
 
     def learn(self, z: Tensor) -> Quantized:
-        """Quantize (..., D) latents for training and count the codes they chose."""
-        tokens = self.encode(z)
+        """Quantize (..., D) latents for training and note the codes they chose."""
+        self.check_width(z)
         with torch.autocast(z.device.type, enabled=False):
-            z = z.float()
-            codes = self.decode(tokens)
-            vectors, loss = self.estimate(z, codes), self.auxiliary_loss(z, codes)
-        self.revival.observe(z, codes, tokens)
-        return Quantized(vectors, tokens, loss)
+            z = self.prepare(z.float())
+            codes = self.codes()
+            chosen = self.select(z, codes)
+            vectors, loss = self.approximate(z, codes, chosen)
+            self.observe(z.detach(), nn.functional.embedding(chosen, codes.detach()), chosen)
+        return Quantized(vectors, chosen[..., None], loss)
+
+    def observe(self, z: Tensor, codes: Tensor, chosen: Tensor) -> None:
+        """Note one training step: (..., D) latents, the (..., D) codes they chose, and their (...,) indices."""
+        self.revival.observe(z, codes, chosen)
 
     @torch.no_grad()
     def initialise(self, z: Tensor) -> None:
-        """Place the codes on (N, D) latents by k-means."""
+        """Place the codes on (N, D) latents by k-means, on every rank where the first one places them."""
         self.check_width(z)
-        self.codebook.copy_(spread(z, len(self.codebook)))
+        self.table.place(from_first_rank(spread(self.prepare(z.float()), self.sizes[0])))
 
     @torch.no_grad()
     def revive(self) -> list[Reseeded]:
@@ -73,5 +122,14 @@ class CodebookQuantizer(Quantizer):
         placed = self.revival.replacements()
         if placed is None:
             return []
-        self.codebook.copy_(torch.where(placed.rows[:, None], placed.vectors, self.codebook))
-        return [Reseeded(self.codebook, placed.rows)]
+        return [self.table.replace(placed.vectors, placed.rows)]
+
+    @torch.no_grad()
+    def merge_(self) -> None:
+        """Put the codes that the table computes into a plain one."""
+        if isinstance(self.table, PlainTable):
+            return
+        codes = self.table()
+        self.table = PlainTable(*codes.shape).to(codes.device)
+        self.table.place(codes)
+        self.settings = {**self.settings, "transform": "none"}

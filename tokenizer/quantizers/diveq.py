@@ -1,10 +1,12 @@
-"""DiVeQ: a step from the latent to its nearest code along a fixed direction.
+"""DiVeQ: a step from the latent to its nearest code along a fixed direction; and NSVQ, from which it came.
 
 Source: Vali, Bäckström, Solin, "DiVeQ: Differentiable Vector Quantization Using the Reparameterization Trick"
 (ICLR 2026), https://arxiv.org/abs/2509.26469.
 """
 
 from __future__ import annotations
+
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -25,15 +27,14 @@ class DiVeQ(CodebookQuantizer):
 
     Args:
         dim: D, the width of a latent.
-        codebook_size: K.
         noise_std: standard deviation of the direction's noise, in the latents' unit.
-        revival_patience: steps after which a code that no latent chose is re-seeded; 0 turns it off.
+        shared: options of every codebook.
     """
 
-    def __init__(
-        self, dim: int, codebook_size: int = 1024, noise_std: float = 1e-3, revival_patience: int = 50
-    ) -> None:
-        super().__init__(dim, codebook_size, revival_patience)
+    one_step: ClassVar[bool] = True
+
+    def __init__(self, dim: int, *, noise_std: float = 1e-3, **shared: Any) -> None:
+        super().__init__(dim, **shared)
         if noise_std < 0:
             raise ValueError(f"noise_std is {noise_std}, expected 0 or more")
         self.noise_std = noise_std
@@ -47,20 +48,54 @@ class DiVeQ(CodebookQuantizer):
 
 @register("diveq-detach", "DiVeQ without noise: the training output is the code itself")
 class DiVeQDetach(CodebookQuantizer):
-    """`z_q = z + |e| sg[unit(e)]`: the limit of `diveq` without noise; the forward value is the code.
+    """`z_q = z + r sg[e / r]` with `r = |e|^alpha`: the forward value is the code, whatever alpha is.
 
-    The gradient `g` splits orthogonally: `u u^T g` to the code, `(I - u u^T) g` to the latent, `u = unit(e)`.
+    With alpha = 1 it is the limit of `diveq` without noise: the gradient `g` splits orthogonally, `u u^T g` to the
+    code and `(I - u u^T) g` to the latent, `u = unit(e)`. Any other alpha multiplies the first part by alpha.
 
     Args:
         dim: D, the width of a latent.
-        codebook_size: K.
-        revival_patience: steps after which a code that no latent chose is re-seeded; 0 turns it off.
+        alpha: power of the distance.
+        shared: options of every codebook.
     """
 
-    def __init__(self, dim: int, codebook_size: int = 1024, revival_patience: int = 50) -> None:
-        super().__init__(dim, codebook_size, revival_patience)
+    one_step: ClassVar[bool] = True
+
+    def __init__(self, dim: int, *, alpha: float = 1.0, **shared: Any) -> None:
+        super().__init__(dim, **shared)
+        if alpha <= 0:
+            raise ValueError(f"alpha is {alpha}, expected more than 0")
+        self.alpha = alpha
 
     def estimate(self, z: Tensor, codes: Tensor) -> Tensor:
         """Return the (..., D) codes, reached by a step whose direction carries no gradient."""
         gap = codes - z
-        return z + gap.norm(dim=-1, keepdim=True) * unit(gap).detach()
+        length = gap.norm(dim=-1, keepdim=True)
+        if self.alpha != 1:
+            # A power below 1 has no finite slope at 0; a latent that lies on its code takes no step anyway.
+            length = length.clamp_min(1e-12) ** self.alpha
+            return z + length * (gap / length).detach()
+        return z + length * unit(gap).detach()
+
+
+@register("nsvq", "NSVQ: a step of length |e| in a random direction")
+class NSVQ(CodebookQuantizer):
+    """`z_q = z + |e| unit(v)`, `v ~ N(0, I)`: noise in place of the quantization error, of the same length.
+
+    Source: Vali, Bäckström, "NSVQ: Noise Substitution in Vector Quantization for Machine Learning" (IEEE Access
+    2022), equation 6. Departure: dead codes are revived as everywhere here, not by the paper's own replacement.
+
+    Args:
+        dim: D, the width of a latent.
+        shared: options of every codebook.
+    """
+
+    one_step: ClassVar[bool] = True
+
+    def __init__(self, dim: int, **shared: Any) -> None:
+        super().__init__(dim, **shared)
+
+    def estimate(self, z: Tensor, codes: Tensor) -> Tensor:
+        """Return the (..., D) latents plus a random step as long as their error."""
+        gap = codes - z
+        return z + gap.norm(dim=-1, keepdim=True) * unit(torch.randn_like(gap))

@@ -34,3 +34,21 @@ def spread(z: Tensor, count: int, iterations: int = 10) -> Tensor:
         sums = torch.zeros_like(centres).index_add_(0, owner, z)
         centres = torch.where(sizes[:, None] > 0, sums / sizes[:, None].clamp_min(1), centres)
     return centres
+
+
+@torch.no_grad()
+def tour(points: Tensor) -> Tensor:
+    """Return an order of (K, D) points in which neighbours are near: from one end, always on to the nearest left.
+
+    Returns:
+        (K,) int64, each index once.
+    """
+    start = int((points - points.mean(dim=0)).norm(dim=1).argmax())
+    left = torch.zeros(len(points), device=points.device)
+    order = torch.empty(len(points), dtype=torch.int64, device=points.device)
+    here = torch.tensor(start, device=points.device)
+    for place in range(len(points)):
+        order[place] = here
+        left[here] = torch.inf
+        here = ((points - points[here]).square().sum(dim=1) + left).argmin()
+    return order

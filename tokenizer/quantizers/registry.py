@@ -10,9 +10,13 @@ from typing import Any, TypeVar
 
 from tokenizer.errors import ConfigError, nearest_name
 from tokenizer.quantizers.base import Quantizer
+from tokenizer.quantizers.notation import read_spec, write_spec
 from tokenizer.settings import coerce_option
 
 Q = TypeVar("Q", bound=Quantizer)
+
+# The option of a combinator that holds the specs of the quantizers it is made of.
+STAGES = "stages"
 
 
 @dataclass(frozen=True)
@@ -23,6 +27,11 @@ class Method:
     cls: type[Quantizer]
     summary: str
 
+    @property
+    def options(self) -> dict[str, tuple[Any, Any]]:
+        """Declared type and default of each option."""
+        return _options(self.cls)
+
 
 METHODS: dict[str, Method] = {}
 
@@ -30,7 +39,8 @@ METHODS: dict[str, Method] = {}
 def register(name: str, summary: str) -> Callable[[type[Q]], type[Q]]:
     """Register the decorated class as the quantizer `name`.
 
-    Its constructor's keyword arguments, `dim` aside, are its settings; their annotations are their types.
+    Its constructor's keyword arguments, `dim` aside, are its settings; their annotations are their types. Where it
+    takes `**shared`, those of the class above it are settings too. A combinator takes `stages`, the specs of others.
 
     Raises:
         ValueError: the name is taken.
@@ -46,7 +56,10 @@ def register(name: str, summary: str) -> Callable[[type[Q]], type[Q]]:
 
 
 def resolve(spec: Mapping[str, Any]) -> dict[str, Any]:
-    """Return `spec` with every option of its quantizer present and of its declared type.
+    """Return `spec` with every option of its quantizer present and of its declared type, stages included.
+
+    A name may hold options and stages in the notation of `notation.read_spec`. An option that a combinator does not
+    have is one of all its stages that do.
 
     Args:
         spec: `{"name": ..., option: value, ...}`.
@@ -54,21 +67,22 @@ def resolve(spec: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         ConfigError: unknown name, unknown options, or values of the wrong type, all of them at once.
     """
-    name = spec.get("name")
+    given = {**read_spec(str(spec.get("name"))), **{key: value for key, value in spec.items() if key != "name"}}
+    name = given.pop("name")
     if name not in METHODS:
         hint = nearest_name(str(name), METHODS)
         raise ConfigError([f"unknown quantizer {name!r}{hint or ', known: ' + ', '.join(METHODS)}"])
-    parameters = _options(METHODS[name].cls)
-    given = {key: value for key, value in spec.items() if key != "name"}
+    options = METHODS[name].options
+    if STAGES in options:
+        given = _push_down(given, options)
     faults = [
-        f"unknown setting 'quantizer.{key}' of {name}{nearest_name(key, parameters)}"
-        for key in given
-        if key not in parameters
+        f"unknown setting 'quantizer.{key}' of {name}{nearest_name(key, options)}" for key in given if key not in options
     ]
     resolved: dict[str, Any] = {"name": name}
-    for key, (wanted, default) in parameters.items():
+    for key, (wanted, default) in options.items():
         try:
-            resolved[key] = coerce_option(given.get(key, default), wanted, f"quantizer.{key}")
+            value = coerce_option(given.get(key, default), wanted, f"quantizer.{key}")
+            resolved[key] = [resolve(stage) for stage in value] if key == STAGES else value
         except ConfigError as error:
             faults.extend(error.faults)
     if faults:
@@ -76,14 +90,60 @@ def resolve(spec: Mapping[str, Any]) -> dict[str, Any]:
     return resolved
 
 
+def _push_down(given: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
+    """Hand options that a combinator lacks to its stages."""
+    own = {key: value for key, value in given.items() if key in options}
+    rest = {key: value for key, value in given.items() if key not in options}
+    stages = own.get(STAGES, options[STAGES][1])
+    if not isinstance(stages, (list, tuple)) or not rest:
+        return {**own, **rest}
+    filled, taken = [], set()
+    for stage in stages:
+        spec = {**read_spec(str(stage.get("name"))), **{k: v for k, v in stage.items() if k != "name"}}
+        known = METHODS[spec["name"]].options if spec["name"] in METHODS else {}
+        # A combinator takes whatever it can hand on.
+        wanted = {key: value for key, value in rest.items() if (key in known or STAGES in known) and key not in spec}
+        taken |= {key for key in rest if key in known or STAGES in known}
+        filled.append({**spec, **wanted})
+    return {**own, STAGES: filled, **{key: value for key, value in rest.items() if key not in taken}}
+
+
 def _options(cls: type[Quantizer]) -> dict[str, tuple[Any, Any]]:
-    hints = typing.get_type_hints(cls.__init__)
-    parameters = list(inspect.signature(cls.__init__).parameters.values())[1:]
-    return {p.name: (hints[p.name], p.default) for p in parameters if p.name != "dim"}
+    found: dict[str, tuple[Any, Any]] = {}
+    for base in cls.__mro__:
+        if "__init__" not in vars(base):
+            continue
+        hints = typing.get_type_hints(base.__init__)  # type: ignore[misc]  # of a class, not of an instance
+        parameters = list(inspect.signature(base.__init__).parameters.values())[2:]  # type: ignore[misc]
+        named = [p for p in parameters if p.kind is not p.VAR_KEYWORD and p.default is not p.empty]
+        found = {**{p.name: (hints[p.name], p.default) for p in named if p.name not in found}, **found}
+        if len(named) == len(parameters):
+            break
+    return found
 
 
-def build(spec: Mapping[str, Any], dim: int) -> Quantizer:
-    """Make the quantizer that `spec` describes for latents `dim` wide.
+def width(spec: Mapping[str, Any], wanted: int) -> int:
+    """Return the width of a latent, `wanted` or the least above it, that the quantizer of `spec` can work with.
+
+    Raises:
+        ConfigError: `spec` does not describe a quantizer.
+    """
+    resolved = resolve(spec)
+    least, divisor = METHODS[resolved["name"]].cls.widths(resolved)
+    return -(-max(least, wanted) // divisor) * divisor
+
+
+def short(spec: Mapping[str, Any]) -> str:
+    """Return `spec` on one line, without the options that are a method's defaults."""
+    resolved = resolve(spec)
+    name, options = resolved["name"], METHODS[resolved["name"]].options
+    kept = {key: value for key, value in resolved.items() if key not in (STAGES, "name") and options[key][1] != value}
+    stages = {STAGES: [read_spec(short(stage)) for stage in resolved[STAGES]]} if STAGES in resolved else {}
+    return write_spec({"name": name, **stages, **kept})
+
+
+def build(spec: Mapping[str, Any], latent_dim: int) -> Quantizer:
+    """Make the quantizer that `spec` describes for latents `latent_dim` wide.
 
     Raises:
         ConfigError: `spec` does not describe one.
@@ -91,6 +151,8 @@ def build(spec: Mapping[str, Any], dim: int) -> Quantizer:
     resolved = resolve(spec)
     options = {key: value for key, value in resolved.items() if key != "name"}
     try:
-        return METHODS[resolved["name"]].cls(dim=dim, **options)
+        made = METHODS[resolved["name"]].cls(latent_dim, **options)  # type: ignore[call-arg]  # each its own options
     except ValueError as error:
         raise ConfigError([f"quantizer {resolved['name']}: {error}"]) from error
+    made.settings = resolved
+    return made

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from tokenizer.runtime import any_rank, from_first_rank
+
 
 @dataclass(frozen=True)
 class Replacements:
@@ -25,8 +27,9 @@ class Revival(nn.Module):
     """Counts which codes are chosen, and finds new places for those that no latent chose for `patience` steps.
 
     A dead code is moved to a latent of the last batch, drawn in proportion to its squared error, with a noise of
-    a hundredth of the latents' spread so that two codes never coincide. Nothing here waits for the device. The
-    counts belong to the training state, not to the checkpoint.
+    a hundredth of the latents' spread so that two codes never coincide. Nothing here waits for the device. On
+    several ranks a code is dead when none chose it, and its new place is the first rank's. The counts belong to the
+    training state, not to the checkpoint.
 
     Args:
         codebook_size: K.
@@ -45,11 +48,11 @@ class Revival(nn.Module):
         self._errors: Tensor | None = None
 
     @torch.no_grad()
-    def observe(self, z: Tensor, codes: Tensor, tokens: Tensor) -> None:
-        """Note one step: (..., D) latents, the (..., D) codes they chose, and their (..., 1) tokens."""
-        chosen = torch.zeros_like(self.idle_steps, dtype=torch.bool)
-        chosen[tokens.flatten()] = True
-        self.idle_steps.add_(1).masked_fill_(chosen, 0)
+    def observe(self, z: Tensor, codes: Tensor, chosen: Tensor) -> None:
+        """Note one step: (..., D) latents, the (..., D) codes they chose, and their (...,) indices."""
+        hit = torch.zeros_like(self.idle_steps, dtype=torch.bool)
+        hit[chosen.flatten()] = True
+        self.idle_steps.add_(1).masked_fill_(any_rank(hit), 0)
         self._latents = z.detach().reshape(-1, z.shape[-1])
         self._errors = (codes - z).detach().square().sum(dim=-1).flatten()
 
@@ -58,10 +61,13 @@ class Revival(nn.Module):
         """Return new places for the dead codes, whose counts start anew; None when there is nothing to do."""
         latents, errors = self._latents, self._errors
         self._latents = self._errors = None
-        if not self.patience or latents is None or errors is None or not len(latents):
+        if not self.patience or latents is None or errors is None:
             return None
         rows = self.idle_steps >= self.patience
+        if not len(latents):
+            latents, errors, rows = latents.new_zeros(1, latents.shape[1]), errors.new_zeros(1), torch.zeros_like(rows)
+        rows = from_first_rank(rows)
         self.idle_steps.masked_fill_(rows, 0)
         drawn = latents[torch.multinomial(errors + 1e-12, len(rows), replacement=True)]
         noise = 0.01 * latents.std(correction=0) * torch.randn_like(drawn)
-        return Replacements(rows, drawn + noise)
+        return Replacements(rows, from_first_rank(drawn + noise))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,8 +47,10 @@ def _step_of(line: str) -> float:
 class Meter:
     """Sums over the steps since the last report, kept on the device until they are asked for."""
 
-    def __init__(self, codes: int, device: torch.device) -> None:
-        self.counts = torch.zeros(codes, dtype=torch.int64, device=device)
+    def __init__(self, sizes: Sequence[int], device: torch.device) -> None:
+        self._sizes = list(sizes)
+        self._starts = torch.tensor([0, *sizes[:-1]], device=device).cumsum(0)
+        self.counts = torch.zeros(sum(sizes), dtype=torch.int64, device=device)
         self._sums = torch.zeros(2, device=device)
         self._began = time.perf_counter()
         self._waited = 0.0
@@ -65,8 +67,8 @@ class Meter:
         """Note one step: () loss, () mean squared error in [-1, 1] units, and the (..., C) tokens, if any."""
         self._sums += torch.stack([loss.detach(), squared_error])
         if tokens is not None:
-            first = tokens[..., 0].flatten()
-            self.counts.index_add_(0, first, torch.ones_like(first))
+            index = (tokens + self._starts).flatten()
+            self.counts.index_add_(0, index, torch.ones_like(index))
         self._images += images
         self._steps += 1
 
@@ -74,13 +76,13 @@ class Meter:
         """Return the means since the last report and begin anew; codes are counted on until `forget_codes`."""
         loss, squared_error = (self._sums / max(1, self._steps)).tolist()
         elapsed = time.perf_counter() - self._began
-        counts = self.counts.double()
-        shares = counts / counts.sum().clamp_min(1)
+        slots = self.counts.double().split(self._sizes)
+        entropies = [torch.special.entr(slot / slot.sum().clamp_min(1)).sum() for slot in slots]
         figures = {
             "loss": loss,
             "psnr": float(10 * torch.log10(torch.tensor(4 / max(squared_error, 1e-12)))),
-            "used": float((counts > 0).double().mean()),
-            "perplexity": float(torch.exp(torch.special.entr(shares).sum())),
+            "used": float((self.counts > 0).double().mean()),
+            "perplexity": float(torch.stack(entropies).mean().exp()),
             "images_per_second": self._images / elapsed,
             "waiting": self._waited / elapsed,
         }

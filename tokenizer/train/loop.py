@@ -96,12 +96,12 @@ def train(plan: Plan, state: TrainingState, folder: Path) -> Generator[Step]:
     config = plan.config
     alpha = parse_colour(config.alpha)
     crops = Crops(plan.train, config.image_size or 0, config.seed, alpha, config.smallest_crop)
-    batch_size, downsample = config.batch_size or 1, config.network.downsample
-    held_out = held_out_batches(plan.held_out, downsample, batch_size, alpha, crops.unreadable)
+    batch_size = config.batch_size or 1
+    held_out = held_out_batches(plan.held_out, state.model.downsample, batch_size, alpha, crops.unreadable)
     names = "".join(f"{source.file}\n" for source in plan.held_out)
     write_bytes(folder / HELD_OUT, names.encode("utf-8", "surrogateescape"))
     log = MetricsLog(folder, state.step)
-    meter = Meter(state.model.codebook_sizes[0], torch.device(config.device))
+    meter = Meter(state.model.codebook_sizes, torch.device(config.device))
     budget = Budget(config, state)
     with contextlib.closing(batches(crops, batch_size, state.step, config.workers or 0)) as feed:
         try:
@@ -187,7 +187,7 @@ def place_codes(state: TrainingState, crops: Crops, config: TrainConfig) -> None
     for step in range(state.step, state.step + 1 + wanted):
         batch = crops.batch(range(step * size, (step + 1) * size)).to(config.device)
         if len(batch):
-            latents.append(state.model.latents(to_unit_range(batch)).reshape(-1, config.network.latent_dim))
+            latents.append(state.model.latents(to_unit_range(batch)).reshape(-1, state.model.quantizer.dim))
         if sum(map(len, latents)) >= wanted:
             break
     state.model.quantizer.initialise(torch.cat(latents))
@@ -218,5 +218,5 @@ def save(folder: Path, state: TrainingState, plan: Plan) -> None:
             "held_out": {**state.figures, "images": len(plan.held_out), "seen_in_training": plan.overlap},
             "settings": to_dict(plan.config),
         }
-        checkpoint.save(folder, state.average, state.average.state_dict(), made_by)
+        checkpoint.save(folder, state.average, made_by)
     states.save(folder, state, plan.config, identify(plan.train))

@@ -9,11 +9,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from tokenizer import losses, quantizers, runtime
 from tokenizer.config import TrainConfig
 from tokenizer.data import split
 from tokenizer.errors import ConfigError, ImageError, InputError
 from tokenizer.images import Source, find, parse_colour, probe
+from tokenizer.quantizers import Quantizer
 
 _PROBED = 200
 _CROP = 128
@@ -46,7 +49,7 @@ def plan(config: TrainConfig, data: Sequence[Path]) -> Plan:
         InputError: there are no images.
         DeviceError: the device is absent.
     """
-    resolved = _check(config)
+    config, made, notes = _check(config)
     sources = find(data)
     device = runtime.choose_device(config.device)
     count = config.val_images if config.val_images is not None else min(128, len(sources) // 20)
@@ -58,11 +61,12 @@ def plan(config: TrainConfig, data: Sequence[Path]) -> Plan:
         train, held_out = split(sources, count, config.seed)
     overlap = not held_out
     held_out = held_out or train[:16]
-    side, multiple = _median_side(train), config.network.downsample
+    side, multiple = _median_side(train), config.network.downsample * made.block
     image_size = config.image_size or max(multiple, min(_CROP, side) // multiple * multiple)
+    if image_size % multiple:
+        raise ConfigError([f"image_size is {image_size}, expected a multiple of {multiple}, the side of a position"])
     chosen = dataclasses.replace(
         config,
-        quantizer=resolved,
         device=str(device),
         precision=str(runtime.choose_precision(config.precision, device)).removeprefix("torch."),
         image_size=image_size,
@@ -71,24 +75,33 @@ def plan(config: TrainConfig, data: Sequence[Path]) -> Plan:
         workers=config.workers if config.workers is not None else _workers(),
         val_images=0 if overlap else len(held_out),
     )
-    return Plan(chosen, tuple(train), tuple(held_out), overlap, tuple(_notes(chosen, len(train), side, overlap)))
+    tokens = len(train) * (side // multiple) ** 2
+    notes += _notes(chosen, len(train), tokens, max(made.sizes), overlap=overlap)
+    return Plan(chosen, tuple(train), tuple(held_out), overlap, tuple(notes))
 
 
-def _check(config: TrainConfig) -> dict[str, object]:
+def _check(config: TrainConfig) -> tuple[TrainConfig, Quantizer, list[str]]:
+    """Return the settings with every option of the quantizer and a width that it can work with; and what it is."""
     faults = config.faults()
     parse_colour(config.alpha)
-    resolved: dict[str, object] = {}
+    wanted, found = config.network.latent_dim, config.network.latent_dim
+    made: Quantizer | None = None
     try:
-        resolved = quantizers.resolve(config.quantizer)
+        found = quantizers.width(config.quantizer, wanted)
+        with torch.device("meta"):  # only its shape is wanted
+            made = quantizers.build(config.quantizer, found)
     except ConfigError as error:
         faults += error.faults
     try:
         losses.check(config.loss)
     except ConfigError as error:
         faults += error.faults
-    if faults:
+    if faults or made is None:
         raise ConfigError(faults)
-    return resolved
+    network = dataclasses.replace(config.network, latent_dim=found)
+    note = f"{config.quantizer['name']} needs wider latents: network.latent_dim is {found}, not {wanted}"
+    fitted = dataclasses.replace(config, network=network, quantizer=quantizers.resolve(config.quantizer))
+    return fitted, made, [note] if found != wanted else []
 
 
 def _median_side(sources: Sequence[Source]) -> int:
@@ -110,15 +123,13 @@ def _workers() -> int:
     return min(8, max(1, runtime.processors() // 2))
 
 
-def _notes(config: TrainConfig, images: int, side: int, overlap: bool) -> list[str]:
+def _notes(config: TrainConfig, images: int, tokens: int, size: int, *, overlap: bool) -> list[str]:
     notes = []
     if overlap:
         notes.append(f"{images} images are too few to hold any out: figures are on training images")
     if config.batch_size is not None and config.batch_size > images:
         notes.append(f"{images} images are fewer than a batch of {config.batch_size}: each step sees some twice")
-    tokens = images * (side // config.network.downsample) ** 2
-    size = config.quantizer.get("codebook_size", 0)
-    if isinstance(size, int) and tokens < 8 * size:
+    if tokens < 8 * size:
         notes.append(
             f"a codebook of {size} is large for images that hold about {tokens} tokens in all: "
             f"--codebook-size {2 ** max(4, (tokens // 8).bit_length() - 1)} would be filled"

@@ -1,0 +1,162 @@
+"""Methods whose gradient reaches every code: a softmax over the whole codebook in training, hard tokens always."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from tokenizer.quantizers.codebook import CodebookQuantizer
+from tokenizer.quantizers.registry import register
+from tokenizer.quantizers.straight_through import mean_square
+from tokenizer.search import largest_product, nearest_several
+
+
+@register("gumbel", "Gumbel-softmax: a noisy weighted mean of codes in training, the temperature annealed")
+class Gumbel(CodebookQuantizer):
+    """`z_q = sum_i p_i c_i`, `p = softmax((l + gumbel noise) / t)`, with log-weights `l_i = -|z - c_i|^2`.
+
+    The temperature falls from `temperature` by `temperature_decay` a step to `lowest_temperature`. Tokens are the
+    largest log-weight without noise, so the nearest code: `encode` never samples.
+
+    Source: Jang, Gu, Poole, "Categorical Reparameterization with Gumbel-Softmax" (2016),
+    https://arxiv.org/abs/1611.01144, with the distances of a codebook as logits.
+
+    Args:
+        dim: D, the width of a latent.
+        noise: add Gumbel noise; without, the method is deterministic annealing.
+        top_k: only that many nearest codes of each latent enter the softmax, and no (N, K) tensor is kept for the
+            backward pass; 0 takes all.
+        temperature: t of the first step.
+        temperature_decay: factor of each step.
+        lowest_temperature: below which t does not fall.
+        learn_temperature: in place of annealing, `t = lowest_temperature + softplus(w z + b)` for each token, which
+            starts at `temperature`.
+        diversity: weight of `sum p log p` of the mean soft weights p, which is least when all codes share alike.
+        shared: options of every codebook.
+    """
+
+    identity_path: ClassVar[bool] = False
+    steps: Tensor
+
+    def __init__(
+        self,
+        dim: int,
+        *,
+        noise: bool = True,
+        top_k: int = 0,
+        temperature: float = 1.0,
+        temperature_decay: float = 0.9999,
+        lowest_temperature: float = 0.1,
+        learn_temperature: bool = False,
+        diversity: float = 0.01,
+        **shared: Any,
+    ) -> None:
+        super().__init__(dim, **shared)
+        if not 0 < lowest_temperature < temperature or not 0 < temperature_decay <= 1:
+            raise ValueError(
+                f"temperature {temperature}, lowest_temperature {lowest_temperature} and temperature_decay "
+                f"{temperature_decay} must satisfy 0 < lowest < temperature and 0 < decay <= 1"
+            )
+        if not 0 <= top_k <= self.sizes[0]:
+            raise ValueError(f"top_k is {top_k}, expected 0 to codebook_size ({self.sizes[0]})")
+        self.noise, self.top_k, self.diversity = noise, top_k, diversity
+        self.temperature, self.decay, self.lowest = temperature, temperature_decay, lowest_temperature
+        self.register_buffer("steps", torch.zeros((), dtype=torch.int64), persistent=False)
+        self.token_temperature = nn.Linear(dim, 1) if learn_temperature else None
+        if self.token_temperature is not None:
+            nn.init.zeros_(self.token_temperature.weight)
+            start = torch.tensor(temperature - lowest_temperature)
+            nn.init.constant_(self.token_temperature.bias, float(start.expm1().log()))
+
+    def temperatures(self, z: Tensor) -> Tensor:
+        """Return t for (N, D) latents: (N, 1) where it is learned, else ()."""
+        if self.token_temperature is not None:
+            learned: Tensor = self.token_temperature(z)
+            return self.lowest + nn.functional.softplus(learned)
+        return (self.temperature * self.decay ** self.steps.float()).clamp_min(self.lowest)
+
+    def soft(self, z: Tensor) -> Tensor:
+        """Return the (..., D) weighted means of codes for (..., D) latents, without noise, at today's temperature.
+
+        No token holds this vector: what it decodes to cannot be decoded from tokens.
+        """
+        self.check_width(z)
+        codes, flat = self.codes(), self.prepare(z.float()).reshape(-1, self.dim)
+        mean, _ = self._mix(flat, codes, self._candidates(flat, codes), noise=False)
+        return mean.reshape(z.shape)
+
+    def approximate(self, z: Tensor, codes: Tensor, chosen: Tensor) -> tuple[Tensor, Tensor]:  # noqa: ARG002
+        """Return the (..., D) noisy weighted means, and the diversity loss."""
+        flat = z.reshape(-1, self.dim)
+        candidates = self._candidates(flat, codes)
+        mean, weights = self._mix(flat, codes, candidates, noise=self.noise)
+        self.steps += 1
+        return mean.reshape(z.shape), self._diversity_loss(weights, candidates)
+
+    def _candidates(self, z: Tensor, codes: Tensor) -> Tensor | None:
+        return nearest_several(z, codes, self.top_k) if self.top_k else None
+
+    def _mix(self, z: Tensor, codes: Tensor, candidates: Tensor | None, *, noise: bool) -> tuple[Tensor, Tensor]:
+        """Return (N, D) means and the (N, K) or (N, top_k) weights they are made of."""
+        near = None if candidates is None else nn.functional.embedding(candidates, codes)
+        # |z|^2 is the same for all codes of a latent: the softmax does not see it.
+        if near is None:
+            logits = torch.addmm(-codes.square().sum(dim=1), z, codes.T, alpha=2)
+        else:
+            logits = -(near - z[:, None]).square().sum(dim=-1)
+        if noise:
+            logits = logits - torch.empty_like(logits).exponential_().log()
+        weights = torch.softmax(logits / self.temperatures(z), dim=1)
+        return (weights @ codes if near is None else (weights[:, None] @ near)[:, 0]), weights
+
+    def _diversity_loss(self, weights: Tensor, candidates: Tensor | None) -> Tensor:
+        if not self.diversity or not len(weights):
+            return torch.zeros((), device=weights.device)
+        share = weights.mean(dim=0)
+        if candidates is not None:
+            sums = weights.new_zeros(self.sizes[0]).index_add(0, candidates.flatten(), weights.flatten())
+            share = sums / len(weights)
+        return -self.diversity * torch.special.entr(share.clamp_min(1e-30)).sum()
+
+
+@register("ibq", "IBQ: straight-through on the softmax over all codes, each of which gets a gradient")
+class IBQ(CodebookQuantizer):
+    """`z_q = sum_i (onehot + p - sg p)_i c_i`, `p = softmax(z . c)`: the value is the code of the largest product.
+
+    The loss is the double quantization loss with z_q and the hard code q, each term a mean over all numbers:
+    `|z_q - z|^2 + |sg q - z|^2 + beta |q - sg z|^2`.
+
+    Source: Shi et al., "Scalable Image Tokenization with Index Backpropagation Quantization" (2024),
+    https://arxiv.org/abs/2412.02692, section 3.2, and its published code, from which beta and the products in place of
+    distances are.
+
+    Args:
+        dim: D, the width of a latent.
+        beta: weight of the loss that pulls codes to latents.
+        shared: options of every codebook.
+    """
+
+    identity_path: ClassVar[bool] = False
+
+    def __init__(self, dim: int, *, beta: float = 0.25, **shared: Any) -> None:
+        super().__init__(dim, **shared)
+        self.beta = beta
+
+    def select(self, z: Tensor, codes: Tensor) -> Tensor:
+        """Return the (...,) index of the largest product with each (..., D) latent, the lowest of equals."""
+        return largest_product(z.reshape(-1, self.dim), codes).reshape(z.shape[:-1])
+
+    def approximate(self, z: Tensor, codes: Tensor, chosen: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the (..., D) codes with a gradient to every code, and the double quantization loss."""
+        flat = z.reshape(-1, self.dim)
+        hard = nn.functional.embedding(chosen, codes).reshape(-1, self.dim)
+        weights = torch.softmax(flat @ codes.T, dim=1)
+        vectors = hard + (weights - weights.detach()) @ codes
+        loss = (
+            mean_square(vectors - flat)
+            + mean_square(hard.detach() - flat)
+            + self.beta * mean_square(hard - flat.detach())
+        )
+        return vectors.reshape(z.shape), loss

@@ -1,0 +1,191 @@
+"""Space-filling curves: the codes are the corners of a curve through the latents, a token is a piece of it."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from tokenizer.quantizers.base import Quantized
+from tokenizer.quantizers.codebook import CodebookQuantizer, Normalise
+from tokenizer.quantizers.geometry import unit
+from tokenizer.quantizers.initialise import spread, tour
+from tokenizer.quantizers.registry import register
+from tokenizer.quantizers.tables import Transform
+from tokenizer.runtime import from_first_rank
+from tokenizer.search import nearest
+
+
+class Curve(CodebookQuantizer):
+    """A curve through K corners: K - 1 segments, each cut into `points` equal pieces.
+
+    A token is a piece, and decodes to its middle; the alphabet is `(K - 1) points`. Training takes one random point
+    of each segment, the nearest of which a latent steps to.
+
+    Departure from the authors' code, whose inference projects on the curve: a place on a segment that no integer
+    holds, so that its pictures cannot be decoded from its tokens.
+
+    Args:
+        dim: D, the width of a latent.
+        codebook_size: K, the number of corners, 2 or more.
+        points: pieces of each segment: twice as many cost one bit more.
+        transform: as of every codebook, for the corners.
+        normalise: as of every codebook, for latents and corners; points between corners lie inside the sphere.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        *,
+        codebook_size: int = 1024,
+        points: int = 1,
+        transform: Transform = "none",
+        normalise: Normalise = "none",
+    ) -> None:
+        # A corner that moves bends the curve for its neighbours: the dither keeps corners alive, not revival.
+        super().__init__(
+            dim, codebook_size=codebook_size, transform=transform, normalise=normalise, revival_patience=0
+        )
+        if codebook_size < 2 or points < 1:
+            raise ValueError(f"codebook_size is {codebook_size} and points {points}, expected 2 and 1 or more")
+        self.points = points
+        self.sizes = ((codebook_size - 1) * points,)
+
+    def pieces(self) -> Tensor:
+        """Return the ((K - 1) points, D) middles of the pieces, along the curve."""
+        corners = self.codes()
+        places = (torch.arange(self.points, device=corners.device, dtype=corners.dtype) + 0.5) / self.points
+        return torch.lerp(corners[:-1, None], corners[1:, None], places[:, None]).flatten(0, 1)
+
+    @torch.no_grad()
+    def encode(self, z: Tensor) -> Tensor:
+        """Return the (..., 1) piece whose middle is nearest; float32 distances, the lowest among equals."""
+        self.check_width(z)
+        with torch.autocast(z.device.type, enabled=False):
+            flat = self.prepare(z.float()).reshape(-1, self.dim)
+            return nearest(flat, self.pieces()).reshape(*z.shape[:-1], 1)
+
+    def decode(self, tokens: Tensor) -> Tensor:
+        """Return the (..., D) middles of (..., 1) pieces."""
+        self.check_codes(tokens)
+        return nn.functional.embedding(tokens[..., 0].long(), self.pieces())
+
+    def learn(self, z: Tensor) -> Quantized:
+        """Quantize (..., D) latents for training: each to the nearest of one random point a segment."""
+        self.check_width(z)
+        with torch.autocast(z.device.type, enabled=False):
+            z = self.prepare(z.float())
+            corners = self.codes()
+            dither = torch.rand(len(corners) - 1, 1, device=z.device)
+            segment = nearest(z.reshape(-1, self.dim), torch.lerp(corners[:-1], corners[1:], dither))
+            segment = segment.reshape(z.shape[:-1])
+            place = dither[segment]
+            first = nn.functional.embedding(segment, corners)
+            second = nn.functional.embedding(segment + 1, corners)
+            vectors = self.step(z, first, second, place)
+            tokens = segment * self.points + (place[..., 0] * self.points).long().clamp_max(self.points - 1)
+        return Quantized(vectors, tokens[..., None], torch.zeros((), device=z.device))
+
+    def step(self, z: Tensor, first: Tensor, second: Tensor, place: Tensor) -> Tensor:
+        """Return the (..., D) training output.
+
+        Args:
+            z: (..., D) latents.
+            first: (..., D) corner at the beginning of each latent's segment.
+            second: (..., D) corner at its end.
+            place: (..., 1) where the random point lies between them, 0 to 1.
+        """
+        raise NotImplementedError
+
+    @torch.no_grad()
+    def initialise(self, z: Tensor) -> None:
+        """Place the corners on (N, D) latents by k-means, and join near ones."""
+        self.check_width(z)
+        corners = spread(self.prepare(z.float()), self.table().shape[0])
+        self.table.place(from_first_rank(corners[tour(corners)]))
+
+
+@register("sf-diveq", "SF-DiVeQ: DiVeQ's step to a random point on a curve through the codes")
+class SFDiVeQ(Curve):
+    """`z + |a| sg[(1 - t) unit(a + v1)] + |b| sg[t unit(b + v2)]`, `a = c_i - z`, `b = c_(i+1) - z`, v noise.
+
+    Source: Vali, Bäckström, Solin, "DiVeQ" (ICLR 2026), https://arxiv.org/abs/2509.26469, section 3.2.
+
+    Args:
+        dim: D, the width of a latent.
+        codebook_size: K, the number of corners, 2 or more.
+        points: pieces of each segment: twice as many cost one bit more.
+        noise_std: standard deviation of the directions' noise, in the latents' unit.
+        transform: as of every codebook, for the corners.
+        normalise: as of every codebook, for latents and corners.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        *,
+        codebook_size: int = 1024,
+        points: int = 1,
+        noise_std: float = 1e-3,
+        transform: Transform = "none",
+        normalise: Normalise = "none",
+    ) -> None:
+        super().__init__(
+            dim, codebook_size=codebook_size, points=points, transform=transform, normalise=normalise
+        )
+        if noise_std < 0:
+            raise ValueError(f"noise_std is {noise_std}, expected 0 or more")
+        self.noise_std = noise_std
+
+    def step(self, z: Tensor, first: Tensor, second: Tensor, place: Tensor) -> Tensor:
+        """Return the (..., D) latents plus a step towards each end of their segment."""
+        moved = z
+        for corner, share in ((first, 1 - place), (second, place)):
+            gap = corner - z
+            noisy = gap + self.noise_std * torch.randn_like(gap) if self.noise_std else gap
+            moved = moved + gap.norm(dim=-1, keepdim=True) * (share * unit(noisy)).detach()
+        return moved
+
+
+@register("sf-diveq-detach", "SF-DiVeQ without noise: the training output is the point on the curve")
+class SFDiVeQDetach(SFDiVeQ):
+    """`sf-diveq` without noise: the value is the random point itself.
+
+    Args:
+        dim: D, the width of a latent.
+        codebook_size: K, the number of corners, 2 or more.
+        points: pieces of each segment: twice as many cost one bit more.
+        transform: as of every codebook, for the corners.
+        normalise: as of every codebook, for latents and corners.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        *,
+        codebook_size: int = 1024,
+        points: int = 1,
+        transform: Transform = "none",
+        normalise: Normalise = "none",
+    ) -> None:
+        super().__init__(
+            dim,
+            codebook_size=codebook_size,
+            points=points,
+            noise_std=0.0,
+            transform=transform,
+            normalise=normalise,
+        )
+
+
+@register("sfvq", "SFVQ: NSVQ's step, a random direction, for the distance to a random point on the curve")
+class SFVQ(Curve):
+    """`z + |p - z| unit(v)`, `p = (1 - t) c_i + t c_(i+1)`, `v ~ N(0, I)`.
+
+    Source: Vali, Bäckström, "Interpretable Latent Space Using Space-Filling Curves for Phonetic Analysis in Voice
+    Conversion" (Interspeech 2023), section 2.2.
+    """
+
+    def step(self, z: Tensor, first: Tensor, second: Tensor, place: Tensor) -> Tensor:
+        """Return the (..., D) latents plus a random step as long as the distance to the point."""
+        gap = torch.lerp(first, second, place) - z
+        return z + gap.norm(dim=-1, keepdim=True) * unit(torch.randn_like(gap))

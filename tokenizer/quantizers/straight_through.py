@@ -1,0 +1,152 @@
+"""Methods that copy the decoder's gradient from the code to the latent: VQ-VAE, its moving averages, rotation."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from tokenizer.quantizers.averages import Averages
+from tokenizer.quantizers.base import Reseeded
+from tokenizer.quantizers.codebook import CodebookQuantizer
+from tokenizer.quantizers.geometry import rotate
+from tokenizer.quantizers.registry import register
+
+Update = Literal["loss", "ema"]
+
+
+@register("ste", "VQ-VAE: straight-through copy of the gradient, codebook and commitment loss")
+class STE(CodebookQuantizer):
+    """`z_q = z + sg[q - z]`, loss `|q - sg z|^2 + beta |z - sg q|^2`, each a mean over all numbers.
+
+    Source: van den Oord, Vinyals, Kavukcuoglu, "Neural Discrete Representation Learning" (2017),
+    https://arxiv.org/abs/1711.00937, equation 3.
+
+    Args:
+        dim: D, the width of a latent.
+        beta: weight of the commitment loss.
+        learn_beta: learn it, starting there, as the inverse variance of a Gaussian: `-log(beta) / 2` joins the loss,
+            which is least at `beta = 1 / (2 |z - q|^2)` (Kendall, Gal, Cipolla, "Multi-Task Learning Using
+            Uncertainty to Weigh Losses", 2018, equation 5).
+        shared: options of every codebook.
+    """
+
+    def __init__(self, dim: int, *, beta: float = 0.25, learn_beta: bool = False, **shared: Any) -> None:
+        super().__init__(dim, **shared)
+        if beta < 0 or (learn_beta and beta == 0):
+            raise ValueError(f"beta is {beta}, expected more than 0")
+        self.beta = beta
+        self.log_beta = nn.Parameter(torch.tensor(beta).log()) if learn_beta else None
+
+    def estimate(self, z: Tensor, codes: Tensor) -> Tensor:
+        """Return the (..., D) codes with the identity's gradient at the latents."""
+        return z + (codes - z).detach()
+
+    def auxiliary_loss(self, z: Tensor, codes: Tensor) -> Tensor:
+        """Return codebook and commitment loss."""
+        return self.codebook_loss(z, codes) + self.commitment_loss(z, codes)
+
+    def codebook_loss(self, z: Tensor, codes: Tensor) -> Tensor:
+        """Return the () mean squared distance that pulls codes to their latents."""
+        return mean_square(codes - z.detach())
+
+    def commitment_loss(self, z: Tensor, codes: Tensor) -> Tensor:
+        """Return the () weighted mean squared distance that pulls latents to their codes."""
+        distance = mean_square(z - codes.detach())
+        if self.log_beta is None:
+            return self.beta * distance
+        return self.log_beta.exp() * distance - self.log_beta / 2
+
+
+class _Averaged(STE):
+    """Straight-through, with a codebook that follows moving averages where `decay` is given."""
+
+    def __init__(self, dim: int, decay: float | None, **shared: Any) -> None:
+        super().__init__(dim, **shared)
+        self.averages = None if decay is None else Averages(self.sizes[0], dim, decay)
+        if self.averages is None:
+            return
+        if shared.get("transform", "none") != "none" or shared.get("normalise", "none") != "none":
+            raise ValueError("moving averages set each code themselves: they take no transform and no normalisation")
+        self.table.requires_grad_(False)
+
+    def codebook_loss(self, z: Tensor, codes: Tensor) -> Tensor:
+        """Return 0 where the codes follow averages."""
+        return super().codebook_loss(z, codes) if self.averages is None else torch.zeros((), device=z.device)
+
+    def observe(self, z: Tensor, codes: Tensor, chosen: Tensor) -> None:
+        """Note one training step, and move the codes to the averages."""
+        super().observe(z, codes, chosen)
+        if self.averages is not None:
+            self.averages.add(z, chosen)
+            self.table.place(self.averages.means(self.table()))
+
+    @torch.no_grad()
+    def initialise(self, z: Tensor) -> None:
+        """Place the codes on (N, D) latents by k-means, and the averages with them."""
+        super().initialise(z)
+        if self.averages is not None:
+            self.averages.restart(self.table())
+
+    @torch.no_grad()
+    def revive(self) -> list[Reseeded]:
+        """Move dead codes, and their averages with them."""
+        moved = super().revive()
+        if self.averages is not None:
+            for change in moved:
+                self.averages.restart(self.table(), change.rows)
+        return moved
+
+
+@register("ema", "VQ-VAE-2: straight-through, the codebook a moving average of the latents that chose it")
+class EMA(_Averaged):
+    """`z_q = z + sg[q - z]`, loss `beta |z - sg q|^2`; each code is the moving average of its latents.
+
+    Source: Razavi, van den Oord, Vinyals, "Generating Diverse High-Fidelity Images with VQ-VAE-2" (2019),
+    https://arxiv.org/abs/1906.00446, equations 2 and 3, with the smoothed counts of its published code. Where a code
+    is re-seeded its sums are too: otherwise the next step would put it back.
+
+    Args:
+        dim: D, the width of a latent.
+        beta: weight of the commitment loss.
+        decay: of the moving averages, each step.
+        shared: options of every codebook; no transform and no normalisation.
+    """
+
+    def __init__(self, dim: int, *, beta: float = 0.25, decay: float = 0.99, **shared: Any) -> None:
+        super().__init__(dim, decay, beta=beta, **shared)
+
+
+@register("rotation", "rotation trick: the gradient is turned and scaled with the step from latent to code")
+class Rotation(_Averaged):
+    """`z_q = sg[|q| / |z|] R z`, with R the rotation of `unit(z)` onto `unit(q)`, without gradient.
+
+    The value is the code, exactly; angles between the gradient and the latent are those between the decoder's
+    gradient and the code.
+
+    Source: Fifty et al., "Restructuring Vector Quantization with the Rotation Trick" (2024),
+    https://arxiv.org/abs/2410.06424, section 4. The codebook learns as that of `ste`, or of `ema`.
+
+    Args:
+        dim: D, the width of a latent.
+        beta: weight of the commitment loss.
+        update: how the codebook learns: by the `loss` of `ste`, or as the moving average of `ema`.
+        decay: of the moving averages, each step.
+        shared: options of every codebook.
+    """
+
+    def __init__(
+        self, dim: int, *, beta: float = 0.25, update: Update = "loss", decay: float = 0.99, **shared: Any
+    ) -> None:
+        super().__init__(dim, decay if update == "ema" else None, beta=beta, **shared)
+
+    def estimate(self, z: Tensor, codes: Tensor) -> Tensor:
+        """Return the (..., D) codes with a rotated and scaled gradient at the latents."""
+        turned = rotate(z, codes.detach())
+        return turned + (codes - turned).detach()
+
+
+def mean_square(gap: Tensor) -> Tensor:
+    """Return the () mean of squares, 0 where there are no numbers."""
+    return gap.square().mean() if gap.numel() else gap.sum()
