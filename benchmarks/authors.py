@@ -41,13 +41,13 @@ class OurLayer(nn.Module):
 
     def __init__(self, codebook_size: int) -> None:
         super().__init__()
-        self.layer = DiVeQ(LATENT_DIM, codebook_size)
+        self.layer = DiVeQ(LATENT_DIM, codebook_size=codebook_size)
         self.placed = False
 
     @property
     def codebook(self) -> Tensor:
         """The (K, D) codes."""
-        return self.layer.codebook
+        return self.layer.codes()
 
     def forward(self, z: Tensor) -> tuple[Tensor, Tensor, None]:
         """Return the training output and tokens of (N, D) latents."""

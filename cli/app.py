@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from cli.compare import compare
 from cli.console import write_text
 from cli.decode import decode
 from cli.encode import encode
@@ -36,13 +37,14 @@ def root(
         bool, typer.Option("--version", help="Print the version, and stop.", callback=_version, is_eager=True)
     ] = False,
 ) -> None:
-    """Image tokenizer: train a codebook on a folder of images, encode to integers, decode, report.
+    """Image tokenizer: train a codebook on a folder of images, encode to integers, decode, report, compare.
 
     \b
     vqtok train photos/ -o run
     vqtok encode photos/ -m run -o tokens.safetensors
     vqtok decode tokens.safetensors -m run -o back/
     vqtok report tokens.safetensors -m run --images photos/
+    vqtok compare photos/ -o cmp --quantizers 'diveq, ste, ema'
 
     Results go to stdout, messages to stderr. Exit codes: 0 done, 1 failed, 2 wrong usage, 3 finished but some inputs
     failed, 130 Ctrl-C, 143 SIGTERM. Settings can come from the environment: VQTOK_MODEL for --model; the flag wins.
@@ -56,5 +58,6 @@ app.command("train")(train)
 app.command("encode")(encode)
 app.command("decode")(decode)
 app.command("report")(report)
+app.command("compare")(compare)
 app.command("info")(info)
 app.command("list")(list_all)

@@ -42,6 +42,10 @@ def decode(
         str | None,
         o.option("--index", help="Only the images A to B-1, as A:B; either may be missing.", env=False),
     ] = None,
+    codes: Annotated[
+        int | None,
+        o.option("--codes", min=1, help="Only the first codes of each position: a coarser picture.", env=False),
+    ] = None,
     allow_mismatch: Annotated[
         bool, o.option("--allow-mismatch", help="Decode tokens that another checkpoint made.", env=False)
     ] = False,
@@ -59,6 +63,7 @@ def decode(
     \b
     vqtok decode tokens.safetensors -m run -o back/
     vqtok decode tokens.npy -m run -o back/ --image-format jpg --index 0:10
+    vqtok decode tokens.safetensors -m run -o coarse/ --codes 2      of a residual quantizer
     vqtok encode photo.jpg -m run -o - | vqtok decode - -m run -o back.png
 
     An array without a header, as a generator writes it, may be (h, w), (N, h, w) or (N, h, w, C).
@@ -81,8 +86,9 @@ def decode(
         raise UsageError(f"{total} images do not fit {output}: name a folder, or pick one with --index")
     loaded = models.load(checkpoint, device, console)
     check_all(named, loaded, allow_mismatch=allow_mismatch)
+    _check_codes(loaded.network, codes)
     began = time.perf_counter()
-    pictures = console.track(_pictures(loaded.network, named, batch_size), total)
+    pictures = console.track(_pictures(loaded.network, named, batch_size, codes), total)
     suffix = image_format or _IMAGE_SUFFIXES.get(Path(output).suffix.lower(), "png")
     if kind == "folder":
         names = [record.name for _, tokens in named for record in tokens.header.images]
@@ -171,11 +177,20 @@ def _select(tokens: TokenSet, index: str | None) -> TokenSet:
     return TokenSet(replace(tokens.header, images=images), tuple(tokens.grids[row] for row in rows))
 
 
-def _pictures(network: Tokenizer, named: Sequence[tuple[str, TokenSet]], batch_size: int) -> Iterator[Pixels]:
+def _check_codes(network: Tokenizer, codes: int | None) -> None:
+    prefixes = network.quantizer.prefixes
+    if codes is not None and codes not in prefixes:
+        wanted = ", ".join(map(str, prefixes))
+        raise UsageError(f"--codes is {codes}, this checkpoint decodes the first {wanted} of {prefixes[-1]} codes")
+
+
+def _pictures(
+    network: Tokenizer, named: Sequence[tuple[str, TokenSet]], batch_size: int, codes: int | None
+) -> Iterator[Pixels]:
     from tokenizer import codec
 
     for _, tokens in named:
-        for record, canvas in codec.decode(network, tokens, batch_size):
+        for record, canvas in codec.decode(network, tokens, batch_size, codes):
             yield record.placement.restore(canvas) if record.placement else canvas
 
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from cli import options as o
 from cli.console import write_json, write_rows
 from tokenizer.config import DOWNSAMPLES, PRESETS
 from tokenizer.images import SUFFIXES
 from tokenizer.token_files import FORMATS
+
+if TYPE_CHECKING:
+    from tokenizer.quantizers import Method
 
 
 def list_all(
@@ -25,8 +30,11 @@ def list_all(
     from tokenizer.losses import TERMS
     from tokenizer.quantizers import METHODS
 
+    # Those made of others last.
+    methods = sorted(METHODS.values(), key=lambda method: ("stages" in method.options, method.name))
     values = {
-        "quantizers": {method.name: method.summary for method in METHODS.values()},
+        "quantizers": {method.name: method.summary for method in methods},
+        "quantizer options": {method.name: _options(method) for method in methods},
         "presets": {name: _shape(preset) for name, preset in PRESETS.items()},
         "losses": {name: (term.__doc__ or "").splitlines()[0].removeprefix("Return ") for name, term in TERMS.items()},
         "downsample": {str(factor): f"one position for {factor}x{factor} pixels" for factor in DOWNSAMPLES},
@@ -43,6 +51,13 @@ def list_all(
             for first, (name, text) in zip([True] + [False] * len(entries), entries.items(), strict=False)
         ]
     )
+
+
+def _options(method: Method) -> str:
+    from tokenizer.quantizers import write_spec
+
+    defaults = {key: default for key, (_, default) in method.options.items()}
+    return write_spec({"name": method.name, **defaults})
 
 
 def _shape(shapes: dict[int, tuple[tuple[int, ...], tuple[int, ...]]]) -> str:

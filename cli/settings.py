@@ -8,13 +8,14 @@ from typing import Any
 
 from tokenizer.config import PRESETS, NetworkConfig, TrainConfig
 from tokenizer.errors import ConfigError, InputError, nearest_name
-from tokenizer.settings import assignments, merge, parse, read_toml, to_dict
+from tokenizer.settings import assignments, coerce_option, merge, parse, read_toml, to_dict
 
 # Flags whose setting has another name; all others are settings of their own name.
 _KEYS = {
     "downsample": "network.downsample",
     "quantizer": "quantizer.name",
     "codebook_size": "quantizer.codebook_size",
+    "codebooks": "quantizer.codebooks",
 }
 # What may differ when a run goes on: where and how fast it runs, not what it computes.
 _FREE_ON_RESUME = ("device", "workers", "log_every", "eval_every", "save_every")
@@ -91,7 +92,22 @@ def fresh(given: dict[str, Any]) -> TrainConfig:
         ConfigError: some are wrong, all faults listed.
     """
     defaults = {"quantizer": {"name": TrainConfig().quantizer["name"]}}
-    return parse(TrainConfig, merge(defaults, _with_preset(given)))
+    return parse(TrainConfig, _with_spec(merge(defaults, _with_preset(given))))
+
+
+def _with_spec(given: dict[str, Any]) -> dict[str, Any]:
+    """Write out a quantizer named in one line; `codebooks` of them make a residual one."""
+    from tokenizer.quantizers import read_spec
+
+    spec = given.get("quantizer")
+    if not isinstance(spec, Mapping):
+        return given  # not a table, which the parser says
+    rest = {key: value for key, value in spec.items() if key not in ("name", "codebooks")}
+    written = {**(read_spec(str(spec["name"])) if "name" in spec else {}), **rest}
+    if "codebooks" in spec:
+        count = coerce_option(spec["codebooks"], int, "quantizer.codebooks")
+        written = {"name": "residual", "stages": [written] * count}
+    return {**given, "quantizer": written}
 
 
 def resumed(config: TrainConfig, given: dict[str, Any]) -> TrainConfig:
@@ -101,11 +117,15 @@ def resumed(config: TrainConfig, given: dict[str, Any]) -> TrainConfig:
         InputError: some differ; the message names each with both values.
     """
     before = to_dict(config)
-    given = _with_preset(given) if "preset" in given else given
+    if "codebooks" in given.get("quantizer", {}):
+        given = merge({"quantizer": {"name": TrainConfig().quantizer["name"]}}, given)
+    given = _with_spec(_with_preset(given) if "preset" in given else given)
     wanted = to_dict(parse(TrainConfig, _over(before, given)))
+    wanted["quantizer"] = _over_spec(before["quantizer"], given.get("quantizer", {}))
+    named = sorted({*_leaves(given), *_leaves({"quantizer": wanted["quantizer"]})}, key=lambda key: key.split("."))
     faults = [
         f"{key} was {_shown(before, key)}, now {_shown(wanted, key)}"
-        for key in _leaves(given)
+        for key in named
         if key not in _FREE_ON_RESUME and _shown(before, key) != _shown(wanted, key)
     ]
     if faults:
@@ -113,14 +133,38 @@ def resumed(config: TrainConfig, given: dict[str, Any]) -> TrainConfig:
     return parse(TrainConfig, merge(before, {key: given[key] for key in _FREE_ON_RESUME if key in given}))
 
 
+def _over_spec(before: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the spec of `before` with what is given in its place; stages in which nothing is given stay."""
+    from tokenizer.quantizers import resolve
+
+    def over(lower: Mapping[str, Any], higher: Mapping[str, Any]) -> dict[str, Any]:
+        if higher.get("name", lower["name"]) != lower["name"]:
+            return dict(higher)
+        both = {**lower, **higher}
+        stages = lower.get("stages", ()), higher.get("stages", ())
+        if len(stages[0]) == len(stages[1]):
+            both["stages"] = [over(*pair) for pair in zip(*stages, strict=True)]
+        return {key: value for key, value in both.items() if key != "stages" or stages[0] or stages[1]}
+
+    return resolve(over(before, given))
+
+
 def _leaves(values: Mapping[str, Any], prefix: str = "") -> list[str]:
     found: list[str] = []
     for key, value in values.items():
-        found += _leaves(value, f"{prefix}{key}.") if isinstance(value, Mapping) else [prefix + key]
+        held = _by_number(value)
+        found += _leaves(held, f"{prefix}{key}.") if isinstance(held, Mapping) else [prefix + key]
     return found
+
+
+def _by_number(value: Any) -> Any:
+    """Return a list of tables as one table of them, by number; anything else as it is."""
+    is_tables = isinstance(value, (list, tuple)) and value and isinstance(value[0], Mapping)
+    return {str(number): item for number, item in enumerate(value)} if is_tables else value
 
 
 def _shown(values: Any, key: str) -> str:
     for part in key.split("."):
-        values = values.get(part) if isinstance(values, Mapping) else None
+        held = _by_number(values)
+        values = held.get(part) if isinstance(held, Mapping) else None
     return "not set" if values is None else str(values)

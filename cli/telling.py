@@ -12,14 +12,15 @@ if TYPE_CHECKING:
 
 def announce(console: Console, plan: Plan) -> None:
     """Tell what will be trained on what, and what the user should know before."""
+    from tokenizer.quantizers import short
+
     config = plan.config
     budget = f"{config.steps} steps" if config.steps else f"{config.minutes:g} minutes"
     kind = "training images" if plan.overlap else "held-out images"
-    options = ", ".join(f"{key} {value}" for key, value in config.quantizer.items() if key != "name")
     network = config.network
     console.say(f"{len(plan.train)} images to train on, evaluated on {len(plan.held_out)} {kind}")
     console.say(f"network: downsample {network.downsample}, widths {network.widths}, depths {network.depths}")
-    console.say(f"quantizer: {config.quantizer['name']} ({options}), latents {network.latent_dim} wide")
+    console.say(f"quantizer: {short(config.quantizer, ['codebook_size'])}, latents {network.latent_dim} wide")
     console.say(
         f"training: {budget}, batches of {config.batch_size} crops of {config.image_size} px, {config.precision} on "
         f"{config.device}, {config.workers} reading threads, seed {config.seed}"

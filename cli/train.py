@@ -41,8 +41,13 @@ def train(
     downsample: Annotated[
         int | None, o.option("--downsample", help="Pixels per position and side: 4, 8, 16, 32.")
     ] = None,
-    quantizer: Annotated[str | None, o.option("--quantizer", help="See vqtok list.")] = None,
+    quantizer: Annotated[
+        str | None, o.option("--quantizer", help="See vqtok list; options in brackets: 'ste(beta=1)'.")
+    ] = None,
     codebook_size: Annotated[int | None, o.option("--codebook-size", min=1, help="Number of codes.")] = None,
+    codebooks: Annotated[
+        int | None, o.option("--codebooks", min=1, help="Codes per position: that many, residual.")
+    ] = None,
     steps: Annotated[int | None, o.option("--steps", min=1, help="Budget in optimizer steps.")] = None,
     minutes: Annotated[float | None, o.option("--minutes", help="Budget in minutes; 30 when nothing is said.")] = None,
     image_size: Annotated[int | None, o.option("--image-size", min=1, help="Side of the training crops.")] = None,
@@ -80,6 +85,7 @@ def train(
     vqtok train photos/ -o run --minutes 120 --preset small --downsample 8 --codebook-size 4096
     vqtok train photos/ -o run --resume             goes on after Ctrl-C or a crash
     vqtok train photos/ -o run -c my.toml --set quantizer.noise_std=0.01
+    vqtok train photos/ -o run --quantizer 'residual(4*diveq, drop=0.5)' --codebook-size 256
     vqtok train photos/ --print-config > my.toml
 
     What is not said is chosen from the images and the machine, and printed.
@@ -90,6 +96,7 @@ def train(
         "downsample": downsample,
         "quantizer": quantizer,
         "codebook_size": codebook_size,
+        "codebooks": codebooks,
         "steps": steps,
         "minutes": minutes,
         "image_size": image_size,

@@ -19,7 +19,7 @@ FLOORS = (
     ("token_files", "model"),
     ("checkpoint", "data"),
     ("train", "codec"),
-    ("evaluate",),
+    ("evaluate", "compare"),
     ("__init__",),  # the front door of the library
     ("cli",),
 )

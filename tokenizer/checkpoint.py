@@ -147,6 +147,8 @@ def load(folder: Path) -> Tokenizer:
     """
     import safetensors
     import safetensors.torch
+    import torch
+
     from tokenizer.model import Tokenizer
 
     description = describe(folder)

@@ -183,21 +183,24 @@ def check_fits(tokens: TokenSet, model: Tokenizer, fingerprint: str, *, allow_mi
     tokens.check_range(model.codebook_sizes)
 
 
-def decode(model: Tokenizer, tokens: TokenSet, batch_size: int = 16) -> Iterator[tuple[ImageRecord, Pixels]]:
+def decode(
+    model: Tokenizer, tokens: TokenSet, batch_size: int = 16, codes: int | None = None
+) -> Iterator[tuple[ImageRecord, Pixels]]:
     """Yield each record with its decoded (H, W, 3) uint8 canvas, padding and all, in order.
 
     `record.placement` undoes the padding and restores the size. Images of one grid that follow each other go
-    through the network together.
+    through the network together. With `codes`, only the first ones of each position are used: a coarser picture.
 
     Raises:
         DeviceError: out of memory.
+        ValueError: the quantizer cannot decode that many codes alone.
     """
     rows = zip(tokens.header.images, tokens.grids, strict=True)
     for (height, width), group in itertools.groupby(rows, key=lambda row: row[0].grid):
         room = max(1, _PIXELS_PER_BATCH // (height * width * model.downsample**2))
         same = iter(group)
         while chunk := list(itertools.islice(same, min(batch_size, room))):
-            canvases = _decode_batch(model, np.stack([grid for _, grid in chunk]))
+            canvases = _decode_batch(model, np.stack([grid[..., :codes] for _, grid in chunk]))
             yield from zip((record for record, _ in chunk), canvases, strict=True)
 
 

@@ -44,9 +44,11 @@ class Tokenizer(nn.Module):
     def __init__(self, network: NetworkConfig, quantizer: Mapping[str, Any]) -> None:
         super().__init__()
         self.network = network
-        self.encoder = Encoder(network)
+        # The quantizer draws its random numbers last: one seed gives every method the same encoder and decoder.
+        encoder, decoder = Encoder(network), Decoder(network)
+        self.encoder = encoder
         self.quantizer = quantizers.build(quantizer, network.latent_dim)
-        self.decoder = Decoder(network)
+        self.decoder = decoder
 
     @property
     def downsample(self) -> int:

@@ -1,14 +1,15 @@
-"""DiVeQ against numbers made by hand, and its closed-form gradients in float64."""
+"""DiVeQ and NSVQ against numbers made by hand, and their closed-form gradients in float64."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 
-from tokenizer.quantizers.diveq import DiVeQ, DiVeQDetach
+from tokenizer.quantizers import CodebookQuantizer
+from tokenizer.quantizers.diveq import NSVQ, DiVeQ, DiVeQDetach
 
 
-def step(quantizer: DiVeQ | DiVeQDetach, z: torch.Tensor, codes: torch.Tensor, g: torch.Tensor) -> torch.Tensor:
+def step(quantizer: CodebookQuantizer, z: torch.Tensor, codes: torch.Tensor, g: torch.Tensor) -> torch.Tensor:
     out = quantizer.estimate(z, codes)
     out.backward(g)
     return out.detach()
@@ -22,6 +23,29 @@ def test_detach_by_hand() -> None:
     torch.testing.assert_close(out, code.detach(), rtol=1e-15, atol=0)
     torch.testing.assert_close(code.grad, torch.tensor([[0.36, 0.48]], dtype=torch.float64), rtol=1e-14, atol=0)
     torch.testing.assert_close(z.grad, torch.tensor([[0.64, -0.48]], dtype=torch.float64), rtol=1e-14, atol=0)
+
+
+@pytest.mark.parametrize("alpha", [0.5, 2.0, 3.0])
+def test_detach_with_a_power_of_the_distance_by_hand(alpha: float) -> None:
+    # As above. d|e|^alpha (e / |e|^alpha) = alpha u u^T: the code gets alpha (0.36, 0.48), the latent the rest of g.
+    z = torch.tensor([[1.0, 2.0]], dtype=torch.float64, requires_grad=True)
+    code = torch.tensor([[4.0, 6.0]], dtype=torch.float64, requires_grad=True)
+    out = step(DiVeQDetach(2, codebook_size=1, alpha=alpha), z, code, torch.tensor([[1.0, 0.0]], dtype=torch.float64))
+    along = alpha * torch.tensor([[0.36, 0.48]], dtype=torch.float64)
+    torch.testing.assert_close(out, code.detach(), rtol=1e-14, atol=0)
+    torch.testing.assert_close(code.grad, along, rtol=1e-14, atol=0)
+    torch.testing.assert_close(z.grad, torch.tensor([[1.0, 0.0]], dtype=torch.float64) - along, rtol=1e-14, atol=0)
+
+
+@pytest.mark.parametrize("alpha", [0.5, 1.0, 2.0])
+def test_detach_takes_no_step_from_a_latent_on_its_code(alpha: float) -> None:
+    z = torch.ones(1, 3, dtype=torch.float64, requires_grad=True)
+    code = torch.ones(1, 3, dtype=torch.float64, requires_grad=True)
+    g = torch.tensor([[1.0, -2.0, 3.0]], dtype=torch.float64)
+    out = step(DiVeQDetach(3, codebook_size=1, alpha=alpha), z, code, g)
+    assert torch.equal(out, code.detach())
+    assert torch.equal(z.grad, g)
+    assert not code.grad.any()
 
 
 def test_detach_splits_the_gradient_orthogonally() -> None:
@@ -59,6 +83,32 @@ def test_noisy_gradients_have_their_closed_form(noise_std: float) -> None:
     torch.testing.assert_close(z.grad, g - along)
 
 
+def test_nsvq_by_hand_with_the_noise_known() -> None:
+    # e = (3, 4), |e| = 5. With n = unit(v) the output is z + 5 n; dL/dc = (g . n) u and dL/dz = g - (g . n) u.
+    z = torch.tensor([[1.0, 2.0]], dtype=torch.float64, requires_grad=True)
+    code = torch.tensor([[4.0, 6.0]], dtype=torch.float64, requires_grad=True)
+    g = torch.tensor([[1.0, 0.0]], dtype=torch.float64)
+    made = NSVQ(2, codebook_size=1)
+    torch.manual_seed(3)
+    out = step(made, z, code, g)
+    torch.manual_seed(3)
+    v = torch.randn(1, 2, dtype=torch.float64)
+    n = v / v.norm()
+    assert abs(float(v.norm() - 1)) > 0.1, "a noise of length 1 would prove nothing"
+    along = n[0, 0] * torch.tensor([[0.6, 0.8]], dtype=torch.float64)
+    torch.testing.assert_close(out, z.detach() + 5 * n)
+    torch.testing.assert_close(code.grad, along)
+    torch.testing.assert_close(z.grad, g - along)
+
+
+def test_nsvq_goes_in_every_direction_as_far_as_the_code_is() -> None:
+    torch.manual_seed(0)
+    gap = NSVQ(3, codebook_size=1).estimate(torch.zeros(20_000, 3), torch.tensor([0.0, 0.0, 7.0]).expand(20_000, 3))
+    torch.testing.assert_close(gap.norm(dim=1), torch.full((20_000,), 7.0))
+    # A mean of 20,000 directions is shorter than 5 / sqrt(20,000) of their length.
+    assert gap.mean(dim=0).norm() < 7 * 0.036
+
+
 def test_noise_is_a_standard_deviation() -> None:
     # With |e| = 1 and small noise, the output's distance from the code is that of the noise across e: about
     # noise_std * sqrt(D - 1). As a variance, 1e-3 would give thirty times that.
@@ -86,6 +136,8 @@ def test_nothing_of_n_times_k_is_kept_for_backward() -> None:
     assert max(kept) <= max(rows, codes) * 8
 
 
-def test_negative_noise_is_refused() -> None:
+def test_settings_out_of_range_are_refused() -> None:
     with pytest.raises(ValueError, match="noise_std is -1"):
         DiVeQ(4, codebook_size=8, noise_std=-1)
+    with pytest.raises(ValueError, match="alpha is 0"):
+        DiVeQDetach(4, codebook_size=8, alpha=0)

@@ -4,7 +4,6 @@ import pytest
 import torch
 
 from tokenizer.quantizers import build
-from tokenizer.quantizers.initialise import spread
 from tokenizer.quantizers.revival import Revival
 
 
@@ -42,6 +41,26 @@ def test_dead_codes_go_where_the_error_is() -> None:
         assert (made.table.weight[row] - 40).norm() < 2
 
 
+def test_a_dead_code_of_a_map_is_moved_before_the_map() -> None:
+    made = build({"name": "ste", "codebook_size": 3, "transform": "linear", "revival_patience": 1}, 2).train()
+    with torch.no_grad():
+        made.table.map.copy_(torch.tensor([[0.0, 2.0], [-0.5, 1.0]]))
+    made.table.place(torch.tensor([[0.0, 0], [90, 90], [99, 99]]))
+    made(torch.tensor([[3.0, 4.0], [0.0, 0.0]]))
+    (change,) = made.revive()
+    assert change.parameter is made.table.basis
+    assert change.rows.tolist() == [False, True, True]
+    torch.testing.assert_close(made.codes()[1:], torch.tensor([[3.0, 4.0]] * 2), rtol=0, atol=0.1)
+
+
+def test_latents_are_noted_as_the_codes_see_them() -> None:
+    made = build({"name": "ste", "codebook_size": 3, "normalise": "sphere", "revival_patience": 1}, 2).train()
+    made.table.place(torch.tensor([[1.0, 0], [-1, -0.1], [-1, -0.2]]))
+    made(torch.tensor([[50.0, 0.0], [0.0, 70.0]]))  # both choose the first code; the second is badly served
+    made.revive()
+    torch.testing.assert_close(made.codes()[1:], torch.tensor([[0.0, 1.0]] * 2), rtol=0, atol=0.05)
+
+
 def test_zero_patience_turns_it_off() -> None:
     made = quantizer(patience=0)
     made(torch.zeros(5, 2))
@@ -61,42 +80,34 @@ def test_counts_are_not_part_of_a_checkpoint() -> None:
     assert list(quantizer(patience=3).state_dict()) == ["table.weight"]
 
 
-@pytest.mark.parametrize("scale", [0.01, 1.0, 100.0])
-def test_usage_recovers_from_any_initial_scale(scale: float) -> None:
-    """METHODS.md's fault: dead codes that never come back."""
+SCALES = [0.01, 0.1, 1.0, 10.0, 100.0]
+
+
+def train(name: str, scale: float, patience: int) -> float:
+    """Return the share of 32 codes, first spread `scale` times as far as the latents, in use after 80 steps."""
     torch.manual_seed(0)
-    made = build({"name": "diveq", "codebook_size": 64, "revival_patience": 5}, 4).train()
+    made = build({"name": name, "codebook_size": 32, "revival_patience": patience}, 4).train()
     with torch.no_grad():
         made.table.weight.mul_(scale)
-    optimizer = torch.optim.Adam(made.parameters(), lr=1e-2)
-    for _ in range(120):
-        z = torch.randn(512, 4)
-        loss = (made(z).vectors - z).square().mean()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
+    learned = [parameter for parameter in made.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.Adam(learned, lr=1e-2) if learned else None
+    for _ in range(80):
+        z = torch.randn(256, 4)
+        result = made(z)
+        made.zero_grad()
+        if optimizer:
+            ((result.vectors - z).square().mean() + result.loss).backward()
+            optimizer.step()
         made.revive()
-    tokens = made.eval().encode(torch.randn(8192, 4))
-    assert tokens.unique().numel() >= 61
+    return made.eval().encode(torch.randn(4096, 4)).unique().numel() / 32
 
 
-def test_spread_puts_codes_on_clusters() -> None:
-    torch.manual_seed(0)
-    centres = torch.tensor([[0.0, 0], [10, 0], [0, 10]])
-    z = centres[torch.arange(3000) % 3] + 0.1 * torch.randn(3000, 2)
-    codes = spread(z, 30)
-    assert torch.cdist(codes, centres).amin(dim=1).max() < 0.6
-    error = torch.cdist(z, codes).amin(dim=1).square().mean()
-    assert error < 0.1**2 * 2 / 5, "30 codes must explain far more than 3 centres do"
+@pytest.mark.parametrize("name", ["diveq", "diveq-detach", "nsvq", "ste", "ema", "rotation", "gumbel(top_k=8)"])
+@pytest.mark.parametrize("scale", SCALES)
+def test_usage_recovers_from_any_initial_scale(name: str, scale: float) -> None:
+    """A fault of public code: dead codes that never come back."""
+    assert train(name, scale, patience=5) >= 0.95
 
 
-def test_spread_with_fewer_latents_than_codes_gives_distinct_codes() -> None:
-    torch.manual_seed(0)
-    codes = spread(torch.randn(7, 3), 50)
-    assert codes.shape == (50, 3)
-    assert torch.isfinite(codes).all()
-    assert len(codes.unique(dim=0)) == 50
-
-
-def test_spread_of_equal_latents_is_finite() -> None:
-    assert torch.equal(spread(torch.ones(10, 3), 4), torch.ones(4, 3))
+def test_without_revival_codes_far_out_stay_dead() -> None:
+    assert train("ste", 100.0, patience=0) < 0.2

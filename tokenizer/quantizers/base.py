@@ -9,7 +9,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, final
+from types import MappingProxyType
+from typing import Any, final
 
 import torch
 from torch import Tensor, nn
@@ -23,11 +24,14 @@ class Quantized:
         vectors: (..., D) float32, what the decoder sees.
         tokens: (..., C) int64.
         loss: () auxiliary loss, 0 where the method needs none.
+        codes: (..., D) what the tokens decoded to when they were chosen, without gradient; None says that they still
+            do. Moving averages set codes within `learn`.
     """
 
     vectors: Tensor
     tokens: Tensor
     loss: Tensor
+    codes: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -52,14 +56,14 @@ class Quantizer(nn.Module, ABC):
         block: how many latents along each side one position holds: D is block^2 times the width of one latent.
         identity_path: true where the training output is the latent plus a step, so that the latent's gradient
             passes as it is; false where it is a function of the codes alone.
-        settings: name and options that `registry.build` made it of.
+        settings: name and options that `registry.build` made it of; empty where it was made by hand.
     """
 
     dim: int
     sizes: tuple[int, ...]
     block: int = 1
-    identity_path: ClassVar[bool] = True
-    settings: Mapping[str, Any]
+    identity_path: bool = True
+    settings: Mapping[str, Any] = MappingProxyType({})
 
     @abstractmethod
     def encode(self, z: Tensor) -> Tensor:
@@ -91,7 +95,7 @@ class Quantizer(nn.Module, ABC):
 
     @classmethod
     def widths(cls, options: Mapping[str, Any]) -> tuple[int, int]:  # noqa: ARG003  # for methods that care
-        """Return the least width of a latent that these resolved `options` can work with, and what it must divide by."""
+        """Return the least width of a latent that resolved `options` can work with, and what divides it."""
         return 1, 1
 
     @property

@@ -103,8 +103,9 @@ class CodebookQuantizer(Quantizer):
             codes = self.codes()
             chosen = self.select(z, codes)
             vectors, loss = self.approximate(z, codes, chosen)
-            self.observe(z.detach(), nn.functional.embedding(chosen, codes.detach()), chosen)
-        return Quantized(vectors, chosen[..., None], loss)
+            nearest_codes = nn.functional.embedding(chosen, codes.detach())
+            self.observe(z.detach(), nearest_codes, chosen)
+        return Quantized(vectors, chosen[..., None], loss, nearest_codes)
 
     def observe(self, z: Tensor, codes: Tensor, chosen: Tensor) -> None:
         """Note one training step: (..., D) latents, the (..., D) codes they chose, and their (...,) indices."""

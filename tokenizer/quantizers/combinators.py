@@ -25,6 +25,12 @@ class Combinator(Quantizer):
         self.stages = nn.ModuleList(stages)
         self.sizes = tuple(size for stage in stages for size in stage.sizes)
 
+    @classmethod
+    def widths(cls, options: Mapping[str, Any]) -> tuple[int, int]:
+        """Return what all stages can work with."""
+        found = [METHODS[stage["name"]].cls.widths(stage) for stage in options[STAGES]]
+        return max((least for least, _ in found), default=1), math.lcm(*(divisor for _, divisor in found))
+
     @property
     def parts(self) -> list[Quantizer]:
         """The stages, in order."""
@@ -73,18 +79,13 @@ class Residual(Combinator):
         made = [build(stage, dim) for stage in stages]
         if not made or len({(stage.dim, stage.block) for stage in made}) > 1:
             raise ValueError("residual takes one or more stages, all with blocks of one size")
-        if any(getattr(stage, "normalise", "none") != "none" for stage in made):
+        if any(map(normalises, made)):
             raise ValueError("stages of residual cannot normalise: the length of what is left over is what they code")
         if not 0 <= drop <= 1:
             raise ValueError(f"drop is {drop}, expected 0 to 1")
         super().__init__(made)
         self.dim, self.block, self.drop = made[0].dim, made[0].block, drop
-
-    @classmethod
-    def widths(cls, options: Mapping[str, Any]) -> tuple[int, int]:
-        """Return what all stages can work with."""
-        found = [METHODS[stage["name"]].cls.widths(stage) for stage in options[STAGES]]
-        return max((least for least, _ in found), default=1), math.lcm(*(divisor for _, divisor in found))
+        self.identity_path = made[0].identity_path
 
     @property
     def prefixes(self) -> tuple[int, ...]:
@@ -143,8 +144,8 @@ class Residual(Combinator):
             total = total + (result.vectors - own_path) * keep
             tokens.append(result.tokens)
             loss = loss + result.loss
-            left = left - stage.decode(result.tokens).detach()
-        return Quantized(total, torch.cat(tokens, dim=-1), loss)
+            left = left - codes_of(stage, result)
+        return Quantized(total, torch.cat(tokens, dim=-1), loss, (z - left).detach())
 
     def _kept(self, z: Tensor) -> list[Tensor | float]:
         """Return for each stage 1, or (n, 1, ...) zeros and ones: which samples keep it."""
@@ -185,6 +186,7 @@ class Product(Combinator):
             raise ValueError("stages of product cannot work in blocks")
         super().__init__(made)
         self.dim, self.width = dim, dim // len(stages)
+        self.identity_path = all(stage.identity_path for stage in made)
 
     @classmethod
     def widths(cls, options: Mapping[str, Any]) -> tuple[int, int]:
@@ -219,6 +221,7 @@ class Product(Combinator):
             torch.cat([result.vectors for result in results], dim=-1),
             torch.cat([result.tokens for result in results], dim=-1),
             torch.stack([result.loss for result in results]).sum(),
+            torch.cat([codes_of(stage, result) for stage, result in zip(self.parts, results, strict=True)], dim=-1),
         )
 
     def _one_step(self, z: Tensor) -> Quantized:
@@ -232,12 +235,22 @@ class Product(Combinator):
         return Quantized(vectors, torch.cat(tokens, dim=-1), torch.zeros((), device=z.device))
 
     def _split(self, z: Tensor) -> list[tuple[Quantizer, Tensor]]:
-        return list(zip(self.parts, z.split(self.width, dim=-1), strict=True))
+        return list(zip(self.parts, torch.split(z, self.width, dim=-1), strict=True))
 
     def initialise(self, z: Tensor) -> None:
         """Start each stage from its part of (N, D) latents."""
         for stage, part in self._split(z):
             stage.initialise(part)
+
+
+def codes_of(stage: Quantizer, result: Quantized) -> Tensor:
+    """Return the (..., D) vectors that a stage's tokens stood for when it chose them, without gradient."""
+    return stage.decode(result.tokens).detach() if result.codes is None else result.codes
+
+
+def normalises(stage: Quantizer) -> bool:
+    """Say whether the stage, or one it is made of, projects latents."""
+    return any(getattr(part, "normalise", "none") != "none" for part in stage.modules())
 
 
 def one_step(stages: Sequence[Quantizer]) -> bool:

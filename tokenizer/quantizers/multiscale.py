@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-
 import torch
 from torch import Tensor, nn
 
 from tokenizer.quantizers.base import Quantized, Quantizer
-from tokenizer.quantizers.combinators import Combinator, Specs
+from tokenizer.quantizers.combinators import Combinator, Specs, codes_of, normalises
 from tokenizer.quantizers.registry import build, register
 
 _DEFAULT: Specs = ({"name": "diveq"}, {"name": "diveq"})
@@ -31,14 +30,13 @@ class Multiscale(Combinator):
         scales: codes along each side, ascending; each divides the last one, S.
     """
 
-
     def __init__(self, dim: int, *, stages: Specs = _DEFAULT, scales: tuple[int, ...] = (1, 2)) -> None:
         if not scales or list(scales) != sorted(set(scales)) or any(s < 1 or scales[-1] % s for s in scales):
             raise ValueError(f"scales are {scales}, expected ascending divisors of the last")
         if len(stages) not in (1, len(scales)):
             raise ValueError(f"{len(stages)} stages for {len(scales)} scales: name one, or one for each")
         made = [build(stage, dim) for stage in stages]
-        if any(stage.block > 1 or getattr(stage, "normalise", "none") != "none" for stage in made):
+        if any(stage.block > 1 or normalises(stage) for stage in made):
             raise ValueError("stages of multiscale can neither work in blocks nor normalise")
         super().__init__(made)
         self.scales, self.block, self.width = scales, scales[-1], dim
@@ -58,7 +56,7 @@ class Multiscale(Combinator):
         """Return the (..., C) tokens, grid after grid, row after row."""
         self.check_width(z)
         left, tokens = self._block(z), []
-        with torch.no_grad():
+        with torch.no_grad(), torch.autocast(z.device.type, enabled=False):
             for number, stage, _ in self._grids():
                 found = stage.encode(self._average(left, number))
                 left = left - self._spread(stage.decode(found), number)
@@ -69,12 +67,13 @@ class Multiscale(Combinator):
         """Return the (..., D) blocks of (..., n) tokens, n in `prefixes`."""
         self.check_codes(tokens)
         parts, before = [], 0
-        for (number, stage, s), end in zip(self._grids(), self.prefixes, strict=True):
-            if end > tokens.shape[-1]:
-                break
-            grid = tokens[..., before:end].unflatten(-1, (s * s, len(stage.sizes)))
-            parts.append(self._spread(stage.decode(grid), number))
-            before = end
+        with torch.autocast(tokens.device.type, enabled=False):
+            for (number, stage, s), end in zip(self._grids(), self.prefixes, strict=True):
+                if end > tokens.shape[-1]:
+                    break
+                grid = tokens[..., before:end].reshape(*tokens.shape[:-1], s * s, len(stage.sizes))
+                parts.append(self._spread(stage.decode(grid), number))
+                before = end
         return torch.stack(parts).sum(dim=0).flatten(-2)
 
     def learn(self, z: Tensor) -> Quantized:
@@ -87,10 +86,11 @@ class Multiscale(Combinator):
                 seen = self._average(left if stage.identity_path else left.detach(), number)
                 result = stage.learn(seen)
                 total = total + self._spread(result.vectors - (seen - seen.detach()), number)
-                left = left - self._spread(stage.decode(result.tokens), number).detach()
+                left = left - self._spread(codes_of(stage, result), number)
                 loss = loss + result.loss
                 tokens.append(result.tokens.flatten(-2))
-        return Quantized(total.flatten(-2), torch.cat(tokens, dim=-1), loss)
+        codes = (self._block(z) - left).detach().flatten(-2)
+        return Quantized(total.flatten(-2), torch.cat(tokens, dim=-1), loss, codes)
 
     @torch.no_grad()
     def initialise(self, z: Tensor) -> None:
@@ -113,7 +113,7 @@ class Multiscale(Combinator):
 
     def _block(self, z: Tensor) -> Tensor:
         """Return (..., S^2, width) for (..., D)."""
-        return z.float().unflatten(-1, (self.block**2, self.width))
+        return z.float().reshape(*z.shape[:-1], self.block**2, self.width)
 
     def _average(self, block: Tensor, number: int) -> Tensor:
         return self.get_buffer(f"average_{number}") @ block

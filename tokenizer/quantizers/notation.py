@@ -61,7 +61,7 @@ def read_spec(text: str) -> dict[str, Any]:
 
 def _repeated(text: str) -> list[dict[str, Any]]:
     count, star, stage = text.partition("*")
-    if star and count.strip().isdigit() and int(count):
+    if star and count.strip().isdecimal() and int(count):
         return [read_spec(stage) for _ in range(int(count))]
     return [read_spec(text)]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -67,7 +67,7 @@ def resolve(spec: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         ConfigError: unknown name, unknown options, or values of the wrong type, all of them at once.
     """
-    given = {**read_spec(str(spec.get("name"))), **{key: value for key, value in spec.items() if key != "name"}}
+    given = _read_name(spec)
     name = given.pop("name")
     if name not in METHODS:
         hint = nearest_name(str(name), METHODS)
@@ -76,15 +76,30 @@ def resolve(spec: Mapping[str, Any]) -> dict[str, Any]:
     if STAGES in options:
         given = _push_down(given, options)
     faults = [
-        f"unknown setting 'quantizer.{key}' of {name}{nearest_name(key, options)}" for key in given if key not in options
+        f"unknown setting 'quantizer.{key}' of {name}{nearest_name(key, options)}"
+        for key in given
+        if key not in options
     ]
     resolved: dict[str, Any] = {"name": name}
     for key, (wanted, default) in options.items():
         try:
             value = coerce_option(given.get(key, default), wanted, f"quantizer.{key}")
-            resolved[key] = [resolve(stage) for stage in value] if key == STAGES else value
+            resolved[key] = _resolve_each(value) if key == STAGES else value
         except ConfigError as error:
             faults.extend(error.faults)
+    if faults:
+        raise ConfigError(faults)
+    return resolved
+
+
+def _resolve_each(stages: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    resolved: list[dict[str, Any]] = []
+    faults: list[str] = []
+    for stage in stages:
+        try:
+            resolved.append(resolve(stage))
+        except ConfigError as error:
+            faults += [fault for fault in error.faults if fault not in faults]
     if faults:
         raise ConfigError(faults)
     return resolved
@@ -95,17 +110,30 @@ def _push_down(given: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str
     own = {key: value for key, value in given.items() if key in options}
     rest = {key: value for key, value in given.items() if key not in options}
     stages = own.get(STAGES, options[STAGES][1])
-    if not isinstance(stages, (list, tuple)) or not rest:
+    if not rest or not isinstance(stages, (list, tuple)) or not all(isinstance(stage, Mapping) for stage in stages):
         return {**own, **rest}
     filled, taken = [], set()
     for stage in stages:
-        spec = {**read_spec(str(stage.get("name"))), **{k: v for k, v in stage.items() if k != "name"}}
-        known = METHODS[spec["name"]].options if spec["name"] in METHODS else {}
-        # A combinator takes whatever it can hand on.
-        wanted = {key: value for key, value in rest.items() if (key in known or STAGES in known) and key not in spec}
-        taken |= {key for key in rest if key in known or STAGES in known}
-        filled.append({**spec, **wanted})
+        spec = _read_name(stage)
+        wanted = {key for key in rest if _takes(spec, key)}
+        taken |= wanted
+        filled.append({**{key: value for key, value in rest.items() if key in wanted}, **spec})
     return {**own, STAGES: filled, **{key: value for key, value in rest.items() if key not in taken}}
+
+
+def _takes(stage: Any, key: str) -> bool:
+    """Say whether the method of a stage has that option, or one of its own stages does."""
+    if not isinstance(stage, Mapping):
+        return False
+    spec = _read_name(stage)
+    options = METHODS[spec["name"]].options if spec["name"] in METHODS else {}
+    inner = spec.get(STAGES, options[STAGES][1]) if STAGES in options else ()
+    return key in options or (isinstance(inner, (list, tuple)) and any(_takes(each, key) for each in inner))
+
+
+def _read_name(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `spec` with the options and stages that its name holds taken out of it."""
+    return {**read_spec(str(spec.get("name"))), **{key: value for key, value in spec.items() if key != "name"}}
 
 
 def _options(cls: type[Quantizer]) -> dict[str, tuple[Any, Any]]:
@@ -133,12 +161,16 @@ def width(spec: Mapping[str, Any], wanted: int) -> int:
     return -(-max(least, wanted) // divisor) * divisor
 
 
-def short(spec: Mapping[str, Any]) -> str:
-    """Return `spec` on one line, without the options that are a method's defaults."""
+def short(spec: Mapping[str, Any], always: Collection[str] = ()) -> str:
+    """Return `spec` on one line, without the options that are a method's defaults, but for those in `always`."""
     resolved = resolve(spec)
     name, options = resolved["name"], METHODS[resolved["name"]].options
-    kept = {key: value for key, value in resolved.items() if key not in (STAGES, "name") and options[key][1] != value}
-    stages = {STAGES: [read_spec(short(stage)) for stage in resolved[STAGES]]} if STAGES in resolved else {}
+    kept = {
+        key: value
+        for key, value in resolved.items()
+        if key not in (STAGES, "name") and (options[key][1] != value or key in always)
+    }
+    stages = {STAGES: [read_spec(short(stage, always)) for stage in resolved[STAGES]]} if STAGES in resolved else {}
     return write_spec({"name": name, **stages, **kept})
 
 
@@ -151,7 +183,7 @@ def build(spec: Mapping[str, Any], latent_dim: int) -> Quantizer:
     resolved = resolve(spec)
     options = {key: value for key, value in resolved.items() if key != "name"}
     try:
-        made = METHODS[resolved["name"]].cls(latent_dim, **options)  # type: ignore[call-arg]  # each its own options
+        made = METHODS[resolved["name"]].cls(latent_dim, **options)
     except ValueError as error:
         raise ConfigError([f"quantizer {resolved['name']}: {error}"]) from error
     made.settings = resolved

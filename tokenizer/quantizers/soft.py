@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -37,7 +37,7 @@ class Gumbel(CodebookQuantizer):
         shared: options of every codebook.
     """
 
-    identity_path: ClassVar[bool] = False
+    identity_path = False
     steps: Tensor
 
     def __init__(
@@ -83,8 +83,9 @@ class Gumbel(CodebookQuantizer):
         No token holds this vector: what it decodes to cannot be decoded from tokens.
         """
         self.check_width(z)
-        codes, flat = self.codes(), self.prepare(z.float()).reshape(-1, self.dim)
-        mean, _ = self._mix(flat, codes, self._candidates(flat, codes), noise=False)
+        with torch.autocast(z.device.type, enabled=False):
+            codes, flat = self.codes(), self.prepare(z.float()).reshape(-1, self.dim)
+            mean, _ = self._mix(flat, codes, self._candidates(flat, codes), noise=False)
         return mean.reshape(z.shape)
 
     def approximate(self, z: Tensor, codes: Tensor, chosen: Tensor) -> tuple[Tensor, Tensor]:  # noqa: ARG002
@@ -138,7 +139,7 @@ class IBQ(CodebookQuantizer):
         shared: options of every codebook.
     """
 
-    identity_path: ClassVar[bool] = False
+    identity_path = False
 
     def __init__(self, dim: int, *, beta: float = 0.25, **shared: Any) -> None:
         super().__init__(dim, **shared)

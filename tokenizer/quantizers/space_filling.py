@@ -42,9 +42,7 @@ class Curve(CodebookQuantizer):
         normalise: Normalise = "none",
     ) -> None:
         # A corner that moves bends the curve for its neighbours: the dither keeps corners alive, not revival.
-        super().__init__(
-            dim, codebook_size=codebook_size, transform=transform, normalise=normalise, revival_patience=0
-        )
+        super().__init__(dim, codebook_size=codebook_size, transform=transform, normalise=normalise, revival_patience=0)
         if codebook_size < 2 or points < 1:
             raise ValueError(f"codebook_size is {codebook_size} and points {points}, expected 2 and 1 or more")
         self.points = points
@@ -67,7 +65,8 @@ class Curve(CodebookQuantizer):
     def decode(self, tokens: Tensor) -> Tensor:
         """Return the (..., D) middles of (..., 1) pieces."""
         self.check_codes(tokens)
-        return nn.functional.embedding(tokens[..., 0].long(), self.pieces())
+        with torch.autocast(tokens.device.type, enabled=False):
+            return nn.functional.embedding(tokens[..., 0].long(), self.pieces())
 
     def learn(self, z: Tensor) -> Quantized:
         """Quantize (..., D) latents for training: each to the nearest of one random point a segment."""
@@ -129,9 +128,7 @@ class SFDiVeQ(Curve):
         transform: Transform = "none",
         normalise: Normalise = "none",
     ) -> None:
-        super().__init__(
-            dim, codebook_size=codebook_size, points=points, transform=transform, normalise=normalise
-        )
+        super().__init__(dim, codebook_size=codebook_size, points=points, transform=transform, normalise=normalise)
         if noise_std < 0:
             raise ValueError(f"noise_std is {noise_std}, expected 0 or more")
         self.noise_std = noise_std

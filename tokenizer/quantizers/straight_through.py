@@ -144,7 +144,7 @@ class Rotation(_Averaged):
     def estimate(self, z: Tensor, codes: Tensor) -> Tensor:
         """Return the (..., D) codes with a rotated and scaled gradient at the latents."""
         turned = rotate(z, codes.detach())
-        return turned + (codes - turned).detach()
+        return codes.detach() + (turned - turned.detach())
 
 
 def mean_square(gap: Tensor) -> Tensor:

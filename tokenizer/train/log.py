@@ -76,7 +76,7 @@ class Meter:
         """Return the means since the last report and begin anew; codes are counted on until `forget_codes`."""
         loss, squared_error = (self._sums / max(1, self._steps)).tolist()
         elapsed = time.perf_counter() - self._began
-        slots = self.counts.double().split(self._sizes)
+        slots = torch.split(self.counts.double(), self._sizes)
         entropies = [torch.special.entr(slot / slot.sum().clamp_min(1)).sum() for slot in slots]
         figures = {
             "loss": loss,

@@ -97,7 +97,7 @@ def train(plan: Plan, state: TrainingState, folder: Path) -> Generator[Step]:
     alpha = parse_colour(config.alpha)
     crops = Crops(plan.train, config.image_size or 0, config.seed, alpha, config.smallest_crop)
     batch_size = config.batch_size or 1
-    held_out = held_out_batches(plan.held_out, state.model.downsample, batch_size, alpha, crops.unreadable)
+    held_out = held_out_batches(plan.held_out, plan.multiple, batch_size, alpha, crops.unreadable)
     names = "".join(f"{source.file}\n" for source in plan.held_out)
     write_bytes(folder / HELD_OUT, names.encode("utf-8", "surrogateescape"))
     log = MetricsLog(folder, state.step)

@@ -31,6 +31,7 @@ class Plan:
         train: images to train on.
         held_out: images to evaluate on.
         overlap: true when there were too few images to hold any out, and `held_out` are training images.
+        multiple: pixels per position along each side, which the sides of what it sees are multiples of.
         notes: what the user should know before it starts, one line each.
     """
 
@@ -38,6 +39,7 @@ class Plan:
     train: tuple[Source, ...]
     held_out: tuple[Source, ...]
     overlap: bool
+    multiple: int
     notes: tuple[str, ...]
 
 
@@ -77,7 +79,7 @@ def plan(config: TrainConfig, data: Sequence[Path]) -> Plan:
     )
     tokens = len(train) * (side // multiple) ** 2
     notes += _notes(chosen, len(train), tokens, max(made.sizes), overlap=overlap)
-    return Plan(chosen, tuple(train), tuple(held_out), overlap, tuple(notes))
+    return Plan(chosen, tuple(train), tuple(held_out), overlap, multiple, tuple(notes))
 
 
 def _check(config: TrainConfig) -> tuple[TrainConfig, Quantizer, list[str]]:

@@ -1,0 +1,85 @@
+"""Every method against every other, at about one rate, ours and the candidates that claim more.
+
+    python -m benchmarks.methods photos/ -o methods --codebook-size 1024 --seeds 2
+    python -m benchmarks.methods photos/ -o methods-16k --codebook-size 16384 --seeds 1 --part 1/2
+
+Runs `vqtok compare` with the settings below; further flags are that command's. Contestants of several codes share
+the bits of one code among them. With `--part I/N` only every N-th contestant runs, for N processes with one output each
+core; a last call with `--resume` and no part prints the whole table.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+
+import benchmarks.candidates  # noqa: F401  # registers them
+from cli.__main__ import main as vqtok
+
+SETTINGS = ["--downsample", "8", "--steps", "400", "-b", "8", "--image-size", "128", "--set", "val_images=64"]
+
+
+def contestants(size: int) -> list[str]:
+    """Return the contestants at `size` codes, or as many bits."""
+    half = 2 ** (int(math.log2(size)) // 2)
+    everywhere = [
+        "diveq",
+        "ste",
+        "ema",
+        "diveq-detach",
+        "rotation",
+        "fsq",
+        "sf-diveq",
+        "diveq(transform=linear)",
+        "ste(transform=linear-frozen)",
+        f"residual(2*diveq(codebook_size={half}))",
+        f"product(2*diveq(codebook_size={half}))",
+        "lfq",
+        "bsq",
+        "ibq",
+        "vqbridge",
+        "optvq",
+    ]
+    if size > 4096:
+        return [*everywhere, "gumbel(top_k=64)", "nsvq"]
+    return [
+        *everywhere,
+        "nsvq",
+        "gumbel",
+        "gumbel(temperature_decay=0.99)",
+        "gumbel(noise=false)",
+        "rotation(update=ema)",
+        "ste(learn_beta=true)",
+        "ste(normalise=sphere)",
+        f"sf-diveq(codebook_size={size // 2 + 1}, points=2)",
+        "sf-diveq-detach",
+        "sfvq",
+        "fsq(learn_step=true)",
+        "diveq(transform=mlp)",
+        f"multiscale(2*diveq(codebook_size={2 ** (4 * int(math.log2(size)) // 5)}))",
+        "wasserstein",
+        "diveq-wasserstein",
+        "diveq-bridge",
+        "stablevq",
+    ]
+
+
+def main() -> None:
+    """Fill in the contestants and hand over to `vqtok compare`."""
+    if sys.argv[1:] in ([], ["--help"], ["-h"]):
+        print(__doc__)
+        return
+    arguments = sys.argv[1:]
+    part, parts = 1, 1
+    if "--part" in arguments:
+        place = arguments.index("--part")
+        part, parts = map(int, arguments[place + 1].split("/"))
+        del arguments[place : place + 2]
+    size = int(arguments[arguments.index("--codebook-size") + 1]) if "--codebook-size" in arguments else 1024
+    chosen = ", ".join(contestants(size)[part - 1 :: parts])
+    sys.argv = ["vqtok", "compare", *SETTINGS, "--codebook-size", str(size), "--quantizers", chosen, *arguments]
+    vqtok()
+
+
+if __name__ == "__main__":
+    main()

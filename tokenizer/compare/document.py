@@ -1,0 +1,144 @@
+"""The whole comparison in one object: what was compared, how, and the table; as JSON, and as CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from tokenizer.compare.contest import Contest
+from tokenizer.compare.figures import DEFINITIONS
+from tokenizer.compare.table import STEPS_TO_COMMON, Row, Table
+from tokenizer.files import write_bytes
+from tokenizer.settings import to_dict
+
+VERSION = 1
+FILE = "comparison.json"
+_FEW = 20
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A contest with its table.
+
+    Attributes:
+        contest: what was compared.
+        table: means, spreads and ranks.
+        command: that makes it again.
+    """
+
+    contest: Contest
+    table: Table
+    command: str
+
+    def settings(self) -> dict[str, Any]:
+        """Return what all entries share."""
+        values = to_dict(self.contest.entries[0].plan.config)
+        del values["quantizer"], values["seed"]
+        return values
+
+    def machines(self) -> list[Mapping[str, Any]]:
+        """Return the machines that the entries ran on, each once."""
+        found = [result.machine for row in self.table.ranked for result in row.results]
+        return [machine for number, machine in enumerate(found) if machine not in found[:number]]
+
+    def remarks(self) -> list[str]:
+        """Return what a reader of the table must know, one line each."""
+        lines = self.contest.remarks()
+        failed = [failure for row in self.table.rows if row.kind != "soft" for failure in row.failures]
+        lines += [f"{failure.label} with seed {failure.seed} failed: {failure.reason}" for failure in failed]
+        skipped = [(r.quantizer, r.seed, r.skipped) for row in self.table.ranked for r in row.results if r.skipped]
+        lines += [f"{label} with seed {seed}: {count} steps had no finite gradient" for label, seed, count in skipped]
+        few = [row.label for row in self.table.ranked if _few_tokens(row)]
+        if few:
+            about = "" if len(few) == len(self.table.ranked) else f" of {', '.join(few)}"
+            lines.append(f"fewer than {_FEW} held-out tokens a code{about}: used and perplexity are low for that alone")
+        if len(self.machines()) > 1:
+            lines.append("the entries ran on several machines: times and memory cannot be compared")
+        return lines
+
+    def to_json(self) -> dict[str, Any]:
+        """Return everything as plain values, with the definition of each figure."""
+        plan = self.contest.entries[0].plan
+        return {
+            "version": VERSION,
+            "command": self.command,
+            "ranking": [row.label for row in self.table.ranked],
+            "common_psnr": self.table.common_psnr,
+            "contestants": [_contestant(row) for row in self.table.rows],
+            "remarks": self.remarks(),
+            "seeds": self.contest.seeds,
+            "images": {
+                "train": len(plan.train),
+                "held_out": len(plan.held_out),
+                "seen_in_training": plan.overlap,
+            },
+            "settings": self.settings(),
+            "machines": self.machines(),
+            "definitions": DEFINITIONS,
+        }
+
+    def write(self) -> Path:
+        """Write the JSON into the contest's folder, and return its path.
+
+        Raises:
+            OutputError: it cannot be written.
+        """
+        path = self.contest.folder / FILE
+        write_bytes(path, (json.dumps(self.to_json(), indent=2, allow_nan=False) + "\n").encode())
+        return path
+
+    def to_csv(self) -> str:
+        """Return a line for each contestant: rank, label, kind, finished seeds, mean and spread of each figure."""
+        stream = io.StringIO()
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(
+            [
+                "rank",
+                "quantizer",
+                "kind",
+                "seeds",
+                *(column for name in DEFINITIONS for column in (name, f"{name}_spread")),
+            ]
+        )
+        for row in self.table.rows:
+            seeds = " ".join(str(result.seed) for result in row.results)
+            writer.writerow([row.rank, row.label, row.kind, seeds, *_cells(row)])
+        return stream.getvalue()
+
+
+def _few_tokens(row: Row) -> bool:
+    result = row.results[0]
+    return result.figures.tokens < _FEW * sum(result.codebook_sizes)
+
+
+def _contestant(row: Row) -> dict[str, Any]:
+    own = row.results if row.kind != "soft" else ()
+    return {
+        "quantizer": row.label,
+        "kind": row.kind,
+        "rank": row.rank,
+        "figures": {name: asdict(stat) for name, stat in row.figures.items()},
+        "spec": own[0].settings["quantizer"] if own else None,
+        "codebook_sizes": own[0].codebook_sizes if own else None,
+        "latent_dim": own[0].settings["network"]["latent_dim"] if own else None,
+        "entries": [_entry(asdict(result)) for result in own],
+        "failed": [{"seed": failure.seed, "reason": failure.reason} for failure in row.failures],
+    }
+
+
+def _entry(values: dict[str, Any]) -> dict[str, Any]:
+    kept = ("seed", "steps", "seconds", "skipped", "figures", "curves")
+    return {key: values[key] for key in kept}
+
+
+def _cells(row: Row) -> Iterator[float | None]:
+    for name in DEFINITIONS:
+        stat = row.figures.get(name)
+        yield stat.mean if stat else None
+        # A mean curve is one curve.
+        yield stat.spread if stat and name != STEPS_TO_COMMON else None

@@ -1,0 +1,216 @@
+"""One entry from its plan to its result."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import shutil
+from collections.abc import Generator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tokenizer import checkpoint, runtime, train
+from tokenizer.compare import machine, record, watch
+from tokenizer.compare.contest import RUNS, Contest, Entry
+from tokenizer.compare.figures import Curves, Figures, bits, measure, steadiness, thinned
+from tokenizer.compare.record import Result
+from tokenizer.data import held_out_batches
+from tokenizer.errors import CheckpointError, InputError, TrainingError
+from tokenizer.images import parse_colour
+from tokenizer.settings import to_dict
+from tokenizer.train import Step, TrainingState
+from tokenizer.train.state import FILE as STATE
+
+_ADVICE = "pass a smaller --batch-size, --image-size or --preset"
+
+
+def finished(contest: Contest) -> dict[Path, Result]:
+    """Return the results that are there already, by the folders of their entries; the others can start or go on.
+
+    Raises:
+        InputError: some were trained with other settings or on other images; the message names them.
+        CheckpointError: what is there is damaged.
+    """
+    found: dict[Path, Result] = {}
+    faults: dict[str, list[str]] = {}
+    for entry in contest.entries:
+        # What lost its checkpoint trains again.
+        result = record.read(entry.folder) if (entry.folder / checkpoint.WEIGHTS).is_file() else None
+        if result is not None:
+            found[entry.folder] = result
+        for fault in _faults(entry, result):
+            faults.setdefault(fault, []).append(f"{entry.label} with seed {entry.seed}")
+    if faults:
+        listed = [f"{fault} ({who[0]}{_others(len(who) - 1)})" for fault, who in faults.items()]
+        raise InputError(
+            f"cannot resume with other settings: {'; '.join(listed)}: pass those of before, or another output"
+        )
+    return found
+
+
+def _others(count: int) -> str:
+    return f" and {count} more" if count else ""
+
+
+def _faults(entry: Entry, result: Result | None) -> list[str]:
+    now, images = to_dict(entry.plan.config), _digests(entry)
+    if result is not None:
+        faults = record.differences(result.settings, now)
+        before = {"train": result.train_images, "held_out": result.held_out_images, "multiple": result.multiple}
+        return faults or _image_faults(before, images)
+    if not (entry.folder / STATE).is_file():
+        return []
+    saved = train.read_state(entry.folder)
+    return record.differences(to_dict(saved.config), now) or _image_faults({"train": saved.data}, images)
+
+
+def _image_faults(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    if before["train"] != now["train"]:
+        return ["the training images are not those of before"]
+    if before.get("held_out", now["held_out"]) != now["held_out"]:
+        return ["the held-out images are not those of before"]
+    old, new = before.get("multiple", now["multiple"]), now["multiple"]
+    return [f"held-out pictures had sides of multiples of {old}, now of {new}"] if old != new else []
+
+
+def _digests(entry: Entry) -> dict[str, Any]:
+    plan = entry.plan
+    return {
+        "train": train.identify(plan.train),
+        "held_out": train.identify(plan.held_out),
+        "multiple": plan.multiple,
+    }
+
+
+def clear(folder: Path) -> None:
+    """Remove the entries in `folder`, those that are not of this contest too; other files stay."""
+    for old in (folder / RUNS).glob("*/seed*"):
+        if any((old / name).is_file() for name in (record.FILE, STATE, train.HELD_OUT)):
+            shutil.rmtree(old)
+
+
+def run(entry: Entry) -> Generator[Step]:
+    """Train one entry, yielding its steps, from where it stands; then measure it and write its result.
+
+    When the caller closes the generator, everything is saved, and the next call goes on from there. A finished
+    entry keeps its checkpoint and loses its training state, which is large.
+
+    Raises:
+        TrainingError: the entry cannot go on: a gradient that is not finite, no memory.
+        OutputError: a file cannot be written.
+    """
+    try:
+        state = _state(entry)
+        yield from _train(entry, state)
+        record.write(entry.folder, _result(entry, state))
+    except (RuntimeError, MemoryError) as error:
+        explained = TrainingError("out of memory") if isinstance(error, MemoryError) else _explained(error)
+        if explained is None:
+            raise
+        raise explained from error
+    (entry.folder / STATE).unlink(missing_ok=True)
+
+
+def result_of(entry: Entry) -> Result:
+    """Return the result of a finished entry.
+
+    Raises:
+        CheckpointError: there is none, or it is damaged.
+    """
+    result = record.read(entry.folder)
+    if result is None:
+        raise CheckpointError(f"{entry.folder} holds no {record.FILE}: this entry has not finished")
+    return result
+
+
+def _explained(error: RuntimeError) -> TrainingError | None:
+    if isinstance(error, torch.linalg.LinAlgError):  # type: ignore[attr-defined]  # exported all the same
+        return TrainingError(" ".join(str(error).split()))
+    told = runtime.explain(error, _ADVICE)
+    return TrainingError(str(told)) if told else None
+
+
+def free_memory() -> None:
+    """Let go of what the last entry held."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def _state(entry: Entry) -> TrainingState:
+    if (entry.folder / STATE).is_file():
+        return train.resume(entry.plan, train.read_state(entry.folder))
+    for old in entry.folder.glob("pictures/step_*.png"):
+        old.unlink(missing_ok=True)
+    return train.begin(entry.plan)
+
+
+def _train(entry: Entry, state: TrainingState) -> Generator[Step]:
+    config = entry.plan.config
+    eyes = watch.Watch(state, entry.folder, config.steps, torch.device(config.device))
+    with (
+        contextlib.closing(train.train(entry.plan, state, entry.folder)) as steps,
+        contextlib.closing(eyes.over(steps)) as watched,
+    ):
+        yield from watched
+
+
+def _result(entry: Entry, state: TrainingState) -> Result:
+    plan, model = entry.plan, state.average
+    lines, watched = watch.read(entry.folder)
+    measured = measure(model, held_out(entry))
+    rate = bits(model.codebook_sizes)
+    losses = [(int(line["step"]), float(line["loss"])) for line in lines if line.get("images_per_second")]
+    figures = Figures(
+        psnr=measured.psnr,
+        ssim=measured.ssim,
+        bits_per_position=rate,
+        bits_per_pixel=rate / model.downsample**2,
+        used=measured.used,
+        perplexity=measured.perplexity,
+        tokens=measured.tokens,
+        effective_rank=measured.effective_rank,
+        loss_steadiness=steadiness([loss for _, loss in losses]),
+        **watched,
+    )
+    images = _digests(entry)
+    return Result(
+        quantizer=entry.label,
+        seed=entry.seed,
+        settings=to_dict(plan.config),
+        train_images=images["train"],
+        held_out_images=images["held_out"],
+        multiple=plan.multiple,
+        steps=state.step,
+        seconds=state.seconds,
+        skipped=state.skipped,
+        codebook_sizes=model.codebook_sizes,
+        figures=figures,
+        soft=measured.soft,
+        curves=_curves(lines, losses),
+        machine=machine.facts(torch.device(plan.config.device)),
+    )
+
+
+def _curves(lines: Sequence[Mapping[str, Any]], losses: Sequence[tuple[int, float]]) -> Curves:
+    held_out = {float(line["step"]): line["held_out"] for line in lines if "held_out" in line}
+    psnr, used, perplexity = (
+        tuple((step, float(values[name])) for step, values in held_out.items())
+        for name in ("psnr", "used", "perplexity")
+    )
+    return Curves(psnr, used, perplexity, thinned(losses))
+
+
+def held_out(entry: Entry, count: int | None = None) -> list[Tensor]:
+    """Return the readable held-out images of an entry, or `count` of them evenly spaced, as (B, S, S, 3) uint8 batches.
+
+    Raises:
+        InputError: none of them can be read.
+    """
+    config, sources = entry.plan.config, entry.plan.held_out
+    if count is not None and count < len(sources):
+        sources = tuple(sources[number * len(sources) // count] for number in range(count))
+    return held_out_batches(sources, entry.plan.multiple, config.batch_size or 1, parse_colour(config.alpha), {})

@@ -1,0 +1,107 @@
+"""What one finished entry leaves: `result.json`, from which the table is made and which --resume reuses."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from tokenizer.compare.figures import Curves, Figures, SoftFigures
+from tokenizer.errors import CheckpointError, ConfigError
+from tokenizer.files import write_bytes
+from tokenizer.settings import parse
+
+FILE = "result.json"
+VERSION = 1
+# What may differ between one session and the next: it changes no result.
+_FREE = ("workers", "save_every")
+
+
+@dataclass(frozen=True)
+class Result:
+    """One finished entry: a quantizer trained with one seed.
+
+    Attributes:
+        quantizer: its label.
+        seed: of everything random but the held-out split.
+        settings: of the run, resolved.
+        train_images: digest of the names of the training images.
+        held_out_images: digest of the names of the held-out images.
+        multiple: what the sides of the held-out pictures were cut to multiples of.
+        steps: steps taken.
+        seconds: wall-clock time of training, evaluations included.
+        skipped: steps whose gradient was not finite.
+        codebook_sizes: alphabet size of each code of a position.
+        figures: the numbers of `DEFINITIONS`.
+        soft: those of the pictures before the choice of a code, where the method has such.
+        curves: over the steps.
+        machine: where it ran.
+    """
+
+    quantizer: str
+    seed: int
+    settings: Mapping[str, Any]
+    train_images: str
+    held_out_images: str
+    multiple: int
+    steps: int
+    seconds: float
+    skipped: int
+    codebook_sizes: tuple[int, ...]
+    figures: Figures
+    soft: SoftFigures | None
+    curves: Curves
+    machine: Mapping[str, Any]
+
+
+def write(folder: Path, result: Result) -> None:
+    """Write `result.json`, whole or not at all.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    text = json.dumps({"version": VERSION, **asdict(result)}, allow_nan=False)
+    write_bytes(folder / FILE, (text + "\n").encode())
+
+
+def read(folder: Path) -> Result | None:
+    """Return the result in `folder`, or None where the entry has not finished.
+
+    Raises:
+        CheckpointError: it is damaged, or was written by a newer vqtok.
+    """
+    path = folder / FILE
+    try:
+        values = json.loads(path.read_text("utf-8"))
+        version = values.pop("version")
+        if version > VERSION:
+            raise CheckpointError(f"{path} has format version {version}, this vqtok reads {VERSION}: upgrade vqtok")
+        return parse(Result, values)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, ConfigError) as error:
+        raise CheckpointError(f"cannot read {path}: {error}: delete it to train this entry again") from error
+
+
+def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Return `KEY was A, now B` for each setting that differs and could change a result."""
+    old, new = dict(_flat(before)), dict(_flat(now))
+    keys = [key for key in [*old, *(key for key in new if key not in old)] if key not in _FREE]
+    return [f"{key} was {_shown(old, key)}, now {_shown(new, key)}" for key in keys if old.get(key) != new.get(key)]
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{name}.")
+        elif isinstance(value, (list, tuple)) and value and isinstance(value[0], Mapping):
+            yield from _flat({str(number): item for number, item in enumerate(value)}, f"{name}.")
+        else:
+            yield name, list(value) if isinstance(value, (list, tuple)) else value
+
+
+def _shown(values: Mapping[str, Any], key: str) -> str:
+    return "not set" if values.get(key) is None else str(values[key])
