@@ -4,8 +4,8 @@
     python -m benchmarks.methods photos/ -o methods-16k --codebook-size 16384 --seeds 1 --part 1/2
 
 Runs `vqtok compare` with the settings below; further flags are that command's. Contestants of several codes share
-the bits of one code among them. With `--part I/N` only every N-th contestant runs, for N processes with one output each
-core; a last call with `--resume` and no part prints the whole table.
+the bits of one code among them. With `--part I/N` only every N-th contestant runs, for N processes that share an output
+(all with `--resume`); a last call without it prints the whole table.
 """
 
 from __future__ import annotations
@@ -16,17 +16,18 @@ import sys
 import benchmarks.candidates  # noqa: F401  # registers them
 from cli.__main__ import main as vqtok
 
+# Above this, methods that hold a weight for every latent and code in memory are left out.
+_ALL_CODES_AT_ONCE = 4096
 SETTINGS = ["--downsample", "8", "--steps", "400", "-b", "8", "--image-size", "128", "--set", "val_images=64"]
 
 
 def contestants(size: int) -> list[str]:
     """Return the contestants at `size` codes, or as many bits."""
     half = 2 ** (int(math.log2(size)) // 2)
-    everywhere = [
+    shared = [
         "diveq",
         "ste",
         "ema",
-        "diveq-detach",
         "rotation",
         "fsq",
         "sf-diveq",
@@ -36,31 +37,31 @@ def contestants(size: int) -> list[str]:
         f"product(2*diveq(codebook_size={half}))",
         "lfq",
         "bsq",
-        "ibq",
         "vqbridge",
-        "optvq",
     ]
-    if size > 4096:
-        return [*everywhere, "gumbel(top_k=64)", "nsvq"]
+    if size > _ALL_CODES_AT_ONCE:
+        return [*shared, "gumbel(top_k=64)"]
     return [
-        *everywhere,
+        *shared,
+        "diveq-detach",
         "nsvq",
+        "ibq",
         "gumbel",
         "gumbel(temperature_decay=0.99)",
-        "gumbel(noise=false)",
-        "rotation(update=ema)",
-        "ste(learn_beta=true)",
-        "ste(normalise=sphere)",
-        f"sf-diveq(codebook_size={size // 2 + 1}, points=2)",
         "sf-diveq-detach",
         "sfvq",
-        "fsq(learn_step=true)",
-        "diveq(transform=mlp)",
         f"multiscale(2*diveq(codebook_size={2 ** (4 * int(math.log2(size)) // 5)}))",
-        "wasserstein",
-        "diveq-wasserstein",
+        f"sf-diveq(codebook_size={size // 2 + 1}, points=2)",
         "diveq-bridge",
+        "optvq",
+        "diveq(transform=mlp)",
+        "lfq(entropy_weight=0.003, commitment=0.01)",
+        "ibq(normalise=sphere)",
         "stablevq",
+        "wasserstein",
+        "fsq(learn_step=true)",
+        "rotation(update=ema)",
+        "gumbel(noise=false)",
     ]
 
 

@@ -104,7 +104,7 @@ def compare(
     table_file = Path(csv) if csv not in (None, _STDOUT) else None
     if not dry_run:
         comparing.check_outputs(data, output, [table_file, html], resume=resume, overwrite=overwrite)
-    given = layers.gather(flags, comparing.from_environment(context), config_file, settings or [])
+    given = layers.gather(flags, layers.from_environment(context), config_file, settings or [])
     size = comparing.take_codebook_size(given, settings or [], console)
     contest = _prepare(given, data, quantizers, seeds, output, size)
     comparing.announce(console, contest)

@@ -85,12 +85,6 @@ def take_codebook_size(given: dict[str, Any], pairs: Sequence[str], console: Con
     return None if size is None else int(coerce_option(size, int, "quantizer.codebook_size"))
 
 
-def from_environment(context: typer.Context) -> list[str]:
-    """Return the names of the options whose value the environment gave."""
-    sources = {name: context.get_parameter_source(name) for name in context.params}
-    return [name for name, source in sources.items() if source is not None and source.name == "ENVIRONMENT"]
-
-
 def check_outputs(
     data: Sequence[Path], output: Path, files: Sequence[Path | None], *, resume: bool, overwrite: bool
 ) -> None:

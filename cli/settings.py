@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import typer
+
 from tokenizer.config import PRESETS, NetworkConfig, TrainConfig
 from tokenizer.errors import ConfigError, InputError, nearest_name
 from tokenizer.settings import assignments, coerce_option, merge, parse, read_toml, to_dict
@@ -21,14 +23,20 @@ _KEYS = {
 _FREE_ON_RESUME = ("device", "workers", "log_every", "eval_every", "save_every")
 
 
+def from_environment(context: typer.Context) -> list[str]:
+    """Return the names of the parameters whose value VQTOK_ variables gave."""
+    sources = {name: context.get_parameter_source(name) for name in context.params}
+    return [name for name, source in sources.items() if source is not None and source.name == "ENVIRONMENT"]
+
+
 def gather(
-    flags: Mapping[str, Any], from_environment: Sequence[str], config_file: Path | None, pairs: Sequence[str]
+    flags: Mapping[str, Any], environment_names: Sequence[str], config_file: Path | None, pairs: Sequence[str]
 ) -> dict[str, Any]:
     """Return the settings that were given, nested: flags and --set before the environment before the config file.
 
     Args:
         flags: value of each option, None where it was not given.
-        from_environment: names of those whose value the environment gave.
+        environment_names: names of those whose value the environment gave.
         config_file: TOML.
         pairs: KEY=VALUE of each --set.
 
@@ -37,8 +45,8 @@ def gather(
         InputError: the config file cannot be read.
     """
     given = {name: value for name, value in flags.items() if value is not None}
-    environment = {name: value for name, value in given.items() if name in from_environment}
-    by_hand = {name: value for name, value in given.items() if name not in from_environment}
+    environment = {name: value for name, value in given.items() if name in environment_names}
+    by_hand = {name: value for name, value in given.items() if name not in environment_names}
     merged: dict[str, Any] = {}
     for layer in (
         read_toml(config_file) if config_file else {},

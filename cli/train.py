@@ -112,7 +112,7 @@ def train(
         "eval_every": eval_every,
         "save_every": save_every,
     }
-    given = layers.gather(flags, _from_environment(context), config_file, settings or [])
+    given = layers.gather(flags, layers.from_environment(context), config_file, settings or [])
     if not (print_config or dry_run):
         _check_output(_required(output), resume=resume, overwrite=overwrite)
 
@@ -160,11 +160,6 @@ def _train(
     _finish(console, folder, state, failed, as_json=as_json)
     if failed:
         raise typer.Exit(3)
-
-
-def _from_environment(context: typer.Context) -> list[str]:
-    sources = {name: context.get_parameter_source(name) for name in context.params}
-    return [name for name, source in sources.items() if source is not None and source.name == "ENVIRONMENT"]
 
 
 def _required(output: Path | None) -> Path:

@@ -69,7 +69,8 @@ def test_help_and_completion_need_no_torch(shell: Vqtok) -> None:
     script = """
 import sys
 from cli.__main__ import main
-for words in (["--help"], *([c, "--help"] for c in "train encode decode report compare info list".split()), ["--version"]):
+commands = "train encode decode report compare info list".split()
+for words in (["--help"], *([c, "--help"] for c in commands), ["--version"]):
     sys.argv = ["vqtok", *words]
     try:
         main()

@@ -5,6 +5,7 @@ import dataclasses
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -14,6 +15,7 @@ from tokenizer.config import TrainConfig
 from tokenizer.errors import ConfigError, DeviceError, InputError
 from tokenizer.model import Tokenizer
 from tokenizer.quantizers import Reseeded
+from tokenizer.train import evaluation
 from tokenizer.train import optimizer as optimizers
 from tokenizer.train.muon import Muon, orthogonalise
 from tokenizer.train.schedule import learning_rate
@@ -168,3 +170,10 @@ def test_plans_that_cannot_start(photos: Path, tmp_path: Path) -> None:
     if not torch.cuda.is_available():
         with pytest.raises(DeviceError, match="there is no cuda on this machine: pass --device"):
             train.plan(dataclasses.replace(TrainConfig(), device="cuda"), [photos])
+
+
+def test_images_that_come_back_exactly_have_a_finite_figure(monkeypatch: pytest.MonkeyPatch) -> None:
+    batch = torch.full((2, 16, 16, 3), 128, dtype=torch.uint8)
+    model = Tokenizer(TINY, {"name": "diveq", "codebook_size": 8}).eval()
+    monkeypatch.setattr(evaluation, "_round_trip", lambda *_: (np.zeros((2, 2, 2, 1), np.int64), batch.numpy()))
+    assert evaluation.evaluate(model, [batch]).psnr == 100
