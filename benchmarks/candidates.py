@@ -12,15 +12,14 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from benchmarks.candidates_parts import BridgeTable, gaussian_distance, sinkhorn
+from benchmarks.candidates_parts import gaussian_distance, sinkhorn
 from benchmarks.candidates_stable import StableVQ
 from tokenizer.quantizers import Quantized, register
 from tokenizer.quantizers.codebook import CodebookQuantizer
 from tokenizer.quantizers.diveq import DiVeQ
 from tokenizer.quantizers.straight_through import STE
-from tokenizer.quantizers.tables import PlainTable
 
-__all__ = ["DiVeQBridge", "DiVeQWasserstein", "OptVQ", "StableVQ", "VQBridge", "Wasserstein"]
+__all__ = ["DiVeQWasserstein", "OptVQ", "StableVQ", "Wasserstein"]
 
 
 @register("optvq", "OptVQ: straight-through, codes assigned by balanced optimal transport in training")
@@ -157,91 +156,3 @@ class DiVeQWasserstein(_Matched, DiVeQ):
     ) -> None:
         super().__init__(dim, noise_std=noise_std, **shared)
         self.weight, self.root, self.both = weight, root, both
-
-
-class _Bridged(CodebookQuantizer):
-    """A method whose codes a network over all of them makes, until they are merged."""
-
-    def _build(self, *, patch: int, width: int, depth: int, skip: bool) -> None:
-        """Put the network in place of the table."""
-        if not isinstance(self.table, PlainTable):
-            raise ValueError("the bridge is a transform itself: it takes no other")
-        self.table = BridgeTable(self.sizes[0], self.dim, patch=patch, width=width, depth=depth, skip=skip)
-
-    def merge_(self) -> None:
-        """Put the codes that the network makes into a plain table."""
-        super().merge_()
-        self.settings = {**self.settings, "bridge": False}
-
-
-@register("vqbridge", "FVQ: straight-through, codes made by attention over the whole codebook, then merged")
-class VQBridge(_Bridged, STE):
-    """`ste` with codes `f(C)`, f a compress-process-recover network over all codes; a plain table once saved.
-
-    Source: Chang et al., "Scalable Training for Vector-Quantized Networks with 100% Codebook Utilization" (2025),
-    https://arxiv.org/abs/2509.10140. There 16 of 16,384 codes of 256 numbers make one vector of 256, the patch grows
-    with K, and the depth is 2; learning-rate annealing is the trainer's. Departures: with `skip` the network's output
-    is added to C, so that k-means and revival can place codes; `skip=False` is the paper's form, as secondary sources
-    describe it, in which a code cannot be moved alone and none is revived. Attention heads, the blocks' norms and the
-    learned positions are our reading.
-
-    Args:
-        dim: D, the width of a latent.
-        beta: weight of the commitment loss.
-        bridge: make the codes so; off, the method is `ste`, which it is after merging.
-        patch: codes to one vector of the network, a divisor of codebook_size.
-        width: of that vector, a multiple of 16.
-        depth: number of transformer blocks.
-        skip: add the network's output to the codes, in place of taking it for them.
-        shared: options of every codebook; no transform.
-    """
-
-    def __init__(
-        self,
-        dim: int,
-        *,
-        beta: float = 0.25,
-        bridge: bool = True,
-        patch: int = 16,
-        width: int = 64,
-        depth: int = 2,
-        skip: bool = True,
-        **shared: Any,
-    ) -> None:
-        super().__init__(dim, beta=beta, **shared)
-        if bridge:
-            self._build(patch=patch, width=width, depth=depth, skip=skip)
-
-
-@register("diveq-bridge", "DiVeQ, codes made by attention over the whole codebook, then merged")
-class DiVeQBridge(_Bridged, DiVeQ):
-    """`diveq` with the codes of `vqbridge`: each chosen code's gradient moves all of them.
-
-    A combination of ours.
-
-    Args:
-        dim: D, the width of a latent.
-        noise_std: standard deviation of the direction's noise, in the latents' unit.
-        bridge: make the codes so; off, the method is `diveq`, which it is after merging.
-        patch: codes to one vector of the network, a divisor of codebook_size.
-        width: of that vector, a multiple of 16.
-        depth: number of transformer blocks.
-        skip: add the network's output to the codes, in place of taking it for them.
-        shared: options of every codebook; no transform.
-    """
-
-    def __init__(
-        self,
-        dim: int,
-        *,
-        noise_std: float = 1e-3,
-        bridge: bool = True,
-        patch: int = 16,
-        width: int = 64,
-        depth: int = 2,
-        skip: bool = True,
-        **shared: Any,
-    ) -> None:
-        super().__init__(dim, noise_std=noise_std, **shared)
-        if bridge:
-            self._build(patch=patch, width=width, depth=depth, skip=skip)

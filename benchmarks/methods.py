@@ -37,7 +37,8 @@ def contestants(size: int) -> list[str]:
         f"product(2*diveq(codebook_size={half}))",
         "lfq",
         "bsq",
-        "vqbridge",
+        "diveq(transform=bridge)",
+        "ste(transform=bridge)",
     ]
     if size > _ALL_CODES_AT_ONCE:
         return [*shared, "gumbel(top_k=64)"]
@@ -52,11 +53,10 @@ def contestants(size: int) -> list[str]:
         "sfvq",
         f"multiscale(2*diveq(codebook_size={2 ** (4 * int(math.log2(size)) // 5)}))",
         f"sf-diveq(codebook_size={size // 2 + 1}, points=2)",
-        "diveq-bridge",
         "optvq",
         "diveq(transform=mlp)",
         "lfq(entropy_weight=0.003, commitment=0.01)",
-        "ibq(normalise=sphere)",
+        "ibq(entropy_weight=0.05)",
         "stablevq",
         "wasserstein",
         "fsq(learn_step=true)",

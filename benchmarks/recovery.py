@@ -81,9 +81,9 @@ def used(name: str, scale: float, patience: int, arguments: argparse.Namespace) 
 def main() -> None:
     """Parse, train, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--codebook-size", type=int, default=1024)
-    parser.add_argument("--steps", type=int, default=500)
-    parser.add_argument("--batch", type=int, default=4096)
+    parser.add_argument("--codebook-size", type=int, default=256)
+    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--batch", type=int, default=2048)
     parser.add_argument("--methods", nargs="+", default=list(METHODS), metavar="NAME")
     arguments = parser.parse_args()
     torch.set_num_threads(1)

@@ -20,13 +20,10 @@ SPECS = [
     "optvq(transform=linear)",
     "wasserstein",
     "wasserstein(root=true, both=true)",
-    "vqbridge",
-    "vqbridge(skip=false, patch=4, width=16, depth=1)",
     "stablevq",
     "stablevq(dynamic=false, region=false, transform=none)",
     "stablevq(window=1, revival_patience=0)",
     "diveq-wasserstein",
-    "diveq-bridge",
 ]
 MODULES = ("candidates", "candidates_parts", "candidates_stable")
 
@@ -73,7 +70,7 @@ def train(quantizer: Quantizer, z: torch.Tensor, steps: int) -> None:
 
 def test_importing_registers_these(candidates: dict[str, ModuleType]) -> None:
     ours = {name for name, method in METHODS.items() if method.cls.__module__.startswith("benchmarks.")}
-    assert ours == {"optvq", "wasserstein", "vqbridge", "stablevq", "diveq-wasserstein", "diveq-bridge"}
+    assert ours == {"optvq", "wasserstein", "stablevq", "diveq-wasserstein"}
     for name in ours:
         assert METHODS[name].cls.__module__ in {f"benchmarks.{module}" for module in MODULES}
 
@@ -242,40 +239,6 @@ def test_targets_bring_dead_codes_back(transform: str) -> None:
     assert quantizer.encode(z).unique().numel() == 16
 
 
-def test_the_bridge_places_and_moves_codes(candidates: dict[str, ModuleType]) -> None:
-    torch.manual_seed(0)
-    table = candidates["candidates_parts"].BridgeTable(32, DIM, patch=8, width=32, depth=2, skip=True)
-    codes = latents(32)
-    table.place(codes)
-    torch.testing.assert_close(table(), codes)
-    with torch.no_grad():
-        table.recover.weight.normal_(std=0.02)
-        before, rows = table(), torch.arange(32) == 5
-        changed = table.replace(codes, rows)
-    assert changed.parameter is table.basis
-    torch.testing.assert_close(table()[5], codes[5], atol=1e-3, rtol=0)
-    torch.testing.assert_close(table()[~rows], before[~rows], atol=0.2, rtol=0)
-    table().sum().backward()
-    assert all((p.grad.abs() > 0).any() for p in table.parameters())
-
-
-def test_the_bridge_without_skip_lies_near_the_codes(candidates: dict[str, ModuleType]) -> None:
-    torch.manual_seed(0)
-    table = candidates["candidates_parts"].BridgeTable(32, DIM, patch=8, width=32, depth=2, skip=False)
-    codes = latents(32)
-    table.place(codes)
-    torch.testing.assert_close(table(), codes, atol=1e-3, rtol=0)
-    changed = table.replace(torch.zeros(32, DIM), torch.arange(32) < 3)
-    assert not changed.rows.any()
-    torch.testing.assert_close(table(), codes, atol=1e-3, rtol=0)
-
-
 def test_values_out_of_range_are_refused() -> None:
-    for spec in (
-        "vqbridge(patch=5)",
-        "vqbridge(width=10)",
-        "vqbridge(transform=linear)",
-        "optvq(epsilon=0)",
-    ):
-        with pytest.raises(ConfigError):
-            make(spec)
+    with pytest.raises(ConfigError):
+        make("optvq(epsilon=0)")

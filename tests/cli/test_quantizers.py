@@ -157,7 +157,10 @@ def test_stages_that_differ_on_resume_are_named(vqtok: Vqtok, residual: Path, ph
         ("residual(diveq, emma)", "unknown quantizer 'emma', did you mean 'ema'?"),
         ("residual(diveq, ema", "is not of the form NAME(STAGE, ..., KEY=VALUE, ...)"),
         ("diveq(noise_sdt=1)", "unknown setting 'quantizer.noise_sdt' of diveq, did you mean 'noise_std'?"),
-        ("diveq(transform=linar)", "quantizer.transform is 'linar', expected one of none, linear, linear-frozen, mlp"),
+        (
+            "diveq(transform=linar)",
+            "quantizer.transform is 'linar', expected one of none, linear, linear-frozen, mlp, bridge",
+        ),
         ("ema(transform=linear)", "quantizer ema: moving averages set each code themselves"),
         ("product(3*diveq(normalise=sphere))", None),
         ("residual(diveq(normalise=sphere))", "stages of residual cannot normalise"),

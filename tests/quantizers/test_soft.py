@@ -206,6 +206,18 @@ def test_ibq_gives_the_code_and_a_gradient_to_every_code() -> None:
     assert (first[1].grad.abs().sum(dim=1) > 0).all()
 
 
+def test_the_entropy_loss_of_ibq_by_hand() -> None:
+    """Two latents, each sure of another code: entropy 0 each, log 2 of the mean; unsure of two: log 2 and log 2."""
+    codes = torch.eye(2)
+    for z, wanted in ((10 * torch.eye(2), -math.log(2)), (torch.ones(2, 2), 0.0)):
+        plain, weighted = (IBQ(2, codebook_size=2, entropy_weight=weight).train() for weight in (0.0, 3.0))
+        chosen = torch.tensor([0, 1])
+        difference = weighted.approximate(z, codes, chosen)[1] - plain.approximate(z, codes, chosen)[1]
+        assert float(difference) == pytest.approx(3 * wanted, abs=1e-5)
+    with pytest.raises(ValueError, match="entropy_temperature 0"):
+        IBQ(2, entropy_temperature=0)
+
+
 def test_the_three_terms_of_the_loss_of_ibq() -> None:
     # One latent (1, 0), the code (2, 2) of two alike: each term is the mean of 1 and 4, so 2.5 (1 + 1 + beta).
     z = torch.tensor([[1.0, 0.0]], dtype=torch.float64, requires_grad=True)

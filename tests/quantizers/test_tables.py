@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from tokenizer.quantizers import CodebookQuantizer, build
-from tokenizer.quantizers.tables import LinearTable, MLPTable, PlainTable, Table, Transform, make
+from tokenizer.quantizers.tables import BridgeTable, LinearTable, MLPTable, PlainTable, Table, Transform, make
 
-TRANSFORMS: list[Transform] = ["none", "linear", "linear-frozen", "mlp"]
+ALONE: list[Transform] = ["none", "linear", "linear-frozen", "mlp"]
 
 
 def table(transform: Transform, size: int, dim: int) -> Table:
@@ -57,7 +57,7 @@ def test_an_mlp_takes_few_codes_and_narrow_latents(dim: int) -> None:
     torch.testing.assert_close(made(), wanted)
 
 
-@pytest.mark.parametrize("transform", TRANSFORMS)
+@pytest.mark.parametrize("transform", ALONE)
 def test_replace_moves_the_rows_it_names_and_no_other(transform: Transform) -> None:
     made, rows = table(transform, 6, 4), torch.tensor([False, True, False, False, True, False])
     before = made().detach().clone()
@@ -91,11 +91,13 @@ def test_the_mlp_is_a_plane_with_a_bend() -> None:
     torch.testing.assert_close(made(), wanted)
 
 
-@pytest.mark.parametrize(("transform", "moved"), [("none", 1), ("linear", 8), ("linear-frozen", 8), ("mlp", 8)])
-def test_a_step_on_one_latent_moves_one_code_or_through_a_map_all(transform: Transform, moved: int) -> None:
-    """SimVQ's point: codes that no latent chooses move with those that one does."""
+@pytest.mark.parametrize(
+    ("transform", "moved"), [("none", 1), ("linear", 64), ("linear-frozen", 64), ("mlp", 64), ("bridge", 4)]
+)
+def test_a_step_on_one_latent_moves_one_code_or_others_with_it(transform: Transform, moved: int) -> None:
+    """SimVQ's point: codes that no latent chooses move with those that one does; of the bridge one in each patch."""
     torch.manual_seed(0)
-    made = build({"name": "ste", "codebook_size": 8, "transform": transform}, 4).train()
+    made = build({"name": "ste", "codebook_size": 64, "transform": transform}, 4).train()
     assert isinstance(made, CodebookQuantizer)
     optimizer = torch.optim.SGD([p for p in made.parameters() if p.requires_grad], lr=0.1)
     before = made.codes().detach().clone()
@@ -104,13 +106,57 @@ def test_a_step_on_one_latent_moves_one_code_or_through_a_map_all(transform: Tra
     assert int((made.codes() != before).any(dim=1).sum()) == moved
 
 
+def test_the_bridge_places_codes_and_moves_others_less() -> None:
+    torch.manual_seed(0)
+    made = BridgeTable(64, 4)
+    wanted = torch.randn(64, 4)
+    made.place(wanted)
+    assert torch.equal(made(), wanted), "before it has learned, the network answers 0"
+    with torch.no_grad():
+        made.recover.weight.normal_(std=0.02)
+    made.place(wanted)
+    torch.testing.assert_close(made(), wanted, atol=0.02, rtol=0)
+    rows = torch.arange(64) % 7 == 3
+    moved = wanted + 1.0
+    change = made.replace(moved, rows)
+    assert torch.equal(change.rows, rows)
+    assert change.parameter is made.basis
+    torch.testing.assert_close(made()[rows], moved[rows], atol=0.05, rtol=0)
+    assert (made()[~rows] - wanted[~rows]).abs().max() < 0.3
+
+
+def test_the_bridge_by_hand() -> None:
+    """Compress, attend, recover, from an explicit softmax of one head after the other."""
+    torch.manual_seed(1)
+    made = BridgeTable(6, 3)  # 6 and 16 share the divisor 2: three patches of two codes
+    with torch.no_grad():
+        made.recover.weight.normal_()
+    x = made.compress(made.basis.reshape(3, 6)) + made.positions
+    for block in list(made.process)[:-1]:
+        query, key, value = block.queries_keys_values(block.norm(x)).split(64, dim=1)
+        mixed = []
+        for head in range(4):
+            part = slice(16 * head, 16 * head + 16)
+            weights = torch.softmax(query[:, part] @ key[:, part].T / 16**0.5, dim=1)
+            mixed.append(weights @ value[:, part])
+        x = x + block.out(torch.cat(mixed, dim=1))
+        x = x + block.mlp(x)
+    wanted = made.basis + made.recover(made.process[-1](x)).reshape(6, 3)
+    torch.testing.assert_close(made(), wanted)
+
+
+@pytest.mark.parametrize("size", [1, 7, 16, 40])
+def test_the_bridge_takes_any_number_of_codes(size: int) -> None:
+    assert BridgeTable(size, 3)().shape == (size, 3)
+
+
 def test_a_frozen_basis_stays_and_the_map_learns() -> None:
     frozen, free = LinearTable(5, 3, frozen=True), LinearTable(5, 3, frozen=False)
     assert [name for name, p in frozen.named_parameters() if p.requires_grad] == ["map"]
     assert [name for name, p in free.named_parameters() if p.requires_grad] == ["basis", "map"]
 
 
-@pytest.mark.parametrize("transform", ["linear", "linear-frozen", "mlp"])
+@pytest.mark.parametrize("transform", ["linear", "linear-frozen", "mlp", "bridge"])
 def test_merging_leaves_a_plain_table_that_learns(transform: Transform) -> None:
     made = build({"name": "diveq", "codebook_size": 8, "transform": transform}, 4)
     codes = made.codes().detach().clone()

@@ -29,7 +29,8 @@ class CodebookQuantizer(Quantizer):
         dim: D, the width of a latent.
         codebook_size: K.
         transform: where the codes come from: `none`, a table of their own; `linear`, a table through one map that
-            is learned with it, or alone (`linear-frozen`); `mlp`, a small network of a few numbers each.
+            is learned with it, or alone (`linear-frozen`); `mlp`, a small network of a few numbers each; `bridge`, a
+            table that a network over all of its codes moves.
         normalise: project latents and codes on the unit `sphere` (nearest is then most similar in angle) or to a
             root mean square of 1 (`rms`, a sphere of radius sqrt(D)).
         revival_patience: steps after which a code that no latent chose is re-seeded; 0 turns it off.

@@ -127,23 +127,40 @@ class IBQ(CodebookQuantizer):
     """`z_q = sum_i (onehot + p - sg p)_i c_i`, `p = softmax(z . c)`: the value is the code of the largest product.
 
     The loss is the double quantization loss with z_q and the hard code q, each term a mean over all numbers:
-    `|z_q - z|^2 + |sg q - z|^2 + beta |q - sg z|^2`.
+    `|z_q - z|^2 + |sg q - z|^2 + beta |q - sg z|^2`, and with an `entropy_weight` that times `E H(p') - H(E p')`, with
+    `p' = softmax(z . c / entropy_temperature)`: each latent sure of its code, all codes alike. Without it the longest
+    code can win every latent, and revival cannot help, as it places codes where distances are large.
 
     Source: Shi et al., "Scalable Image Tokenization with Index Backpropagation Quantization" (2024),
-    https://arxiv.org/abs/2412.02692, section 3.2, and its published code, from which beta and the products in place of
-    distances are.
+    https://arxiv.org/abs/2412.02692, section 3.2, and its published code, from which beta, the products in place of
+    distances, and the entropy loss with its temperature are.
 
     Args:
         dim: D, the width of a latent.
         beta: weight of the loss that pulls codes to latents.
+        entropy_weight: of the entropy loss, in nats.
+        entropy_temperature: of its softmax.
         shared: options of every codebook.
     """
 
     identity_path = False
 
-    def __init__(self, dim: int, *, beta: float = 0.25, **shared: Any) -> None:
+    def __init__(
+        self,
+        dim: int,
+        *,
+        beta: float = 0.25,
+        entropy_weight: float = 0.0,
+        entropy_temperature: float = 0.01,
+        **shared: Any,
+    ) -> None:
         super().__init__(dim, **shared)
-        self.beta = beta
+        if min(beta, entropy_weight) < 0 or entropy_temperature <= 0:
+            raise ValueError(
+                f"beta {beta} and entropy_weight {entropy_weight} must be 0 or more, and entropy_temperature "
+                f"{entropy_temperature} more than 0"
+            )
+        self.beta, self.entropy_weight, self.entropy_temperature = beta, entropy_weight, entropy_temperature
 
     def select(self, z: Tensor, codes: Tensor) -> Tensor:
         """Return the (...,) index of the largest product with each (..., D) latent, the lowest of equals."""
@@ -153,11 +170,23 @@ class IBQ(CodebookQuantizer):
         """Return the (..., D) codes with a gradient to every code, and the double quantization loss."""
         flat = z.reshape(-1, self.dim)
         hard = nn.functional.embedding(chosen, codes).reshape(-1, self.dim)
-        weights = torch.softmax(flat @ codes.T, dim=1)
+        products = flat @ codes.T
+        weights = torch.softmax(products, dim=1)
         vectors = hard + (weights - weights.detach()) @ codes
         loss = (
             mean_square(vectors - flat)
             + mean_square(hard.detach() - flat)
             + self.beta * mean_square(hard - flat.detach())
         )
+        if self.entropy_weight and len(flat):
+            loss = loss + self.entropy_weight * _entropy_gap(products / self.entropy_temperature)
         return vectors.reshape(z.shape), loss
+
+
+def _entropy_gap(logits: Tensor) -> Tensor:
+    """Return the () mean entropy of the softmax of (N, K) logits, less the entropy of their mean, in nats."""
+    logs = torch.log_softmax(logits, dim=1)
+    p = logs.exp()
+    # A share of 0 has no logarithm, and its gradient no bounds.
+    share = p.mean(dim=0)
+    return (share * share.clamp_min(1e-30).log()).sum() - (p * logs).sum(dim=1).mean()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from typing import Literal, get_args
 
@@ -10,8 +11,9 @@ from torch import Tensor, nn
 
 from tokenizer.quantizers.base import Reseeded
 
-Transform = Literal["none", "linear", "linear-frozen", "mlp"]
+Transform = Literal["none", "linear", "linear-frozen", "mlp", "bridge"]
 TRANSFORMS: tuple[str, ...] = get_args(Transform)
+_PATCH, _WIDTH, _HEADS, _DEPTH = 16, 64, 4, 2
 
 
 class Table(nn.Module, ABC):
@@ -134,10 +136,80 @@ class MLPTable(Table):
         return Reseeded(self.basis, rows)
 
 
+class AttentionBlock(nn.Module):
+    """Self-attention over (G, width) vectors, then a network of four times the width; norms first."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm = nn.LayerNorm(width)
+        self.queries_keys_values = nn.Linear(width, 3 * width)
+        self.out = nn.Linear(width, width)
+        self.mlp = nn.Sequential(
+            nn.LayerNorm(width), nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return (G, width)."""
+        # (G, 3 width) to three of (heads, G, width / heads).
+        parts = self.queries_keys_values(self.norm(x)).reshape(len(x), 3, self.heads, -1).permute(1, 2, 0, 3)
+        mixed = nn.functional.scaled_dot_product_attention(*parts)
+        x = x + self.out(mixed.transpose(0, 1).flatten(1))
+        refined: Tensor = x + self.mlp(x)
+        return refined
+
+
+class BridgeTable(Table):
+    """`C + f(C)`: K vectors that a network over all of them moves together.
+
+    f takes 16 neighbouring codes (or the largest divisor of K that 16 has) as one vector of 64 (compress), lets these
+    attend to each other in two blocks (process), and spreads each over its codes again (recover), at first by 0.
+
+    Source: Chang et al., "Scalable Training for Vector-Quantized Networks with 100% Codebook Utilization" (FVQ,
+    VQBridge, 2025), https://arxiv.org/abs/2509.10140. Departures: there f(C) alone are the codes; added to C, k-means
+    and revival can place them. Sizes are for latents of a few numbers; heads, norms and positions are our reading.
+
+    Args:
+        codebook_size: K.
+        dim: D.
+    """
+
+    def __init__(self, codebook_size: int, dim: int) -> None:
+        super().__init__()
+        patch = math.gcd(codebook_size, _PATCH)
+        self.basis = nn.Parameter(torch.randn(codebook_size, dim))
+        self.compress = nn.Sequential(nn.Linear(patch * dim, _WIDTH), nn.LayerNorm(_WIDTH))
+        self.positions = nn.Parameter(0.02 * torch.randn(codebook_size // patch, _WIDTH))
+        self.process = nn.Sequential(*(AttentionBlock(_WIDTH, _HEADS) for _ in range(_DEPTH)), nn.LayerNorm(_WIDTH))
+        self.recover = nn.Linear(_WIDTH, patch * dim)
+        nn.init.zeros_(self.recover.weight)
+        nn.init.zeros_(self.recover.bias)
+
+    def forward(self) -> Tensor:
+        """Return the codes that the network makes."""
+        patches = self.compress(self.basis.reshape(len(self.positions), -1)) + self.positions
+        return self.basis + self.recover(self.process(patches)).reshape(self.basis.shape)
+
+    @torch.no_grad()
+    def place(self, codes: Tensor) -> None:
+        """Put the codes at `codes`."""
+        self.replace(codes, torch.ones_like(codes[:, 0], dtype=torch.bool))
+
+    @torch.no_grad()
+    def replace(self, codes: Tensor, rows: Tensor) -> Reseeded:
+        """Move some codes, and the others only as far as the network answers."""
+        # Its answer depends on where the codes go: a few rounds settle it, one where it is still 0.
+        for _ in range(3):
+            self.basis.add_(torch.where(rows[:, None], codes - self(), 0.0))
+        return Reseeded(self.basis, rows)
+
+
 def make(transform: Transform, codebook_size: int, dim: int) -> Table:
     """Return the table of that transform."""
     if transform == "none":
         return PlainTable(codebook_size, dim)
     if transform == "mlp":
         return MLPTable(codebook_size, dim)
+    if transform == "bridge":
+        return BridgeTable(codebook_size, dim)
     return LinearTable(codebook_size, dim, frozen=transform == "linear-frozen")
