@@ -6,15 +6,27 @@
 Runs `vqtok compare` with the settings below; further flags are that command's. Contestants of several codes share
 the bits of one code among them. With `--part I/N` only every N-th contestant runs, for N processes that share an output
 (all with `--resume`); a last call without it prints the whole table.
+
+    python -m benchmarks.methods --table methods
+
+prints what lies in an output so far as Markdown, whatever seeds each contestant has; those below 20 dB have collapsed
+and do not set the PSNR that all must reach.
 """
 
 from __future__ import annotations
 
 import math
 import sys
+from pathlib import Path
+from statistics import mean
 
 import benchmarks.candidates  # noqa: F401  # registers them
 from cli.__main__ import main as vqtok
+from tokenizer.compare import Result, make_table, shown
+from tokenizer.compare.contest import RUNS
+from tokenizer.compare.record import read
+
+_COLLAPSED = 20.0
 
 # Above this, methods that hold a weight for every latent and code in memory are left out.
 _ALL_CODES_AT_ONCE = 4096
@@ -65,12 +77,32 @@ def contestants(size: int) -> list[str]:
     ]
 
 
+def table(output: Path) -> None:
+    """Print the results in an output as Markdown, best first."""
+    found = [result for path in sorted((output / RUNS).glob("*/seed*")) if (result := read(path)) is not None]
+    means = {label: mean([r.figures.psnr or 0.0 for r in found if r.quantizer == label]) for label in _labels(found)}
+    alive = make_table([label for label, value in means.items() if value >= _COLLAPSED], found, [])
+    rest = make_table([label for label, value in means.items() if value < _COLLAPSED], found, [])
+    columns = shown(alive)
+    print(f"| quantizer | seeds | {' | '.join(column.title for column in columns)} |\n{'| --- ' * (len(columns) + 2)}|")
+    for row in [*alive.rows, *rest.rows]:
+        cells = [column.show(row.figures.get(column.key)) for column in columns]
+        print(f"| `{row.label}` | {len(row.results)} | {' | '.join(cells)} |")
+
+
+def _labels(results: list[Result]) -> list[str]:
+    return list(dict.fromkeys(result.quantizer for result in results))
+
+
 def main() -> None:
     """Fill in the contestants and hand over to `vqtok compare`."""
     if sys.argv[1:] in ([], ["--help"], ["-h"]):
         print(__doc__)
         return
     arguments = sys.argv[1:]
+    if arguments[0] == "--table":
+        table(Path(arguments[1]))
+        return
     part, parts = 1, 1
     if "--part" in arguments:
         place = arguments.index("--part")
