@@ -7,6 +7,7 @@ import os
 # Tensors this small gain nothing from threads, and processes that share a few cores lose much by them.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,9 @@ from PIL import Image
 
 from tokenizer import train
 from tokenizer.config import NetworkConfig, TrainConfig
+
+# A shell that runs the tests in the background makes them, and all they start, ignore Ctrl-C, which some test.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 TINY = NetworkConfig(downsample=8, widths=(32, 32), depths=(1, 1), latent_dim=4)
 
