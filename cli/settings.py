@@ -105,7 +105,7 @@ def fresh(given: dict[str, Any]) -> TrainConfig:
 
 def _with_spec(given: dict[str, Any]) -> dict[str, Any]:
     """Write out a quantizer named in one line; `codebooks` of them make a residual one."""
-    from tokenizer.quantizers import read_spec
+    from tokenizer.quantizers.notation import MOST_STAGES, read_spec
 
     spec = given.get("quantizer")
     if not isinstance(spec, Mapping):
@@ -114,6 +114,8 @@ def _with_spec(given: dict[str, Any]) -> dict[str, Any]:
     written = {**(read_spec(str(spec["name"])) if "name" in spec else {}), **rest}
     if "codebooks" in spec:
         count = coerce_option(spec["codebooks"], int, "quantizer.codebooks")
+        if not 1 <= count <= MOST_STAGES:
+            raise ConfigError([f"quantizer.codebooks is {count}, expected 1 to {MOST_STAGES}"])
         written = {"name": "residual", "stages": [written] * count}
     return {**given, "quantizer": written}
 

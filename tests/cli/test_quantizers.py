@@ -93,6 +93,8 @@ def test_codebooks_is_a_residual_of_as_many(vqtok: Vqtok, photos: Path, tiny: Pa
     short = vqtok(*call, "ste(beta=1)", "--codebooks", 3).json["settings"]["quantizer"]
     assert short == vqtok(*call, "residual(3*ste(beta=1))").json["settings"]["quantizer"]
     assert [stage["codebook_size"] for stage in short["stages"]] == [16, 16, 16]
+    refused = vqtok(*call, "ste", "--codebooks", 1_000_000_000)
+    assert (refused.code, "quantizer.codebooks is 1000000000, expected 1 to 256" in refused.error) == (2, True)
 
 
 def test_printed_config_of_stages_is_read_back(vqtok: Vqtok, photos: Path, tiny: Path, tmp_path: Path) -> None:
@@ -165,6 +167,7 @@ def test_stages_that_differ_on_resume_are_named(vqtok: Vqtok, residual: Path, ph
         ("product(3*diveq(normalise=sphere))", None),
         ("residual(diveq(normalise=sphere))", "stages of residual cannot normalise"),
         ("lfq(codebook_size=48)", "codebook_size"),
+        ("residual(1000000000*diveq)", "asks for more than 256 stages"),
     ],
 )
 def test_wrong_quantizers(vqtok: Vqtok, photos: Path, tiny: Path, name: str, said: str | None) -> None:

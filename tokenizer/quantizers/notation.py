@@ -13,6 +13,7 @@ from typing import Any
 
 from tokenizer.errors import ConfigError
 
+MOST_STAGES = 256
 _NAME = re.compile(r"[a-z0-9_-]+")
 
 
@@ -62,6 +63,8 @@ def read_spec(text: str) -> dict[str, Any]:
 def _repeated(text: str) -> list[dict[str, Any]]:
     count, star, stage = text.partition("*")
     if star and count.strip().isdecimal() and int(count):
+        if int(count) > MOST_STAGES:
+            raise ConfigError([f"{text!r} asks for more than {MOST_STAGES} stages"])
         return [read_spec(stage) for _ in range(int(count))]
     return [read_spec(text)]
 
