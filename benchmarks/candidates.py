@@ -10,11 +10,11 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from benchmarks.candidates_parts import gaussian_distance, sinkhorn
 from benchmarks.candidates_stable import StableVQ
-from tokenizer.quantizers import Quantized, register
+from tokenizer.quantizers import register
 from tokenizer.quantizers.codebook import CodebookQuantizer
 from tokenizer.quantizers.diveq import DiVeQ
 from tokenizer.quantizers.straight_through import STE
@@ -58,18 +58,9 @@ class OptVQ(STE):
         cost = (cost - cost.mean()) / (cost.std(correction=0) + 1e-6)
         return sinkhorn(cost, self.epsilon, self.iterations).argmax(dim=1).reshape(z.shape[:-1])
 
-    def learn(self, z: Tensor) -> Quantized:
-        """Quantize (..., D) latents to the codes that the transport gives them."""
-        if not z.numel():
-            return super().learn(z)
-        self.check_width(z)
-        with torch.autocast(z.device.type, enabled=False):
-            z = self.prepare(z.float())
-            codes = self.codes()
-            chosen = self.transport(z, codes)
-            vectors, loss = self.approximate(z, codes, chosen)
-            self.observe(z.detach(), nn.functional.embedding(chosen, codes.detach()), chosen)
-        return Quantized(vectors, chosen[..., None], loss)
+    def assign(self, z: Tensor, codes: Tensor) -> Tensor:
+        """Return the (...,) index of the code that the transport gives each (..., D) latent."""
+        return self.transport(z, codes) if z.numel() else self.select(z, codes)
 
 
 class _Matched(CodebookQuantizer):

@@ -73,6 +73,10 @@ class CodebookQuantizer(Quantizer):
         """Return the (...,) index of the code that each (..., D) latent chooses; float32, the lowest of equals."""
         return nearest(z.reshape(-1, self.dim), codes).reshape(z.shape[:-1])
 
+    def assign(self, z: Tensor, codes: Tensor) -> Tensor:
+        """Return the (...,) index of the code that each (..., D) latent takes in training: `select`, unless said."""
+        return self.select(z, codes)
+
     def codes(self) -> Tensor:
         """Return the (K, D) codes as the decoder sees them, with their gradient."""
         return self.prepare(self.table())
@@ -102,7 +106,7 @@ class CodebookQuantizer(Quantizer):
         with torch.autocast(z.device.type, enabled=False):
             z = self.prepare(z.float())
             codes = self.codes()
-            chosen = self.select(z, codes)
+            chosen = self.assign(z, codes)
             vectors, loss = self.approximate(z, codes, chosen)
             nearest_codes = nn.functional.embedding(chosen, codes.detach())
             self.observe(z.detach(), nearest_codes, chosen)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -111,67 +113,37 @@ class SFDiVeQ(Curve):
 
     Args:
         dim: D, the width of a latent.
-        codebook_size: K, the number of corners, 2 or more.
-        points: pieces of each segment: twice as many cost one bit more.
         noise_std: standard deviation of the directions' noise, in the latents' unit.
-        transform: as of every codebook, for the corners.
-        normalise: as of every codebook, for latents and corners.
+        shared: options of every curve.
     """
 
-    def __init__(
-        self,
-        dim: int,
-        *,
-        codebook_size: int = 1024,
-        points: int = 1,
-        noise_std: float = 1e-3,
-        transform: Transform = "none",
-        normalise: Normalise = "none",
-    ) -> None:
-        super().__init__(dim, codebook_size=codebook_size, points=points, transform=transform, normalise=normalise)
+    def __init__(self, dim: int, *, noise_std: float = 1e-3, **shared: Any) -> None:
+        super().__init__(dim, **shared)
         if noise_std < 0:
             raise ValueError(f"noise_std is {noise_std}, expected 0 or more")
         self.noise_std = noise_std
 
     def step(self, z: Tensor, first: Tensor, second: Tensor, place: Tensor) -> Tensor:
         """Return the (..., D) latents plus a step towards each end of their segment."""
-        moved = z
-        for corner, share in ((first, 1 - place), (second, place)):
-            gap = corner - z
-            noisy = gap + self.noise_std * torch.randn_like(gap) if self.noise_std else gap
-            moved = moved + gap.norm(dim=-1, keepdim=True) * (share * unit(noisy)).detach()
-        return moved
+        return _towards_both(z, first, second, place, self.noise_std)
 
 
 @register("sf-diveq-detach", "SF-DiVeQ without noise: the training output is the point on the curve")
-class SFDiVeQDetach(SFDiVeQ):
-    """`sf-diveq` without noise: the value is the random point itself.
+class SFDiVeQDetach(Curve):
+    """`sf-diveq` without noise: the value is the random point itself."""
 
-    Args:
-        dim: D, the width of a latent.
-        codebook_size: K, the number of corners, 2 or more.
-        points: pieces of each segment: twice as many cost one bit more.
-        transform: as of every codebook, for the corners.
-        normalise: as of every codebook, for latents and corners.
-    """
+    def step(self, z: Tensor, first: Tensor, second: Tensor, place: Tensor) -> Tensor:
+        """Return the (..., D) random points, reached by a step towards each end of their segment."""
+        return _towards_both(z, first, second, place, 0.0)
 
-    def __init__(
-        self,
-        dim: int,
-        *,
-        codebook_size: int = 1024,
-        points: int = 1,
-        transform: Transform = "none",
-        normalise: Normalise = "none",
-    ) -> None:
-        super().__init__(
-            dim,
-            codebook_size=codebook_size,
-            points=points,
-            noise_std=0.0,
-            transform=transform,
-            normalise=normalise,
-        )
+
+def _towards_both(z: Tensor, first: Tensor, second: Tensor, place: Tensor, noise_std: float) -> Tensor:
+    moved = z
+    for corner, share in ((first, 1 - place), (second, place)):
+        gap = corner - z
+        noisy = gap + noise_std * torch.randn_like(gap) if noise_std else gap
+        moved = moved + gap.norm(dim=-1, keepdim=True) * (share * unit(noisy)).detach()
+    return moved
 
 
 @register("sfvq", "SFVQ: NSVQ's step, a random direction, for the distance to a random point on the curve")
