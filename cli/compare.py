@@ -11,7 +11,6 @@ from cli import comparing
 from cli import options as o
 from cli import settings as layers
 from cli.console import Console, printable, write_json, write_rows, write_text
-from tokenizer.config import PRESETS, Precision
 from tokenizer.errors import TrainingError, UsageError
 from tokenizer.files import write_bytes
 
@@ -24,10 +23,7 @@ _STDOUT = "-"
 
 def compare(
     context: typer.Context,
-    data: Annotated[
-        list[Path],
-        typer.Argument(metavar="DATA", help="Folders of images (any layout), or images.", show_default=False),
-    ],
+    data: o.Data,
     output: Annotated[Path | None, o.option("--output", "-o", help="Folder of all runs.", env=False)] = None,
     quantizers: Annotated[
         str | None,
@@ -38,22 +34,20 @@ def compare(
         int | None, o.option("--steps", min=1, help=f"Budget of each run; {_STEPS} when nothing is said.")
     ] = None,
     minutes: Annotated[float | None, o.option("--minutes", help="Budget of each run in minutes.")] = None,
-    preset: Annotated[str | None, o.option("--preset", help=f"Size of the network: {', '.join(PRESETS)}.")] = None,
-    downsample: Annotated[
-        int | None, o.option("--downsample", help="Pixels per position and side: 4, 8, 16, 32.")
-    ] = None,
+    preset: o.Preset = None,
+    downsample: o.Downsample = None,
     codebook_size: Annotated[
         int | None, o.option("--codebook-size", min=1, help="Codes of every quantizer that does not say its own.")
     ] = None,
-    image_size: Annotated[int | None, o.option("--image-size", min=1, help="Side of the training crops.")] = None,
-    batch_size: Annotated[int | None, o.option("--batch-size", "-b", min=1, help="Crops a step.")] = None,
-    precision: Annotated[Precision | None, o.option("--precision", help="Of the network's arithmetic.")] = None,
-    device: Annotated[str | None, o.option("--device", help="auto, cpu, cuda, cuda:1 or mps.")] = None,
+    image_size: o.CropSize = None,
+    batch_size: o.Crops = None,
+    precision: o.TrainPrecision = None,
+    device: o.TrainDevice = None,
     workers: o.Workers = None,
     val_data: Annotated[
         str | None, o.option("--val-data", help="Compare on this folder, not on held-out images.")
     ] = None,
-    config_file: Annotated[Path | None, o.option("--config", "-c", help="Settings from a TOML file.")] = None,
+    config_file: o.Config = None,
     settings: Annotated[
         list[str] | None,
         o.option("--set", help="KEY=VALUE: any setting of all runs, such as lr=1e-3.", env=False),

@@ -7,6 +7,8 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from tokenizer.config import PRESETS, Precision
+
 
 def option(*names: str, help: str, env: bool = True, **settings: Any) -> Any:  # noqa: A002  # Typer's own word
     """Return a Typer option that VQTOK_<OPTION> sets, unless `env` is false; the flag wins."""
@@ -34,3 +36,16 @@ FilesFrom = Annotated[
     str | None, option("--files-from", help="Read paths from this file, one a line; - is stdin.", env=False)
 ]
 Null = Annotated[bool, option("--null", "-0", help="Paths in --files-from end with NUL, not newline.", env=False)]
+
+# What a run of `train`, and every run of `compare`, takes; None leaves the choice to the config file and the plan.
+Data = Annotated[
+    list[Path],
+    typer.Argument(metavar="DATA", help="Folders of images (any layout), or images.", show_default=False),
+]
+Config = Annotated[Path | None, option("--config", "-c", help="Settings from a TOML file.")]
+Preset = Annotated[str | None, option("--preset", help=f"Size of the network: {', '.join(PRESETS)}.")]
+Downsample = Annotated[int | None, option("--downsample", help="Pixels per position and side: 4, 8, 16, 32.")]
+CropSize = Annotated[int | None, option("--image-size", min=1, help="Side of the training crops.")]
+Crops = Annotated[int | None, option("--batch-size", "-b", min=1, help="Crops a step.")]
+TrainPrecision = Annotated[Precision | None, option("--precision", help="Of the network's arithmetic.")]
+TrainDevice = Annotated[str | None, option("--device", help="auto, cpu, cuda, cuda:1 or mps.")]

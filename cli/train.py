@@ -16,7 +16,6 @@ from cli.console import Console, write_json, write_text
 from cli.inputs import check_writable
 from cli.stop import between_steps
 from cli.telling import announce, evaluation, figures
-from tokenizer.config import PRESETS, Precision
 from tokenizer.errors import DeviceError, OutputError, UsageError
 from tokenizer.files import refuse_existing
 from tokenizer.settings import to_dict, to_toml
@@ -27,20 +26,15 @@ if TYPE_CHECKING:
 
 def train(
     context: typer.Context,
-    data: Annotated[
-        list[Path],
-        typer.Argument(metavar="DATA", help="Folders of images (any layout), or images.", show_default=False),
-    ],
+    data: o.Data,
     output: Annotated[Path | None, o.option("--output", "-o", help="Folder of the run.", env=False)] = None,
-    config_file: Annotated[Path | None, o.option("--config", "-c", help="Settings from a TOML file.")] = None,
+    config_file: o.Config = None,
     settings: Annotated[
         list[str] | None,
         o.option("--set", help="KEY=VALUE: any setting, such as quantizer.noise_std=0.01.", env=False),
     ] = None,
-    preset: Annotated[str | None, o.option("--preset", help=f"Size of the network: {', '.join(PRESETS)}.")] = None,
-    downsample: Annotated[
-        int | None, o.option("--downsample", help="Pixels per position and side: 4, 8, 16, 32.")
-    ] = None,
+    preset: o.Preset = None,
+    downsample: o.Downsample = None,
     quantizer: Annotated[
         str | None, o.option("--quantizer", help="See vqtok list; options in brackets: 'ste(beta=1)'.")
     ] = None,
@@ -50,11 +44,11 @@ def train(
     ] = None,
     steps: Annotated[int | None, o.option("--steps", min=1, help="Budget in optimizer steps.")] = None,
     minutes: Annotated[float | None, o.option("--minutes", help="Budget in minutes; 30 when nothing is said.")] = None,
-    image_size: Annotated[int | None, o.option("--image-size", min=1, help="Side of the training crops.")] = None,
-    batch_size: Annotated[int | None, o.option("--batch-size", "-b", min=1, help="Crops a step.")] = None,
+    image_size: o.CropSize = None,
+    batch_size: o.Crops = None,
     lr: Annotated[float | None, o.option("--lr", help="Peak learning rate.")] = None,
-    precision: Annotated[Precision | None, o.option("--precision", help="Of the network's arithmetic.")] = None,
-    device: Annotated[str | None, o.option("--device", help="auto, cpu, cuda, cuda:1 or mps.")] = None,
+    precision: o.TrainPrecision = None,
+    device: o.TrainDevice = None,
     workers: o.Workers = None,
     seed: Annotated[int | None, o.option("--seed", min=0, help="Of everything random.")] = None,
     alpha: Annotated[str | None, o.option("--alpha", help="Colour under transparent pixels.")] = None,
