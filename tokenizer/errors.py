@@ -9,7 +9,8 @@ VqtokError
 │   └── CheckpointError  a checkpoint is missing, damaged, or does not fit
 ├── OutputError      something cannot be written, or would be overwritten
 ├── DeviceError      the device is absent or out of memory
-└── TrainingError    training cannot go on
+├── TrainingError    training cannot go on
+└── NonFiniteError   a number that must be finite is not
 
 A message is one line that says what, where, and what to do.
 """
@@ -62,6 +63,10 @@ class DeviceError(VqtokError):
 
 class TrainingError(VqtokError):
     """Training cannot go on."""
+
+
+class NonFiniteError(VqtokError):
+    """A number that must be finite is not."""
 
 
 def nearest_name(name: str, known: Iterable[str]) -> str:

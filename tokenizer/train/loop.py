@@ -14,7 +14,7 @@ from torch import Tensor
 from tokenizer import checkpoint, runtime
 from tokenizer.config import TrainConfig
 from tokenizer.data import Crops, batches, held_out_batches
-from tokenizer.errors import CheckpointError, TrainingError
+from tokenizer.errors import CheckpointError, NonFiniteError, TrainingError
 from tokenizer.files import write_bytes
 from tokenizer.images import Source, encode_image, parse_colour
 from tokenizer.losses import l2, reconstruction_loss
@@ -132,23 +132,27 @@ def train(plan: Plan, state: TrainingState, folder: Path) -> Generator[Step]:
 
 
 def learn(state: TrainingState, batch: Tensor, config: TrainConfig, meter: Meter, *, revive: bool) -> None:
-    """Take one optimizer step on a (B, H, W, 3) uint8 batch; skip it when its gradient is not finite.
+    """Take one optimizer step on a (B, H, W, 3) uint8 batch; skip it when its latents or gradient are not finite.
 
     Raises:
         TrainingError: that happened ten times in a row.
     """
     device = torch.device(config.device)
     images = to_unit_range(batch.to(device))
-    with runtime.autocast(device, runtime.choose_precision(config.precision, device)):
-        output = _forward(state, images)
+    try:
+        with runtime.autocast(device, runtime.choose_precision(config.precision, device)):
+            output = _forward(state, images)
+    except NonFiniteError:
+        _skip(state)
+        return
     loss = reconstruction_loss(output.images, images, config.loss) + output.loss
     state.model.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
     norm = torch.nn.utils.clip_grad_norm_(state.model.parameters(), config.clip_norm)
-    state.step += 1
     if not torch.isfinite(norm):
         _skip(state)
         return
+    state.step += 1
     for optimizer in state.optimizers:
         optimizer.step()
     reseeded = state.model.quantizer.revive() if state.quantizing and revive else []
@@ -169,6 +173,7 @@ def _forward(state: TrainingState, images: Tensor) -> Reconstruction:
 
 
 def _skip(state: TrainingState) -> None:
+    state.step += 1
     state.skipped += 1
     state.skipped_in_a_row += 1
     if state.skipped_in_a_row >= _MAX_SKIPPED:
