@@ -174,7 +174,16 @@ def test_any_type_of_numbers(dtype: torch.dtype, search: str) -> None:
 
 def test_float64_codes_that_float32_cannot_tell_apart() -> None:
     codebook = torch.tensor([[1.0 + 1e-12], [1.0], [3.0]], dtype=torch.float64)
-    assert nearest(torch.tensor([[1.0], [1.1]], dtype=torch.float64), codebook).tolist() == [1, 0]
+    z = torch.tensor([[1.0], [1.1]], dtype=torch.float64)
+    assert nearest(z, codebook).tolist() == [1, 0]
+    assert nearest_several(z, codebook, 2).tolist() == [[1, 0], [0, 1]]
+
+
+@pytest.mark.parametrize("search", ["nearest", "several"])
+def test_float64_data_far_off(search: str) -> None:
+    torch.manual_seed(0)
+    z, codebook = 1e9 + torch.randn(200, 3, dtype=torch.float64), 1e9 + torch.randn(3000, 3, dtype=torch.float64)
+    assert torch.equal(SEARCHES[search](z, codebook).reshape(-1), distances(z, codebook).argmin(dim=1))
 
 
 @pytest.mark.parametrize("search", SEARCHES)

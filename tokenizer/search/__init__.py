@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from tokenizer.search import fused, tiles
+from tokenizer.search.precision import full_precision
 from tokenizer.search.scores import Scores
 from tokenizer.search.settle import in_float64
 
@@ -34,7 +35,7 @@ def nearest(z: Tensor, codebook: Tensor) -> Tensor:
     Raises:
         NonFiniteError: a latent or a code is not finite, or too large for its square to be a float32.
     """
-    with torch.autocast(z.device.type, enabled=False):
+    with full_precision(z.device.type):
         return _winners(Scores.distances(z, codebook))
 
 
@@ -48,7 +49,7 @@ def largest_product(z: Tensor, codebook: Tensor) -> Tensor:
     Raises:
         NonFiniteError: as `nearest`.
     """
-    with torch.autocast(z.device.type, enabled=False):
+    with full_precision(z.device.type):
         return _winners(Scores.products(z, codebook))
 
 
@@ -62,7 +63,7 @@ def nearest_several(z: Tensor, codebook: Tensor, count: int) -> Tensor:
     Raises:
         NonFiniteError: as `nearest`.
     """
-    with torch.autocast(z.device.type, enabled=False):
+    with full_precision(z.device.type):
         scores = Scores.distances(z, codebook)
         found, certain = tiles.several(scores, count)
         return _settle(scores, found, certain, count)

@@ -1,4 +1,4 @@
-"""Matrix products in full float32, whatever a program has allowed."""
+"""Matrix products in full precision, whatever a program has allowed."""
 
 from __future__ import annotations
 
@@ -11,19 +11,21 @@ import torch
 
 @contextlib.contextmanager
 def full_precision(device: str) -> Generator[None]:
-    """Compute float32 products on a device of that type without TF32 or bfloat16, and put the setting back."""
+    """Compute products on a device of that type without autocast, TF32 or bfloat16, and put the setting back."""
     backend = {"cuda": torch.backends.cuda, "cpu": torch.backends.mkldnn}.get(device)
     switch: Any = getattr(backend, "matmul", None)
     if hasattr(switch, "fp32_precision"):  # from torch 2.9 on, and not to be mixed with what came before
         before, switch.fp32_precision = switch.fp32_precision, "ieee"
         try:
-            yield
+            with torch.autocast(device, enabled=False):
+                yield
         finally:
             switch.fp32_precision = before
         return
     allowed = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("highest")
     try:
-        yield
+        with torch.autocast(device, enabled=False):
+            yield
     finally:
         torch.set_float32_matmul_precision(allowed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 import torch
@@ -70,12 +71,9 @@ class Scores:
         reach = torch.minimum(1.01 * (self.norms + distance), reach)
         return 2 * error * reach * (self.norms + reach / 2)
 
-    def rows(self, rows: slice) -> Scores:
+    def rows(self, rows: slice | Tensor) -> Scores:
         """Return the scores of some latents."""
-        return Scores(
-            self.z[rows], self.codebook, self.by_distance, self.layout,
-            self.latents[rows], self.codes, self.norms[rows], self.longest,
-        )  # fmt: skip
+        return dataclasses.replace(self, z=self.z[rows], latents=self.latents[rows], norms=self.norms[rows])
 
 
 @dataclass(frozen=True)
@@ -106,12 +104,11 @@ def augment(z: Tensor, codebook: Tensor, dtype: torch.dtype, layout: Layout, by_
     codes = torch.empty(layout.padded, dim + 1, dtype=dtype, device=z.device)
     codes[count:, :dim] = 0
     codes[count:, dim] = -torch.inf
-    latents[:, :dim] = z
-    codes[:count, :dim] = codebook
+    centre = torch.zeros(dim, dtype=dtype, device=z.device)
     if by_distance:
-        centre = codes[:count, :dim].mean(dim=0)
-        latents[:, :dim] -= centre
-        codes[:count, :dim] -= centre
+        centre = codebook.to(torch.promote_types(codebook.dtype, dtype)).mean(dim=0)
+    torch.sub(z, centre, out=latents[:, :dim])
+    torch.sub(codebook, centre, out=codes[:count, :dim])
     lengths = torch.linalg.vector_norm(codes[:count, :dim], dim=1)
     latents[:, dim] = 1
     codes[:count, dim] = lengths.square() / -2 if by_distance else 0

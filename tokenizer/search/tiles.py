@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from tokenizer.search.precision import full_precision
+from tokenizer.search.layout import Layout
 from tokenizer.search.scores import Scores, Winners
 
 _UNIT = 2.0**-24
@@ -25,11 +25,18 @@ def scan(scores: Scores) -> Winners:
     index = torch.empty(count, dtype=torch.int64, device=device)
     best = torch.empty(count, device=device)
     second = torch.empty(count, device=device)
-    with full_precision(device.type):
-        pick = _PickFromOne(scores) if scores.layout.tiles == 1 else _PickFromMany(scores)
-        for rows in _blocks(count, pick.rows):
-            index[rows], best[rows], second[rows] = pick(scores.latents[rows])
+    pick = _PickFromOne(scores) if scores.layout.tiles == 1 else _PickFromMany(scores)
+    for rows in _blocks(count, pick.rows):
+        index[rows], best[rows], second[rows] = pick(scores.latents[rows])
     return Winners(index, best, second, scores.rounding(_UNIT))
+
+
+def rows_of_block(layout: Layout, device: torch.device) -> int:
+    """Return how many latents are searched at once."""
+    if layout.tiles == 1:
+        return _KEPT // layout.width
+    threads = torch.get_num_threads() if device.type == "cpu" else 1
+    return threads * _ROWS.get(device.type, 2**12)
 
 
 class _PickFromOne:
@@ -37,7 +44,7 @@ class _PickFromOne:
 
     def __init__(self, scores: Scores) -> None:
         self.layout, self.codes = scores.layout, scores.codes.t()
-        self.rows = max(1, min(len(scores.latents), _KEPT // scores.layout.width))
+        self.rows = max(1, min(len(scores.latents), rows_of_block(scores.layout, scores.codes.device)))
         self.members = _members(scores)
         self.values = torch.empty(self.rows, scores.layout.width, device=scores.codes.device)
 
@@ -56,8 +63,7 @@ class _PickFromMany:
     def __init__(self, scores: Scores) -> None:
         self.layout, self.codes = scores.layout, scores.codes
         device = scores.codes.device
-        threads = torch.get_num_threads() if device.type == "cpu" else 1
-        self.rows = max(1, min(len(scores.latents), threads * _ROWS.get(device.type, 2**12)))
+        self.rows = max(1, min(len(scores.latents), rows_of_block(scores.layout, device)))
         self.members = _members(scores)
         self.values = torch.empty(self.rows, self.layout.width, device=device)
         self.maxima = torch.empty(self.layout.tiles, self.rows, self.layout.groups, device=device)
@@ -97,14 +103,13 @@ def several(scores: Scores, count: int) -> tuple[Tensor, Tensor]:
     found = torch.empty(total, count, dtype=torch.int64, device=device)
     certain = torch.empty(total, dtype=torch.bool, device=device)
     size = max(1, min(2**8, 4 * _KEPT // scores.layout.padded))
-    with full_precision(device.type):
-        for rows in _blocks(total, size):
-            part = scores.rows(rows)
-            codes, values = _largest(part, min(count + _SPARE, len(scores.codebook)))
-            last = values[:, count - 1]
-            beyond = values[:, -1] if codes.shape[1] < len(scores.codebook) else torch.full_like(last, -torch.inf)
-            certain[rows] = (last - beyond > part.slack(last, part.rounding(_UNIT))) & values.isfinite().all(dim=1)
-            found[rows] = _in_order(part, codes)[:, :count]
+    for rows in _blocks(total, size):
+        part = scores.rows(rows)
+        codes, values = _largest(part, min(count + _SPARE, len(scores.codebook)))
+        last = values[:, count - 1]
+        beyond = values[:, -1] if codes.shape[1] < len(scores.codebook) else torch.full_like(last, -torch.inf)
+        certain[rows] = (last - beyond > part.slack(last, part.rounding(_UNIT))) & values.isfinite().all(dim=1)
+        found[rows] = _in_order(part, codes)[:, :count]
     return found, certain
 
 
