@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-import resource
 import statistics
 import subprocess
 import sys
@@ -27,6 +26,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from tokenizer.compare.machine import PeakMemory
 from tokenizer.quantizers.diveq import DiVeQ
 from tokenizer.search import nearest, tiles
 from tokenizer.search.layout import Layout
@@ -146,9 +146,10 @@ def part_search(arguments: argparse.Namespace) -> None:
 
 def peak(work: Work) -> float:
     """Return by how many MiB a piece of work raises this process's peak memory."""
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    memory = PeakMemory(torch.device("cpu"))
+    before = memory.megabytes or 0.0
     work()
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    return (memory.megabytes or 0.0) - before
 
 
 def peak_in_child(name: str, rows: int, codes: int, dim: int) -> float:

@@ -92,3 +92,27 @@ def test_where_it_does_not_run_it_says_why_once_and_is_not_used(monkeypatch: pyt
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     assert not fused._runs(device)
     fused._runs.cache_clear()
+
+
+@pytest.mark.parametrize("capability", [75, 80, 90])
+@pytest.mark.parametrize("whole", [True, False])
+def test_it_compiles_for_gpus_that_are_not_here(capability: int, whole: bool) -> None:
+    """To machine code, in shared memory that every such GPU has."""
+    code = f"""
+        from triton.backends.compiler import GPUTarget
+        from triton.compiler import ASTSource, compile
+        from tokenizer.search import kernel
+        floats, numbers = ("latents", "codes", "best", "second"), ("rows", "count", "dim", "per_share")
+        shape = {{"ROWS": kernel._ROWS, "CODES": kernel._CODES, "DEPTH": kernel._DEPTH, "WHOLE": {whole}}}
+        types = {{"index": "*i32", **dict.fromkeys(floats, "*fp32"), **dict.fromkeys(numbers, "i32")}}
+        types |= dict.fromkeys(shape, "constexpr")
+        source = ASTSource(kernel._scan, {{name: types[name] for name in kernel._scan.arg_names}}, shape)
+        options = {{"num_warps": kernel._WARPS, "num_stages": 2}}
+        made = compile(source, target=GPUTarget("cuda", {capability}, 32), options=options)
+        assert made.asm["cubin"]
+        assert made.metadata.shared <= 48 * 1024
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, timeout=200, check=False
+    )
+    assert done.returncode == 0, done.stderr

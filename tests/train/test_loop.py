@@ -185,6 +185,19 @@ def test_a_gradient_that_is_not_finite_is_skipped_and_then_stops_the_run(
         list(steps)
 
 
+def test_latents_that_are_not_finite_are_skipped_and_then_stop_the_run(
+    quick: TrainConfig, photos: Path, tmp_path: Path
+) -> None:
+    plan = train.plan(dataclasses.replace(quick, steps=60), [photos])
+    state = train.begin(plan)
+    steps = train.train(plan, state, tmp_path)
+    next(step for step in steps if state.quantizing)
+    with torch.no_grad():
+        next(state.model.encoder.parameters()).fill_(torch.nan)
+    with pytest.raises(TrainingError, match="latents or gradients were not finite in 10 steps in a row"):
+        list(steps)
+
+
 def test_bfloat16_trains_too(quick: TrainConfig, photos: Path, tmp_path: Path) -> None:
     _, steps = whole_run(dataclasses.replace(quick, steps=150, precision="bfloat16"), photos, tmp_path)
     losses = [step.figures["loss"] for step in steps if step.figures]

@@ -14,16 +14,13 @@ from tokenizer.search.scores import Scores, Winners
 # Three TF32 products stand for one in float32: cut to 11 bits, what is left of both sides again, and the product of
 # what is left is not taken. Tensor cores cut sums off in place of rounding them; two bits more are allowed for.
 _SPLIT, _UNIT = 3 * 2.0**-20, 2.0**-22
-# Above, the latents of a tile do not fit in a multiprocessor.
-_WIDEST = 256
 # Programs that keep a GPU busy; with fewer rows the codes are shared out.
 _PROGRAMS = 1024
 
 
 def fits(scores: Scores) -> bool:
     """Return whether the kernel can do this search here."""
-    count, width = scores.latents.shape
-    return scores.latents.is_cuda and count > 0 and width <= _WIDEST + 1 and _runs(scores.latents.device)
+    return scores.latents.is_cuda and len(scores.latents) > 0 and _runs(scores.latents.device)
 
 
 def scan(scores: Scores) -> Winners:

@@ -15,6 +15,8 @@ _UNIT = 2.0**-24
 _ROWS = {"cpu": 2**8, "cuda": 2**16}
 # Scores kept at once where one tile holds all codes; and of a search for several codes.
 _KEPT = 2**20
+# Maxima of groups kept at once: 16 MiB.
+_MAXIMA = 2**22
 # Candidates more than asked for: as many codes may lie too close to the last one before float64 must look at all.
 _SPARE = 8
 
@@ -36,7 +38,7 @@ def rows_of_block(layout: Layout, device: torch.device) -> int:
     if layout.tiles == 1:
         return _KEPT // layout.width
     threads = torch.get_num_threads() if device.type == "cpu" else 1
-    return threads * _ROWS.get(device.type, 2**12)
+    return min(threads * _ROWS.get(device.type, 2**12), max(64, _MAXIMA // (layout.tiles * layout.groups)))
 
 
 class _PickFromOne:

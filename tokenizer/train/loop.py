@@ -178,7 +178,7 @@ def _skip(state: TrainingState) -> None:
     state.skipped_in_a_row += 1
     if state.skipped_in_a_row >= _MAX_SKIPPED:
         raise TrainingError(
-            f"the gradient was not finite in {_MAX_SKIPPED} steps in a row, at step {state.step}: "
+            f"latents or gradients were not finite in {_MAX_SKIPPED} steps in a row, at step {state.step}: "
             "the last checkpoint stands; start again with a lower --lr or --precision float32"
         )
 
