@@ -387,7 +387,7 @@ def test_loss_that_is_not_finite(
     monkeypatch.setattr(loop, "reconstruction_loss", lambda made, *_: made.sum() * float("nan"))
     result = vqtok("train", photos, "-o", tmp_path / "run", "-c", tiny, "--steps", 20, "-q")
     assert result.code == 1
-    assert "error: the gradient was not finite in 10 steps in a row" in result.error
+    assert "error: latents or gradients were not finite in 10 steps in a row" in result.error
     assert "--lr" in result.error
 
 
