@@ -65,10 +65,6 @@ class Tokenizer(nn.Module):
         quantized: Quantized = self.quantizer(self.latents(images))
         return Reconstruction(self.pictures(quantized.vectors), quantized.tokens, quantized.loss)
 
-    def autoencode(self, images: Tensor) -> Tensor:
-        """Return the (B, 3, H, W) images after encoder and decoder alone, without quantization."""
-        return self.pictures(self.quantizer.prepare(self.latents(images)))
-
     @torch.inference_mode()
     def encode(self, images: Tensor) -> Tensor:
         """Return the (B, h, w, C) int64 tokens of (B, 3, H, W) images in [-1, 1].

@@ -9,18 +9,18 @@ import shlex
 import shutil
 import signal
 from pathlib import Path
-from typing import Any
 
 import pytest
 from PIL import Image
+from torch import Tensor
 
 from tests.cli.conftest import Vqtok
 from tests.cli.test_train import TINY, stop_at
 from tokenizer.compare import DEFINITIONS
 from tokenizer.errors import TrainingError
 from tokenizer.quantizers import METHODS
-from tokenizer.train import loop
-from tokenizer.train.state import TrainingState
+from tokenizer.train.log import Passed
+from tokenizer.train.step import Learner
 
 SMALL = TINY.partition("[quantizer]")[0]
 
@@ -130,14 +130,14 @@ def test_interrupted_at_the_end_of_an_entry(vqtok: Vqtok, asked: list[object], m
 
 def failing(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
     """Have the quantizers of these names fail in training."""
-    plain = loop.learn
+    plain = Learner.step
 
-    def learn(state: TrainingState, *arguments: Any, **options: Any) -> None:
-        if state.model.quantizer.settings["name"] in names:
+    def learn(learner: Learner, batch: Tensor, *, revive: bool) -> Passed | None:
+        if learner.state.model.quantizer.settings["name"] in names:
             raise TrainingError("the gradient was not finite")
-        plain(state, *arguments, **options)
+        return plain(learner, batch, revive=revive)
 
-    monkeypatch.setattr(loop, "learn", learn)
+    monkeypatch.setattr(Learner, "step", learn)
 
 
 def test_one_that_fails_does_not_stop_the_others(

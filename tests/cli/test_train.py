@@ -18,11 +18,13 @@ import numpy as np
 import pytest
 import safetensors.numpy
 import torch
+from torch import Tensor
 
 from tests.cli.conftest import BIN, Vqtok, environment
 from tests.conftest import draw, save
-from tokenizer.train import loop
-from tokenizer.train.state import TrainingState
+from tokenizer.train import loop, objective
+from tokenizer.train.log import Passed
+from tokenizer.train.step import Learner
 
 TINY = """
 image_size = 32
@@ -281,14 +283,15 @@ def test_overwrite_starts_anew(vqtok: Vqtok, photos: Path, tiny: Path, tmp_path:
 
 def stop_at(monkeypatch: pytest.MonkeyPatch, step: int, number: int) -> None:
     """Have this process send itself a signal in that step."""
-    plain = loop.learn
+    plain = Learner.step
 
-    def learn(state: TrainingState, *arguments: Any, **options: Any) -> None:
-        plain(state, *arguments, **options)
-        if state.step == step:
+    def learn(learner: Learner, batch: Tensor, *, revive: bool) -> Passed | None:
+        passed = plain(learner, batch, revive=revive)
+        if learner.state.step == step:
             os.kill(os.getpid(), number)
+        return passed
 
-    monkeypatch.setattr(loop, "learn", learn)
+    monkeypatch.setattr(Learner, "step", learn)
 
 
 def test_resume_equals_an_unbroken_run(
@@ -375,7 +378,7 @@ def test_out_of_memory(vqtok: Vqtok, photos: Path, tiny: Path, tmp_path: Path, m
     def learn(*arguments: Any, **options: Any) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(loop, "learn", learn)
+    monkeypatch.setattr(Learner, "step", learn)
     result = vqtok("train", photos, "-o", tmp_path / "run", "-c", tiny, "--steps", 6, "-q")
     assert result.code == 1
     assert result.error.endswith("out of memory: pass a smaller --batch-size, --image-size or --preset")
@@ -384,7 +387,7 @@ def test_out_of_memory(vqtok: Vqtok, photos: Path, tiny: Path, tmp_path: Path, m
 def test_loss_that_is_not_finite(
     vqtok: Vqtok, photos: Path, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loop, "reconstruction_loss", lambda made, *_: made.sum() * float("nan"))
+    monkeypatch.setattr(objective, "reconstruction_loss", lambda made, *_: made.sum() * float("nan"))
     result = vqtok("train", photos, "-o", tmp_path / "run", "-c", tiny, "--steps", 20, "-q")
     assert result.code == 1
     assert "error: latents or gradients were not finite in 10 steps in a row" in result.error

@@ -16,7 +16,7 @@ from PIL import Image
 from tokenizer import checkpoint, train
 from tokenizer.config import TrainConfig
 from tokenizer.errors import CheckpointError, TrainingError
-from tokenizer.train import Step, loop
+from tokenizer.train import Step, objective
 from tokenizer.train.state import TrainingState
 
 
@@ -170,17 +170,17 @@ def test_a_gradient_that_is_not_finite_is_skipped_and_then_stops_the_run(
     steps = train.train(plan, state, tmp_path)
     list(islice(steps, 15))
     before = everything(state)
-    plain = loop.reconstruction_loss
-    monkeypatch.setattr(loop, "reconstruction_loss", lambda *args: plain(*args) * torch.nan)
+    plain = objective.reconstruction_loss
+    monkeypatch.setattr(objective, "reconstruction_loss", lambda *args: plain(*args) * torch.nan)
     next(steps)
     after = everything(state)
     unchanged = [name for name in before if not name.startswith("buffer/")]
     assert all(torch.equal(before[name], after[name]) for name in unchanged)
     assert state.skipped == 1
-    monkeypatch.setattr(loop, "reconstruction_loss", plain)
+    monkeypatch.setattr(objective, "reconstruction_loss", plain)
     next(steps)
     assert state.skipped_in_a_row == 0
-    monkeypatch.setattr(loop, "reconstruction_loss", lambda *args: plain(*args) * torch.nan)
+    monkeypatch.setattr(objective, "reconstruction_loss", lambda *args: plain(*args) * torch.nan)
     with pytest.raises(TrainingError, match="not finite in 10 steps in a row, at step 27"):
         list(steps)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,21 @@ def _step_of(line: str) -> float:
         return float("inf")
 
 
+@dataclass(frozen=True)
+class Passed:
+    """What one forward and backward pass gave.
+
+    Attributes:
+        loss: () of the reconstructions and the quantizer.
+        error: () mean squared error, images in [-1, 1].
+        tokens: (B, h, w, C), or None before the codebook is placed.
+    """
+
+    loss: Tensor
+    error: Tensor
+    tokens: Tensor | None
+
+
 class Meter:
     """Sums over the steps since the last report, kept on the device until they are asked for."""
 
@@ -63,11 +79,11 @@ class Meter:
         self._waited += time.perf_counter() - began
         return batch
 
-    def add(self, loss: Tensor, squared_error: Tensor, tokens: Tensor | None, images: int) -> None:
-        """Note one step: () loss, () mean squared error in [-1, 1] units, and the (..., C) tokens, if any."""
-        self._sums += torch.stack([loss.detach(), squared_error])
-        if tokens is not None:
-            index = (tokens + self._starts).flatten()
+    def add(self, passed: Passed, images: int) -> None:
+        """Note one step on that many images."""
+        self._sums += torch.stack([passed.loss, passed.error])
+        if passed.tokens is not None:
+            index = (passed.tokens + self._starts).flatten()
             self.counts.index_add_(0, index, torch.ones_like(index))
         self._images += images
         self._steps += 1

@@ -11,23 +11,24 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from tokenizer import checkpoint, runtime
+from tokenizer import checkpoint
 from tokenizer.config import TrainConfig
 from tokenizer.data import Crops, batches, held_out_batches
-from tokenizer.errors import CheckpointError, NonFiniteError, TrainingError
+from tokenizer.errors import CheckpointError, TrainingError
 from tokenizer.files import write_bytes
 from tokenizer.images import Source, encode_image, parse_colour
-from tokenizer.losses import l2, reconstruction_loss
-from tokenizer.model import Reconstruction, Tokenizer, to_unit_range
+from tokenizer.model import Tokenizer, to_unit_range
 from tokenizer.settings import to_dict
 from tokenizer.train import optimizer as optimizers
 from tokenizer.train import state as states
 from tokenizer.train.budget import Budget
 from tokenizer.train.evaluation import Evaluation, evaluate, picture
 from tokenizer.train.log import Meter, MetricsLog
+from tokenizer.train.objective import Objective
 from tokenizer.train.plan import Plan
 from tokenizer.train.schedule import learning_rate
 from tokenizer.train.state import TrainingState
+from tokenizer.train.step import Learner
 
 HELD_OUT = "held_out.txt"
 _MAX_SKIPPED = 10
@@ -103,6 +104,7 @@ def train(plan: Plan, state: TrainingState, folder: Path) -> Generator[Step]:
     log = MetricsLog(folder, state.step)
     meter = Meter(state.model.codebook_sizes, torch.device(config.device))
     budget = Budget(config, state)
+    learner = Learner(state, config, Objective(config))
     with contextlib.closing(batches(crops, batch_size, state.step, config.workers or 0)) as feed:
         try:
             while (progress := budget.progress()) < 1:
@@ -110,7 +112,13 @@ def train(plan: Plan, state: TrainingState, folder: Path) -> Generator[Step]:
                 optimizers.set_rate(state.optimizers, rate)
                 if not state.quantizing and progress >= config.quantize_after:
                     place_codes(state, crops, config)
-                learn(state, meter.next_batch(feed), config, meter, revive=progress < config.revive_until)
+                batch = meter.next_batch(feed)
+                passed = learner.step(batch, revive=progress < config.revive_until)
+                if passed is None:
+                    _skip(state)
+                else:
+                    state.skipped_in_a_row = 0
+                    meter.add(passed, len(batch))
                 figures = evaluation = None
                 if state.step % config.log_every == 0:
                     figures = {**meter.report(), "lr": rate}
@@ -131,49 +139,7 @@ def train(plan: Plan, state: TrainingState, folder: Path) -> Generator[Step]:
     yield Step(state.step, 1.0, state.seconds, evaluation=evaluation)
 
 
-def learn(state: TrainingState, batch: Tensor, config: TrainConfig, meter: Meter, *, revive: bool) -> None:
-    """Take one optimizer step on a (B, H, W, 3) uint8 batch; skip it when its latents or gradient are not finite.
-
-    Raises:
-        TrainingError: that happened ten times in a row.
-    """
-    device = torch.device(config.device)
-    images = to_unit_range(batch.to(device))
-    try:
-        with runtime.autocast(device, runtime.choose_precision(config.precision, device)):
-            output = _forward(state, images)
-    except NonFiniteError:
-        _skip(state)
-        return
-    loss = reconstruction_loss(output.images, images, config.loss) + output.loss
-    state.model.zero_grad(set_to_none=True)
-    loss.backward()  # type: ignore[no-untyped-call]
-    norm = torch.nn.utils.clip_grad_norm_(state.model.parameters(), config.clip_norm)
-    if not torch.isfinite(norm):
-        _skip(state)
-        return
-    state.step += 1
-    for optimizer in state.optimizers:
-        optimizer.step()
-    reseeded = state.model.quantizer.revive() if state.quantizing and revive else []
-    optimizers.forget(state.optimizers, reseeded)
-    optimizers.follow(state.average, state.model, min(config.ema_decay, (1 + state.step) / (10 + state.step)))
-    optimizers.catch_up(state.average, state.model, reseeded)
-    state.skipped_in_a_row = 0
-    error = l2(output.images.detach(), images)
-    meter.add(loss, error, output.tokens if state.quantizing else None, len(images))
-
-
-def _forward(state: TrainingState, images: Tensor) -> Reconstruction:
-    if state.quantizing:
-        output: Reconstruction = state.model(images)
-        return output
-    nothing = torch.zeros((), device=images.device)
-    return Reconstruction(state.model.autoencode(images), nothing, nothing)
-
-
 def _skip(state: TrainingState) -> None:
-    state.step += 1
     state.skipped += 1
     state.skipped_in_a_row += 1
     if state.skipped_in_a_row >= _MAX_SKIPPED:

@@ -1,0 +1,124 @@
+"""One optimizer step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from tokenizer import runtime
+from tokenizer.config import TrainConfig
+from tokenizer.errors import NonFiniteError
+from tokenizer.losses import l2
+from tokenizer.model import to_unit_range
+from tokenizer.quantizers import Quantized
+from tokenizer.train import optimizer as optimizers
+from tokenizer.train.log import Passed
+from tokenizer.train.objective import Objective
+from tokenizer.train.state import TrainingState
+
+
+class Learner:
+    """Takes the optimizer steps of a run.
+
+    Args:
+        state: what is trained.
+        config: of the run, planned.
+        objective: what reconstructions are trained for.
+    """
+
+    def __init__(self, state: TrainingState, config: TrainConfig, objective: Objective) -> None:
+        self.state, self.config, self.objective = state, config, objective
+        self.device = torch.device(config.device)
+        self.precision = runtime.choose_precision(config.precision, self.device)
+
+    def step(self, batch: Tensor, *, revive: bool) -> Passed | None:
+        """Take one step on a (B, H, W, 3) uint8 batch; None when something was not finite, and then nothing moved.
+
+        A batch larger than `batch_size` goes through the network in parts, and through the quantizer in one piece:
+        whatever the method, the step is that of the whole batch.
+        """
+        state, config = self.state, self.config
+        parts = [to_unit_range(part.to(self.device)) for part in torch.split(batch, config.batch_size or len(batch))]
+        state.model.zero_grad(set_to_none=True)
+        state.step += 1
+        try:
+            passed = self._in_one(parts[0]) if len(parts) == 1 else self._in_parts(parts)
+        except NonFiniteError:
+            return None
+        norm = torch.nn.utils.clip_grad_norm_(state.model.parameters(), config.clip_norm)
+        if not torch.isfinite(norm):
+            return None
+        for optimizer in state.optimizers:
+            optimizer.step()
+        reseeded = state.model.quantizer.revive() if state.quantizing and revive else []
+        optimizers.forget(state.optimizers, reseeded)
+        optimizers.follow(state.average, state.model, min(config.ema_decay, (1 + state.step) / (10 + state.step)))
+        optimizers.catch_up(state.average, state.model, reseeded)
+        return passed
+
+    def _in_one(self, images: Tensor) -> Passed:
+        """Leave the gradient of a batch at the parameters."""
+        vectors, tokens, loss = self._quantize(self._latents(images))
+        reconstruction = self._reconstruct(vectors, images, 1.0)
+        _backward(reconstruction.images, reconstruction.gradient, loss)
+        return Passed(reconstruction.loss + loss.detach(), reconstruction.error, tokens)
+
+    def _in_parts(self, parts: list[Tensor]) -> Passed:
+        """Do the same with the activations of one part in memory: the encoder runs twice.
+
+        Source: Gao et al., "Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup" (2021),
+        https://arxiv.org/abs/2101.06983, section 3: a gradient cache.
+        """
+        sizes = [len(part) for part in parts]
+        with torch.no_grad():
+            latents = torch.cat([self._latents(part) for part in parts])
+        latents.requires_grad_()
+        vectors, tokens, loss = self._quantize(latents)
+        cut = vectors.detach().requires_grad_()
+        total, error = loss.detach(), torch.zeros_like(loss)
+        for part, piece in zip(parts, torch.split(cut, sizes), strict=True):
+            reconstruction = self._reconstruct(piece, part, len(part) / sum(sizes))
+            reconstruction.images.backward(reconstruction.gradient)  # type: ignore[no-untyped-call]
+            total, error = total + reconstruction.loss, error + reconstruction.error
+        _backward(vectors, cut.grad, loss)
+        if latents.grad is not None:
+            for part, gradient in zip(parts, torch.split(latents.grad, sizes), strict=True):
+                self._latents(part).backward(gradient)  # type: ignore[no-untyped-call]
+        return Passed(total, error, tokens)
+
+    def _latents(self, images: Tensor) -> Tensor:
+        with runtime.autocast(self.device, self.precision):
+            return self.state.model.latents(images).float()
+
+    def _quantize(self, latents: Tensor) -> tuple[Tensor, Tensor | None, Tensor]:
+        """Return vectors, tokens and the quantizer's loss; the latents themselves before the codebook is placed."""
+        quantizer = self.state.model.quantizer
+        if not self.state.quantizing:
+            return quantizer.prepare(latents), None, torch.zeros((), device=latents.device)
+        quantized: Quantized = quantizer(latents)
+        return quantized.vectors, quantized.tokens, quantized.loss
+
+    def _reconstruct(self, vectors: Tensor, targets: Tensor, share: float) -> _Reconstruction:
+        """Return pictures of (B, h, w, D) vectors, and `share` of their loss."""
+        with runtime.autocast(self.device, self.precision):
+            images = self.state.model.pictures(vectors)
+        gradient, loss = self.objective.gradient(images.detach(), targets)
+        return _Reconstruction(images, share * gradient, share * loss, share * l2(images.detach(), targets))
+
+
+@dataclass(frozen=True)
+class _Reconstruction:
+    """(B, 3, H, W) images, the loss's gradient there, () loss and () mean squared error."""
+
+    images: Tensor
+    gradient: Tensor
+    loss: Tensor
+    error: Tensor
+
+
+def _backward(output: Tensor, gradient: Tensor | None, loss: Tensor) -> None:
+    """Send `gradient` back from `output`, and 1 from the quantizer's () loss, each where it has a gradient."""
+    reached = [(tensor, value) for tensor, value in ((output, gradient), (loss, None)) if tensor.requires_grad]
+    torch.autograd.backward([tensor for tensor, _ in reached], [value for _, value in reached])
