@@ -26,7 +26,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from tokenizer.compare.machine import PeakMemory
+from tokenizer.memory import PeakMemory
 from tokenizer.quantizers.diveq import DiVeQ
 from tokenizer.search import nearest, tiles
 from tokenizer.search.layout import Layout

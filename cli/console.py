@@ -29,12 +29,15 @@ class Console:
         quiet: no messages but warnings and errors, no progress.
         verbose: more messages.
         progress: progress bars, where stderr is a terminal.
+        silent: nothing at all: another process of the same command speaks.
     """
 
-    def __init__(self, command: str, *, quiet: bool = False, verbose: bool = False, progress: bool = True) -> None:
+    def __init__(
+        self, command: str, *, quiet: bool = False, verbose: bool = False, progress: bool = True, silent: bool = False
+    ) -> None:
         self._prefix = f"vqtok {command}"
-        self._quiet, self._verbose = quiet, verbose
-        self.live = progress and not quiet and sys.stderr is not None and sys.stderr.isatty()
+        self._quiet, self._verbose, self._silent = quiet, verbose, silent
+        self.live = progress and not quiet and not silent and sys.stderr is not None and sys.stderr.isatty()
 
     def say(self, message: str) -> None:
         """Tell what was done or chosen."""
@@ -51,22 +54,31 @@ class Console:
         self._write(f"{self._prefix}: warning: {message}")
 
     def _write(self, message: str) -> None:
-        if sys.stderr is not None:
+        if sys.stderr is not None and not self._silent:
             sys.stderr.write(printable(message) + "\n")
             sys.stderr.flush()
 
     @contextmanager
-    def progress(self, *columns: str) -> Iterator[Progress]:
-        """Show a progress bar on stderr; `columns` are named fields shown behind it."""
+    def progress(self, *columns: str, timed: bool = True) -> Iterator[Progress]:
+        """Show a progress bar on stderr, the time left unless not `timed`, and fields named `columns` behind it."""
         from rich.console import Console as RichConsole
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            ProgressColumn,
+            TextColumn,
+            TimeRemainingColumn,
+        )
 
         shown = [TextColumn(f"{{task.fields[{column}]}}", markup=False) for column in columns]
-        middle = [] if columns else [MofNCompleteColumn()]
+        middle: list[ProgressColumn] = [
+            *([] if columns else [MofNCompleteColumn()]),
+            *([TimeRemainingColumn()] if timed else []),
+        ]
         with Progress(
             BarColumn(bar_width=24),
             *middle,
-            TimeRemainingColumn(),
             *shown,
             # Quiet, as some versions of rich end even a disabled bar with a newline.
             console=RichConsole(stderr=True, quiet=not self.live),

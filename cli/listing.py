@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from cli import options as o
 from cli.console import write_json, write_rows
-from tokenizer.config import DOWNSAMPLES, PRESETS
+from tokenizer.config import DOWNSAMPLES, PRESETS, RECIPES
 from tokenizer.images import SUFFIXES
 from tokenizer.token_files import FORMATS
 
@@ -27,7 +28,7 @@ def list_all(
     vqtok list
     vqtok list --json | jq '.quantizers | keys'
     """
-    from tokenizer.losses import TERMS
+    from tokenizer.losses import LEARNED, TERMS
     from tokenizer.quantizers import METHODS
 
     # Those made of others last.
@@ -35,8 +36,10 @@ def list_all(
     values = {
         "quantizers": {method.name: method.summary for method in methods},
         "quantizer options": {method.name: _options(method) for method in methods},
-        "presets": {name: _shape(preset) for name, preset in PRESETS.items()},
-        "losses": {name: (term.__doc__ or "").splitlines()[0].removeprefix("Return ") for name, term in TERMS.items()},
+        "presets": {name: _shape(preset) for name, preset in PRESETS.items()}
+        | {name: _recipe(recipe) for name, recipe in RECIPES.items()},
+        "losses": {name: (term.__doc__ or "").splitlines()[0].removeprefix("Return ") for name, term in TERMS.items()}
+        | {name: f"{text}." for name, text in LEARNED.items()},
         "downsample": {str(factor): f"one position for {factor}x{factor} pixels" for factor in DOWNSAMPLES},
         "token formats": {name: f".{name}" for name in FORMATS},
         "image suffixes": {"read": " ".join(SUFFIXES), "written": ".png .jpg .webp"},
@@ -62,6 +65,13 @@ def _options(method: Method) -> str:
 
 def _shape(shapes: dict[int, tuple[tuple[int, ...], tuple[int, ...]]]) -> str:
     return "; ".join(f"f{factor} {_times(widths)} x {_times(depths)}" for factor, (widths, depths) in shapes.items())
+
+
+def _recipe(settings: Mapping[str, Any], where: str = "") -> str:
+    return " ".join(
+        _recipe(value, f"{where}{key}.") if isinstance(value, Mapping) else f"{where}{key}={value}"
+        for key, value in settings.items()
+    )
 
 
 def _times(numbers: tuple[int, ...]) -> str:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from tokenizer.config import PRESETS, Precision
+from tokenizer.config import PRESETS, RECIPES, Precision
 
 
 def option(*names: str, help: str, env: bool = True, **settings: Any) -> Any:  # noqa: A002  # Typer's own word
@@ -43,7 +43,10 @@ Data = Annotated[
     typer.Argument(metavar="DATA", help="Folders of images (any layout), or images.", show_default=False),
 ]
 Config = Annotated[Path | None, option("--config", "-c", help="Settings from a TOML file.")]
-Preset = Annotated[str | None, option("--preset", help=f"Size of the network: {', '.join(PRESETS)}.")]
+Preset = Annotated[
+    str | None,
+    option("--preset", help=f"Size of the network: {', '.join(PRESETS)}; or a recipe: {', '.join(RECIPES)}."),
+]
 Downsample = Annotated[int | None, option("--downsample", help="Pixels per position and side: 4, 8, 16, 32.")]
 CropSize = Annotated[int | None, option("--image-size", min=1, help="Side of the training crops.")]
 Crops = Annotated[int | None, option("--batch-size", "-b", min=1, help="Crops a step.")]

@@ -8,7 +8,7 @@ from typing import Any
 
 import typer
 
-from tokenizer.config import PRESETS, NetworkConfig, TrainConfig
+from tokenizer.config import PRESETS, RECIPES, NetworkConfig, TrainConfig
 from tokenizer.errors import ConfigError, InputError, nearest_name
 from tokenizer.settings import assignments, coerce_option, merge, parse, read_toml, to_dict
 
@@ -20,7 +20,17 @@ _KEYS = {
     "codebooks": "quantizer.codebooks",
 }
 # What may differ when a run goes on: where and how fast it runs, not what it computes.
-_FREE_ON_RESUME = ("device", "workers", "log_every", "eval_every", "save_every")
+_FREE_ON_RESUME = (
+    "device",
+    "workers",
+    "log_every",
+    "eval_every",
+    "save_every",
+    "keep",
+    "perceptual_weights",
+    "patience",
+    "log_to",
+)
 
 
 def from_environment(context: typer.Context) -> list[str]:
@@ -74,16 +84,20 @@ def _nested(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _with_preset(given: dict[str, Any]) -> dict[str, Any]:
-    """Put the preset's network under the settings given; a downsampling alone takes the default preset's."""
+    """Put the preset's settings under those given; a downsampling alone takes the default preset's network."""
     given = dict(given)
     name = given.pop("preset", None)
-    network = given.get("network", {})
-    if not isinstance(network, Mapping):
+    if not isinstance(given.get("network", {}), Mapping):
         return given  # not a table, which the parser says
+    if str(name) in RECIPES:
+        given = merge(RECIPES[str(name)], given)
+        name = given.pop("preset")
+    network = given.get("network", {})
     if name is None and ("downsample" not in network or "widths" in network):
         return given
     if name is not None and name not in PRESETS:
-        hint = nearest_name(str(name), PRESETS) or ", known: " + ", ".join(PRESETS)
+        known = [*PRESETS, *RECIPES]
+        hint = nearest_name(str(name), known) or ", known: " + ", ".join(known)
         raise ConfigError([f"unknown preset {name!r}{hint}"])
     wanted = str(network.get("downsample", NetworkConfig().downsample))
     shapes = {str(factor): shape for factor, shape in PRESETS[name or "tiny"].items()}
@@ -96,11 +110,27 @@ def _with_preset(given: dict[str, Any]) -> dict[str, Any]:
 def fresh(given: dict[str, Any]) -> TrainConfig:
     """Return the settings of a new run; options of a quantizer without its name are those of the default one.
 
+    With `init_from`, what is not given of network and quantizer is as in that checkpoint.
+
     Raises:
-        ConfigError: some are wrong, all faults listed.
+        ConfigError: some are wrong, all faults listed; or do not fit the checkpoint.
+        CheckpointError: the checkpoint cannot be loaded.
     """
+    if given.get("init_from") is not None:
+        return _tuned(given, Path(coerce_option(given["init_from"], str, "init_from")))
     defaults = {"quantizer": {"name": TrainConfig().quantizer["name"]}}
     return parse(TrainConfig, _with_spec(merge(defaults, _with_preset(given))))
+
+
+def _tuned(given: dict[str, Any], folder: Path) -> TrainConfig:
+    """Return the settings of a run that starts from a checkpoint; a preset is that of its downsampling."""
+    from tokenizer.checkpoint import describe
+    from tokenizer.train.initial import settings
+
+    if "preset" in given:
+        network = {"downsample": describe(folder).network.downsample}
+        given = _with_preset(merge({"network": network}, given))
+    return parse(TrainConfig, settings(folder, _with_spec(given)))
 
 
 def _with_spec(given: dict[str, Any]) -> dict[str, Any]:

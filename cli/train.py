@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,7 +16,8 @@ from cli import settings as layers
 from cli.console import Console, write_json, write_text
 from cli.inputs import check_writable
 from cli.stop import between_steps
-from cli.telling import announce, evaluation, figures
+from cli.telling import Teller, announce, rehearse, stopped_early
+from tokenizer.config import LogTo
 from tokenizer.errors import DeviceError, OutputError, UsageError
 from tokenizer.files import refuse_existing
 from tokenizer.settings import to_dict, to_toml
@@ -42,13 +44,29 @@ def train(
     codebooks: Annotated[
         int | None, o.option("--codebooks", min=1, help="Codes per position: that many, residual.")
     ] = None,
+    init_from: Annotated[
+        Path | None, o.option("--init-from", help="Start from this checkpoint: the folder that vqtok train wrote.")
+    ] = None,
+    freeze: Annotated[
+        list[str] | None,
+        o.option("--freeze", help="Keep encoder, decoder or codebook of --init-from as it is; can be repeated."),
+    ] = None,
     steps: Annotated[int | None, o.option("--steps", min=1, help="Budget in optimizer steps.")] = None,
     minutes: Annotated[float | None, o.option("--minutes", help="Budget in minutes; 30 when nothing is said.")] = None,
     image_size: o.CropSize = None,
     batch_size: o.Crops = None,
+    grad_accum: Annotated[
+        int | None, o.option("--grad-accum", min=1, help="Batches that make one optimizer step.")
+    ] = None,
     lr: Annotated[float | None, o.option("--lr", help="Peak learning rate.")] = None,
     precision: o.TrainPrecision = None,
     device: o.TrainDevice = None,
+    compiled: Annotated[
+        bool | None, o.option("--compile", help="Compile the network: slow to start, then faster.")
+    ] = None,
+    deterministic: Annotated[
+        bool | None, o.option("--deterministic", help="The same bits each time, on a GPU too; slower there.")
+    ] = None,
     workers: o.Workers = None,
     seed: Annotated[int | None, o.option("--seed", min=0, help="Of everything random.")] = None,
     alpha: Annotated[str | None, o.option("--alpha", help="Colour under transparent pixels.")] = None,
@@ -59,13 +77,22 @@ def train(
         int | None, o.option("--log-every", min=1, help="Steps between lines of metrics.jsonl.")
     ] = None,
     eval_every: Annotated[int | None, o.option("--eval-every", min=1, help="Steps between evaluations.")] = None,
+    patience: Annotated[
+        int | None, o.option("--patience", min=1, help="Stop after that many evaluations without a better PSNR.")
+    ] = None,
     save_every: Annotated[float | None, o.option("--save-every", help="Minutes between checkpoints.")] = None,
+    keep: Annotated[int | None, o.option("--keep", min=1, help="Training states to keep, the newest.")] = None,
+    log_to: Annotated[
+        LogTo | None, o.option("--log-to", help="Figures, pictures and histograms for TensorBoard, in RUN/tensorboard.")
+    ] = None,
     resume: Annotated[bool, o.option("--resume", help="Go on where the run in -o stopped.", env=False)] = False,
     overwrite: o.Overwrite = False,
     print_config: Annotated[
         bool, o.option("--print-config", help="Print the settings as TOML, and stop.", env=False)
     ] = False,
-    dry_run: Annotated[bool, o.option("--dry-run", "-n", help="Check everything, train nothing.", env=False)] = False,
+    dry_run: Annotated[
+        bool, o.option("--dry-run", "-n", help="Check everything, estimate time and memory, write nothing.", env=False)
+    ] = False,
     as_json: o.AsJson = False,
     quiet: o.Quiet = False,
     verbose: o.Verbose = False,
@@ -81,79 +108,104 @@ def train(
     vqtok train photos/ -o run -c my.toml --set quantizer.noise_std=0.01
     vqtok train photos/ -o run --quantizer 'residual(4*diveq, drop=0.5)' --codebook-size 256
     vqtok train photos/ --print-config > my.toml
+    vqtok train more/ -o new --init-from run --freeze encoder --freeze codebook
+    torchrun --nproc-per-node 4 -m cli train photos/ -o run         on several GPUs
 
     What is not said is chosen from the images and the machine, and printed.
     """
-    console = Console("train", quiet=quiet, verbose=verbose, progress=not no_progress)
+    console = Console("train", quiet=quiet, verbose=verbose, progress=not no_progress, silent=_silent())
     flags = {
         "preset": preset,
         "downsample": downsample,
         "quantizer": quantizer,
         "codebook_size": codebook_size,
         "codebooks": codebooks,
+        "init_from": None if init_from is None else str(init_from),
+        "freeze": sorted(set(freeze)) if freeze else None,
         "steps": steps,
         "minutes": minutes,
         "image_size": image_size,
         "batch_size": batch_size,
+        "grad_accum": grad_accum,
         "lr": lr,
         "precision": precision,
         "device": device,
+        "compile": compiled,
+        "deterministic": deterministic,
         "workers": workers,
         "seed": seed,
         "alpha": alpha,
         "val_data": val_data,
         "log_every": log_every,
         "eval_every": eval_every,
+        "patience": patience,
         "save_every": save_every,
+        "keep": keep,
+        "log_to": log_to,
     }
     given = layers.gather(flags, layers.from_environment(context), config_file, settings or [])
     if not (print_config or dry_run):
+        resume = resume or _restarted(_required(output))
         _check_output(_required(output), resume=resume, overwrite=overwrite)
 
+    from tokenizer import runtime
     from tokenizer import train as training
 
-    saved = training.read_state(_required(output)) if resume else None
-    config = layers.resumed(saved.config, given) if saved else layers.fresh(given)
-    plan = training.plan(config, data)
-    if print_config:
-        settings_now = to_dict(plan.config)
-        write_json(settings_now) if as_json else write_text(to_toml(settings_now))
-        return
-    announce(console, plan)
-    if not dry_run:
-        _train(console, plan, saved, data, _required(output), as_json=as_json)
-    elif as_json:
-        sizes = {"train": len(plan.train), "held_out": 0 if plan.overlap else len(plan.held_out)}
-        write_json({**sizes, "settings": to_dict(plan.config), "notes": plan.notes})
+    with runtime.together():
+        saved, faults = training.read_state(_required(output)) if resume else (None, [])
+        for fault in faults:
+            console.warn(f"{fault}: going on from the one before")
+        config = layers.resumed(saved.config, given) if saved else layers.fresh(given)
+        plan = training.plan(config, data)
+        if print_config:
+            settings_now = to_dict(plan.config)
+            write_json(settings_now) if as_json else write_text(to_toml(settings_now))
+            return
+        look = announce(console, plan, thoroughly=dry_run)
+        if not dry_run:
+            _train(console, plan, saved, data, _required(output), as_json=as_json)
+            return
+        with _explained():
+            cost = rehearse(console, plan, look)
+    if as_json and not _silent():
+        write_json(cost)
 
 
 def _train(
     console: Console, plan: Plan, saved: Saved | None, data: Sequence[Path], folder: Path, *, as_json: bool
 ) -> None:
     from tokenizer import train as training
-    from tokenizer.train.state import FILE as STATE
+    from tokenizer.train import saves
 
     state = training.resume(plan, saved) if saved else training.begin(plan)
     if saved:
         console.say(f"going on from step {state.step}, {state.seconds / 60:.1f} min into the run")
-    else:
-        # Of a run that this one replaces: --resume must not meet its state, nor a person its pictures.
-        for old in [folder / STATE, *folder.glob("pictures/step_*.png")]:
-            old.unlink(missing_ok=True)
+    elif not _silent():
+        training.clear(folder)
     again = _again(data, folder)
     failed: dict[str, str] = {}
     try:
         stopped = _run(console, plan, state, folder, failed)
     except (OutputError, DeviceError, SystemExit):
-        if (folder / STATE).is_file():
+        if saves.exist(folder):
             console.warn(f"what was saved before stands. To go on from there: {again}")
         raise
     if stopped is not None:
         console.warn(f"stopped at step {state.step}, everything is saved. To go on: {again}")
         raise typer.Exit(stopped)
-    _finish(console, folder, state, failed, as_json=as_json)
+    _finish(console, plan, folder, state, failed, as_json=as_json)
     if failed:
         raise typer.Exit(3)
+
+
+def _silent() -> bool:
+    """Return whether this is one of several processes, and not the first: that one speaks and writes."""
+    return int(os.environ.get("RANK", "0")) > 0
+
+
+def _restarted(folder: Path) -> bool:
+    """Return whether torchrun started this run anew after a process of it died."""
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0 and any(folder.glob("states/step_*.safetensors"))
 
 
 def _required(output: Path | None) -> Path:
@@ -180,30 +232,22 @@ def _again(data: Sequence[Path], folder: Path) -> str:
 
 def _run(console: Console, plan: Plan, state: TrainingState, folder: Path, failed: dict[str, str]) -> int | None:
     """Train, note unreadable images in `failed`, and return the exit code when a signal asked to stop."""
+    from tokenizer import runtime
     from tokenizer import train as training
 
     with (
         _explained(),
         between_steps() as request,
-        console.progress("figures") as bar,
+        console.progress("figures", timed=False) as bar,
         contextlib.closing(training.train(plan, state, folder)) as steps,
     ):
-        task = bar.add_task("", total=1.0, figures="")
+        teller = Teller(console, plan, bar)
         for step in steps:
-            bar.update(task, completed=step.progress)
-            if step.figures:
-                bar.update(task, figures=figures(step))
-                if not console.live and step.step % (10 * plan.config.log_every) == 0:
-                    console.say(f"{100 * step.progress:3.0f} %  {figures(step)}")
-            if step.evaluation:
-                console.say(
-                    f"step {step.step}: {'on training images' if plan.overlap else 'held out'} {evaluation(step)}"
-                )
-            for name, reason in step.unreadable:
-                failed[name] = reason
-                console.warn(f"{name}: {reason}")
-            if request.exit_code is not None and step.progress < 1:
-                return request.exit_code
+            teller.tell(step)
+            failed.update(step.unreadable)
+            # What one process of several is asked, all do.
+            if (code := runtime.largest(request.exit_code or 0)) and step.progress < 1:
+                return code
     return None
 
 
@@ -217,10 +261,15 @@ def _explained() -> Iterator[None]:
         raise runtime.explain(error, "pass a smaller --batch-size, --image-size or --preset") or error from error
 
 
-def _finish(console: Console, folder: Path, state: TrainingState, failed: dict[str, str], *, as_json: bool) -> None:
-    console.say(f"the checkpoint is in {folder}, pictures in {folder / 'pictures'}")
+def _finish(
+    console: Console, plan: Plan, folder: Path, state: TrainingState, failed: dict[str, str], *, as_json: bool
+) -> None:
+    console.say(f"the checkpoint is in {folder}, the best one in {folder / 'best'}, pictures in {folder / 'pictures'}")
+    if why := stopped_early(plan, state):
+        console.say(why)
     if state.skipped:
         console.warn(f"{state.skipped} steps were skipped because their gradient was not finite")
-    if as_json:
+    if as_json and not _silent():
         result = {"output": str(folder), "steps": state.step, "seconds": round(state.seconds, 1), **state.figures}
+        result["stopped_early"] = why is not None
         write_json({**result, "failed": [{"name": name, "reason": reason} for name, reason in failed.items()]})

@@ -55,10 +55,19 @@ def test_crops_are_flipped_half_of_the_time(tmp_path: Path) -> None:
 def test_prefetching_changes_nothing_and_can_begin_anywhere(photos: Path, workers: int) -> None:
     sources = find([photos])
     plain = list(islice(batches(Crops(sources, 16, seed=0), 5, 0, workers=0), 9))
-    feed = batches(Crops(sources, 16, seed=0), 5, 4, workers=workers)
+    feed = batches(Crops(sources, 16, seed=0), 5, 20, workers=workers)
     ahead = list(islice(feed, 5))
     feed.close()
     assert all(torch.equal(one, two) for one, two in zip(plain[4:], ahead, strict=True))
+
+
+def test_shares_of_a_step_together_are_the_step(photos: Path) -> None:
+    sources = find([photos])
+    whole = list(islice(batches(Crops(sources, 16, seed=0), 6, 12, workers=0), 5))
+    shares = [
+        list(islice(batches(Crops(sources, 16, seed=0), 2, 12, workers=0, share=(part, 3)), 5)) for part in range(3)
+    ]
+    assert all(torch.equal(torch.cat(parts), step) for *parts, step in zip(*shares, whole, strict=True))
 
 
 def test_an_unreadable_image_is_missing_and_never_replaced(tmp_path: Path) -> None:
@@ -79,7 +88,7 @@ def test_no_readable_image_at_all(tmp_path: Path) -> None:
         (tmp_path / f"{number}.png").write_bytes(b"nothing")
     feed = batches(Crops(find([tmp_path]), 16, seed=0), 2, 0, workers=0)
     with pytest.raises(TrainingError, match=r"none of 5 images can be read, the first is \d.png: not an image"):
-        next(feed)
+        assert not [len(batch) for batch in feed if len(batch)]
 
 
 def test_held_out_images_are_cut_not_resized(tmp_path: Path) -> None:

@@ -13,8 +13,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 FLOORS = (
     ("errors", "_version"),
-    ("files", "settings", "runtime", "search"),
-    ("config", "images", "losses"),
+    ("files", "settings", "runtime", "memory", "search"),
+    ("config", "images", "losses", "perceptual"),
     ("placement", "metrics", "network", "quantizers"),
     ("token_files", "model"),
     ("checkpoint", "data"),

@@ -20,20 +20,21 @@ def test_devices() -> None:
 
 def test_precision(monkeypatch: pytest.MonkeyPatch) -> None:
     cpu = torch.device("cpu")
-    assert runtime.choose_precision("float32", cpu) == torch.float32
-    assert runtime.choose_precision("bfloat16", cpu) == torch.bfloat16
-    for answer, wanted in [(True, torch.bfloat16), (False, torch.float32)]:
+    assert runtime.choose_precision("float32", cpu) == "float32"
+    assert runtime.choose_precision("tf32", cpu) == "tf32"
+    for answer, wanted in [(True, "bfloat16"), (False, "float32")]:
         monkeypatch.setattr(runtime, "_multiplies_bfloat16", lambda _, answer=answer: answer)
         assert runtime.choose_precision("auto", cpu) == wanted
-    assert runtime.choose_precision("auto", torch.device("meta")) == torch.float32
+    assert runtime.choose_precision("auto", torch.device("meta")) == "float32"
 
 
 def test_autocast_is_on_only_below_float32() -> None:
     a = torch.ones(4, 4)
-    with runtime.autocast(torch.device("cpu"), torch.bfloat16):
+    with runtime.autocast(torch.device("cpu"), "bfloat16"):
         assert (a @ a).dtype == torch.bfloat16
-    with runtime.autocast(torch.device("cpu"), torch.float32):
-        assert (a @ a).dtype == torch.float32
+    for precision in ("float32", "tf32"):
+        with runtime.autocast(torch.device("cpu"), precision):
+            assert (a @ a).dtype == runtime.dtype_of(precision) == torch.float32
 
 
 def test_processors_are_those_this_process_may_use() -> None:

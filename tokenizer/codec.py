@@ -35,7 +35,7 @@ class EncodeOptions:
         alpha: (red, green, blue) under transparent pixels.
         batch_size: images of one size that go through the network together, at most.
         workers: threads that read images ahead.
-        precision: of the network's arithmetic; tokens of bfloat16 differ in a few percent from float32's.
+        precision: of the network's arithmetic, a name of `config.PRECISIONS` but `auto`; tokens of bfloat16 differ in a few percent from float32's.
     """
 
     image_size: int | None = None
@@ -43,7 +43,7 @@ class EncodeOptions:
     alpha: tuple[int, int, int] = (255, 255, 255)
     batch_size: int = 16
     workers: int = 2
-    precision: torch.dtype = torch.float32
+    precision: str = "float32"
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def header(model: Tokenizer, fingerprint: str, options: EncodeOptions) -> Header
             "torch": torch.__version__,
             "pillow": PIL.__version__,
             "device": next(model.parameters()).device.type,
-            "precision": str(options.precision).removeprefix("torch."),
+            "precision": options.precision,
         },
     )
 
@@ -207,7 +207,8 @@ def decode(
 def _decode_batch(model: Tokenizer, grids: NDArray[np.integer]) -> Pixels:
     device = next(model.parameters()).device
     try:
-        images = model.decode(torch.from_numpy(grids.astype(np.int64)).to(device))
+        with runtime.autocast(device, "float32"):
+            images = model.decode(torch.from_numpy(grids.astype(np.int64)).to(device))
     except RuntimeError as error:
         raise runtime.explain(error, "pass a smaller --batch-size") or error from error
     pixels: Pixels = to_pixels(images).cpu().numpy()

@@ -7,8 +7,11 @@ from collections.abc import Callable, Mapping
 from typing import Any, Literal, get_args
 
 DOWNSAMPLES = (4, 8, 16, 32)
-Precision = Literal["auto", "float32", "bfloat16"]
+Precision = Literal["auto", "float32", "tf32", "bfloat16", "float16"]
 PRECISIONS: tuple[str, ...] = get_args(Precision)
+FREEZABLE: tuple[str, ...] = ("encoder", "decoder", "codebook")
+LogTo = Literal["tensorboard"]
+LOGS: tuple[str, ...] = get_args(LogTo)
 
 
 # Widths and residual blocks of each stage: about 2 to 3, 8 to 15 and 35 to 50 million parameters.
@@ -31,6 +34,19 @@ PRESETS: dict[str, dict[int, tuple[tuple[int, ...], tuple[int, ...]]]] = {
         16: ((128, 256, 448), (2, 3, 4)),
         32: ((128, 256, 320, 384), (2, 3, 3, 3)),
     },
+}
+
+# Whole settings, under those that are given; `preset` is the network's size. For hours on a GPU.
+_SHARP = {
+    "preset": "base",
+    "lr": 1e-3,
+    "ema_decay": 0.999,
+    "precision": "bfloat16",
+    "loss": {"l1": 1.0, "perceptual": 0.1, "adversarial": 0.2},
+}
+RECIPES: dict[str, dict[str, Any]] = {
+    "vqgan-f8": {**_SHARP, "network": {"downsample": 8}},
+    "vqgan-f16": {**_SHARP, "network": {"downsample": 16}},
 }
 
 
@@ -77,21 +93,33 @@ class TrainConfig:
     Attributes:
         network: the encoder's and decoder's shape.
         quantizer: name of a registered quantizer and its options, which its constructor declares and checks.
+        init_from: checkpoint folder whose weights and codes the run starts from. `network` and `quantizer` must fit
+            it, `train.initial.settings` makes them so; there is no phase without quantization, and no k-means.
+        freeze: parts that stay as the checkpoint has them: encoder, decoder, codebook.
         image_size: side of the training crops in pixels.
         smallest_crop: share of an image's shorter side that the smallest crop spans; the largest spans all of it.
         steps: budget in optimizer steps; or
         minutes: budget in wall-clock minutes, evaluations included. The schedule follows either.
-        batch_size: crops a step.
+        batch_size: crops that go through the network together, on each device.
+        grad_accum: such batches that make one optimizer step.
         lr: peak learning rate.
         weight_decay: of the kernels.
         warmup: share of the budget over which the rate rises from 0; then it falls to 0 by a cosine.
         clip_norm: largest norm of the whole gradient.
         ema_decay: of the moving average of the weights, which is what is saved and evaluated.
-        loss: weight of each reconstruction term of `tokenizer.losses`.
+        loss: weight of each term of `tokenizer.losses`.
+        perceptual_weights: file of VGG-16's weights, which the term `perceptual` needs.
+        adversarial_after: share of the budget after which a discriminator begins to learn, for the term `adversarial`.
+        adversarial_warmup: share of the budget over which it learns alone, and then another over which the term grows.
+        adversarial_lr: the discriminator's learning rate over the network's.
+        adversarial_max: most that balancing the term's gradient with that of the others multiplies it by.
+        lecam: weight of the discriminator's LeCam regulariser.
         quantize_after: share of the budget that trains without quantization, before the codebook is placed.
         revive_until: share of the budget after which dead codes are left alone.
         precision: of the network's arithmetic in training; distances are always float32.
         device: auto, cpu, cuda, cuda:1, mps.
+        compile: compile the network with torch.compile.
+        deterministic: take kernels that give the same bits each time, even where they are slower.
         workers: threads that read images.
         seed: of everything random.
         alpha: colour under transparent pixels.
@@ -99,26 +127,40 @@ class TrainConfig:
         val_images: how many images are held out of training, or taken from `val_data`.
         log_every: steps between lines of `metrics.jsonl`.
         eval_every: steps between evaluations.
+        patience: evaluations in a row without a better PSNR after which the run ends; None for never.
         save_every: minutes between checkpoints.
+        keep: how many training states are kept, the newest ones.
+        log_to: `tensorboard`, where the figures go too, with pictures and histograms.
     """
 
     network: NetworkConfig = dataclasses.field(default_factory=NetworkConfig)
     quantizer: Mapping[str, Any] = dataclasses.field(default_factory=lambda: {"name": "diveq"})
+    init_from: str | None = None
+    freeze: tuple[str, ...] = ()
     image_size: int | None = None
     smallest_crop: float = 0.5
     steps: int | None = None
     minutes: float | None = None
     batch_size: int | None = None
+    grad_accum: int = 1
     lr: float = 2e-3
     weight_decay: float = 0.0
     warmup: float = 0.04
     clip_norm: float = 1.0
     ema_decay: float = 0.995
     loss: Mapping[str, float] = dataclasses.field(default_factory=lambda: {"l2": 1.0})
+    perceptual_weights: str | None = None
+    adversarial_after: float = 0.5
+    adversarial_warmup: float = 0.05
+    adversarial_lr: float = 0.1
+    adversarial_max: float = 1.0
+    lecam: float = 1e-3
     quantize_after: float = 0.2
     revive_until: float = 0.9
     precision: str = "auto"
     device: str = "auto"
+    compile: bool = False
+    deterministic: bool = False
     workers: int | None = None
     seed: int = 0
     alpha: str = "white"
@@ -126,7 +168,10 @@ class TrainConfig:
     val_images: int | None = None
     log_every: int = 20
     eval_every: int | None = None
+    patience: int | None = None
     save_every: float = 2.0
+    keep: int = 2
+    log_to: str | None = None
 
     def faults(self) -> list[str]:
         """Return what is wrong with these settings, one line each."""
@@ -136,6 +181,14 @@ class TrainConfig:
             found += [f"{n} is {v!r}, expected {wanted}" for n, v in values.items() if v is not None and not holds(v)]
         if self.steps is not None and self.minutes is not None:
             found.append("steps and minutes are both given: name one budget")
+        if set(self.freeze) == set(FREEZABLE):
+            found.append("freeze names all parts: nothing is left to train")
+        elif self.freeze and self.init_from is None:
+            found.append(f"freeze is {self.freeze!r} without init_from: only what a checkpoint has trained can be kept")
+        if self.loss.get("adversarial") and self.adversarial_after + self.adversarial_warmup >= 1:
+            found.append(
+                "adversarial_after and adversarial_warmup are 1 together: the adversarial term would never begin"
+            )
         multiple = self.network.downsample
         if self.image_size is not None and multiple in DOWNSAMPLES and self.image_size % multiple:
             found.append(f"image_size is {self.image_size}, expected a multiple of network.downsample ({multiple})")
@@ -144,16 +197,26 @@ class TrainConfig:
 
 _RULES: tuple[tuple[tuple[str, ...], Callable[[Any], bool], str], ...] = (
     (
-        ("image_size", "steps", "minutes", "batch_size", "lr", "clip_norm", "log_every", "eval_every", "save_every"),
+        (
+            *("image_size", "steps", "minutes", "batch_size", "grad_accum", "lr", "clip_norm"),
+            *("adversarial_lr", "adversarial_max"),
+            *("log_every", "eval_every", "save_every", "keep", "patience"),
+        ),
         lambda value: value > 0,
         "more than 0",
     ),
     (
-        ("weight_decay", "revive_until", "workers", "val_images", "seed"),
+        ("weight_decay", "revive_until", "lecam", "workers", "val_images", "seed"),
         lambda value: value >= 0,
         "0 or more",
     ),
-    (("warmup", "quantize_after", "ema_decay"), lambda value: 0 <= value < 1, "0 or more and less than 1"),
+    (
+        ("warmup", "quantize_after", "ema_decay", "adversarial_after", "adversarial_warmup"),
+        lambda value: 0 <= value < 1,
+        "0 or more and less than 1",
+    ),
     (("smallest_crop",), lambda value: 0 < value <= 1, "more than 0, at most 1"),
+    (("log_to",), lambda value: value in LOGS, f"one of {', '.join(LOGS)}"),
     (("precision",), lambda value: value in PRECISIONS, f"one of {', '.join(PRECISIONS)}"),
+    (("freeze",), lambda value: set(value) <= set(FREEZABLE), f"any of {', '.join(FREEZABLE)}"),
 )

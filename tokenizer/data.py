@@ -103,16 +103,21 @@ class Crops:
         return pixels
 
 
-def batches(crops: Crops, batch_size: int, first_step: int, workers: int) -> Generator[Tensor]:
-    """Yield the (B, size, size, 3) uint8 batch of each step from `first_step` on, without end.
+def batches(
+    crops: Crops, batch_size: int, first: int, workers: int, share: tuple[int, int] = (0, 1)
+) -> Generator[Tensor]:
+    """Yield the (B, size, size, 3) uint8 batch of each step, without end; the first begins with crop `first`.
 
     `workers` threads prepare batches ahead; 0 prepares each when it is asked for. The batches are the same either
-    way. Images that cannot be read are missing from their batch.
+    way. Images that cannot be read are missing from their batch, which may be empty. With `share` (i, n), n batches
+    go on at each step, and the i-th of them is yielded.
 
     Raises:
         TrainingError: a whole epoch held no readable image.
     """
-    numbers = (range(step * batch_size, (step + 1) * batch_size) for step in itertools.count(first_step))
+    part, parts = share
+    starts = itertools.count(first + part * batch_size, parts * batch_size)
+    numbers = (range(start, start + batch_size) for start in starts)
     made = map(crops.batch, numbers) if workers == 0 else _ahead(crops, numbers, workers)
     empty = 0
     for batch in made:
@@ -120,8 +125,7 @@ def batches(crops: Crops, batch_size: int, first_step: int, workers: int) -> Gen
         if empty > len(crops.sources):
             name, reason = next(iter(crops.unreadable.items()))
             raise TrainingError(f"none of {len(crops.sources)} images can be read, the first is {name}: {reason}")
-        if len(batch):
-            yield batch
+        yield batch
 
 
 def _ahead(crops: Crops, numbers: Iterator[range], workers: int) -> Iterator[Tensor]:

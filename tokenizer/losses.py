@@ -38,19 +38,32 @@ def frequency(images: Tensor, targets: Tensor) -> Tensor:
 
 
 TERMS: dict[str, Term] = {"l1": l1, "l2": l2, "multiscale": multiscale, "frequency": frequency}
+# Terms with networks of their own, which `train.objective` adds, and the least side in pixels of what those can see.
+LEARNED = {
+    "perceptual": "the distance between the features of VGG-16, whose weights the setting perceptual_weights names",
+    "adversarial": "minus the score that a discriminator, trained alongside, gives the images",
+}
+_SMALLEST = {"perceptual": 16, "adversarial": 24}
 
 
 def check(weights: Mapping[str, float]) -> None:
-    """Raise ConfigError unless every name is a term and every weight a number of 0 or more, one above 0."""
-    faults = [f"unknown setting 'loss.{name}'{nearest_name(name, TERMS)}" for name in weights if name not in TERMS]
+    """Raise ConfigError unless every name is a term and every weight 0 or more, one but `adversarial` above 0."""
+    known = [*TERMS, *LEARNED]
+    faults = [f"unknown setting 'loss.{name}'{nearest_name(name, known)}" for name in weights if name not in known]
     faults += [f"loss.{name} is {weight}, expected 0 or more" for name, weight in weights.items() if weight < 0]
-    if not any(weight > 0 for weight in weights.values()):
-        faults.append(f"loss has no term above 0, known: {', '.join(TERMS)}")
+    if not any(weight > 0 for name, weight in weights.items() if name != "adversarial"):
+        beside = " beside adversarial" if weights.get("adversarial", 0) > 0 else ""
+        faults.append(f"loss has no term above 0{beside}, known: {', '.join(known)}")
     if faults:
         raise ConfigError(faults)
 
 
+def smallest_side(weights: Mapping[str, float]) -> int:
+    """Return the least side of an image, in pixels, that all terms of `weights` can judge."""
+    return max([1, *(_SMALLEST[name] for name in _SMALLEST if weights.get(name))])
+
+
 def reconstruction_loss(images: Tensor, targets: Tensor, weights: Mapping[str, float]) -> Tensor:
-    """Return the () weighted sum of the terms that `weights` names."""
-    terms = [weight * TERMS[name](images, targets) for name, weight in weights.items() if weight]
-    return torch.stack(terms).sum()
+    """Return the () weighted sum of the terms in `TERMS` that `weights` names."""
+    terms = [weight * TERMS[name](images, targets) for name, weight in weights.items() if weight and name in TERMS]
+    return torch.stack(terms).sum() if terms else images.new_zeros(())

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Generator, Sequence
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
@@ -11,33 +13,43 @@ from torch import Tensor
 
 from tokenizer.errors import DeviceError, UsageError
 
+T = TypeVar("T")
+
 
 def choose_device(name: str) -> torch.device:
     """Return the device called `name`; `auto` takes CUDA, then MPS, then the CPU.
+
+    Where several processes train together, each takes the CUDA device of its own number on its machine.
 
     Raises:
         UsageError: the name is not a device.
         DeviceError: the device is not on this machine.
     """
     if name == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
         device = torch.device(name)
     except RuntimeError:
         raise UsageError(f"{name!r} is not a device: pass auto, cpu, cuda, cuda:1 or mps") from None
+    if device.type == "cuda" and ranks() > 1:
+        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
     present = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
     if (device.index or 0) >= present.get(device.type, 0):
         raise DeviceError(f"there is no {name} on this machine: pass --device auto or --device cpu")
     return device
 
 
-def choose_precision(name: str, device: torch.device) -> torch.dtype:
-    """Return the dtype of the network's arithmetic; `auto` takes bfloat16 where the hardware multiplies it."""
+def choose_precision(name: str, device: torch.device) -> str:
+    """Return the name of the network's precision; `auto` takes bfloat16 where the hardware multiplies it."""
     if name == "auto":
-        return torch.bfloat16 if _multiplies_bfloat16(device) else torch.float32
-    return {"float32": torch.float32, "bfloat16": torch.bfloat16}[name]
+        return "bfloat16" if _multiplies_bfloat16(device) else "float32"
+    return name
+
+
+def dtype_of(precision: str) -> torch.dtype:
+    """Return the type that the network computes in; that of `tf32` is float32."""
+    dtype: torch.dtype = torch.float32 if precision == "tf32" else getattr(torch, precision)
+    return dtype
 
 
 def _multiplies_bfloat16(device: torch.device) -> bool:
@@ -50,11 +62,17 @@ def _multiplies_bfloat16(device: torch.device) -> bool:
     return False
 
 
-def autocast(device: torch.device, precision: torch.dtype) -> contextlib.AbstractContextManager[object]:
-    """Return the context in which the network runs at `precision`."""
-    if precision == torch.float32:
-        return contextlib.nullcontext()
-    return torch.autocast(device.type, precision)
+def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager[object]:
+    """Return the context in which the network runs at `precision`.
+
+    On CUDA this also lets products and convolutions in float32 drop to TF32, or not, from here on: torch does for
+    convolutions, unasked.
+    """
+    if device.type == "cuda":
+        torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
+        torch.backends.cudnn.allow_tf32 = precision == "tf32"
+    dtype = dtype_of(precision)
+    return contextlib.nullcontext() if dtype == torch.float32 else torch.autocast(device.type, dtype)
 
 
 def processors() -> int:
@@ -69,9 +87,34 @@ def explain(error: RuntimeError, advice: str) -> DeviceError | None:
     return None
 
 
+@contextlib.contextmanager
+def together() -> Generator[None]:
+    """Join the processes that `torchrun` started, if it did, and leave them at the end.
+
+    Tensors on a CPU travel by gloo, those on CUDA by NCCL.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or "MASTER_ADDR" not in os.environ or dist.is_initialized():
+        yield
+        return
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+        dist.init_process_group("cpu:gloo,cuda:nccl")
+    else:
+        dist.init_process_group("gloo")
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
+
+
 def ranks() -> int:
     """Return how many processes train together: 1 outside torch.distributed."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def rank() -> int:
+    """Return the number of this process among them; 0 writes the files."""
+    return dist.get_rank() if ranks() > 1 else 0
 
 
 def sum_over_ranks(values: Tensor) -> Tensor:
@@ -95,3 +138,47 @@ def from_first_rank(values: Tensor) -> Tensor:
     sent = values.contiguous().clone()
     dist.broadcast(sent, src=0)
     return sent
+
+
+def rows_of_all(values: Tensor) -> Tensor:
+    """Return the rows of every rank's (N, ...) `values`, those of the first rank first; N may differ."""
+    if ranks() == 1:
+        return values
+    counts = [torch.zeros((), dtype=torch.int64, device=values.device) for _ in range(ranks())]
+    dist.all_gather(counts, torch.tensor(len(values), device=values.device))
+    most = max(int(count) for count in counts)
+    padded = torch.cat([values, values.new_zeros(most - len(values), *values.shape[1:])])
+    parts = [torch.empty_like(padded) for _ in counts]
+    dist.all_gather(parts, padded)
+    return torch.cat([part[: int(count)] for part, count in zip(parts, counts, strict=True)])
+
+
+def largest(value: int) -> int:
+    """Return the largest of the ranks' values."""
+    if ranks() == 1:
+        return value
+    held = torch.tensor(value)
+    dist.all_reduce(held, dist.ReduceOp.MAX)
+    return int(held)
+
+
+def object_from_first_rank(value: T) -> T:
+    """Return the first rank's `value`, any object that can be pickled, on every rank."""
+    if ranks() == 1:
+        return value
+    held = [value]
+    dist.broadcast_object_list(held, src=0)
+    return held[0]
+
+
+@torch.no_grad()
+def average_gradients(parameters: Sequence[Tensor]) -> None:
+    """Set the gradients of `parameters` to their means over ranks; all ranks have them for the same ones."""
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    if ranks() == 1 or not gradients:
+        return
+    flat = torch.cat([gradient.flatten() for gradient in gradients])
+    dist.all_reduce(flat)
+    flat /= ranks()
+    for gradient, mean in zip(gradients, torch.split(flat, [gradient.numel() for gradient in gradients]), strict=True):
+        gradient.copy_(mean.view(gradient.shape))

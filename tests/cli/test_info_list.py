@@ -12,7 +12,7 @@ from cli.console import write_json
 from tests.cli.conftest import Vqtok
 from tests.conftest import draw, save
 from tokenizer import checkpoint
-from tokenizer.config import PRESETS
+from tokenizer.config import PRESETS, RECIPES
 from tokenizer.quantizers import METHODS
 
 
@@ -75,7 +75,7 @@ def test_wrong_paths(vqtok: Vqtok, tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_list(vqtok: Vqtok) -> None:
     values = vqtok("list", "--json").json
     assert values["quantizers"] == {method.name: method.summary for method in METHODS.values()}
-    assert set(values["presets"]) == set(PRESETS)
+    assert set(values["presets"]) == {*PRESETS, *RECIPES}
     assert set(values["token formats"]) == {"npy", "safetensors"}
     text = vqtok("list").out.decode()
     assert all(f"{name}  " in text for names in values.values() for name in names)

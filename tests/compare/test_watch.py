@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from itertools import islice
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -148,24 +147,6 @@ def test_a_skipped_step_reaches_nothing_that_counts(prepare: Prepare, tmp_path: 
     steps = iter([train.Step(1, 0.1, 0.0, figures={"loss": 0.0})])
     list(Watch(state, tmp_path, 12, torch.device("cpu")).over(steps))
     assert watch.read(tmp_path)[1]["reached"] is None
-
-
-def test_peak_memory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    cpu = torch.device("cpu")
-    (tmp_path / "status").write_text("Name:\tpython\nVmHWM:\t  204800 kB\nVmRSS:\t 100 kB\n")
-    monkeypatch.setattr(machine, "_STATUS", tmp_path / "status")
-    monkeypatch.setattr(machine, "_CLEAR", tmp_path / "clear")
-    monkeypatch.setattr("platform.system", lambda: "Linux")
-    assert machine.PeakMemory(cpu).megabytes == 200
-    assert (tmp_path / "clear").read_text() == "5"
-    monkeypatch.setattr(machine, "_CLEAR", tmp_path / "no" / "clear")
-    assert machine.PeakMemory(cpu).megabytes is None, "what earlier entries took would stand there"
-    monkeypatch.setattr(machine, "_CLEAR", tmp_path / "clear")
-    monkeypatch.setattr(machine, "_STATUS", tmp_path / "none")
-    assert machine.PeakMemory(cpu).megabytes is None
-    monkeypatch.setattr("platform.system", lambda: "Darwin")
-    monkeypatch.setattr("resource.getrusage", lambda _: SimpleNamespace(ru_maxrss=3 * 2**20))
-    assert machine.PeakMemory(cpu).megabytes == 3
 
 
 def test_the_machine_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -70,7 +70,7 @@ def test_resumed_equals_uninterrupted_bit_for_bit(
     assert list(islice(steps, stop_at))[-1].step == stop_at
     steps.close()
     torch.manual_seed(12345)  # another process draws other numbers before it resumes
-    saved = train.read_state(tmp_path / "parts")
+    saved, _ = train.read_state(tmp_path / "parts")
     assert saved.config == plan.config
     resumed = train.resume(plan, saved)
     assert resumed.step == stop_at
@@ -95,7 +95,9 @@ def test_what_a_run_leaves(run: Path) -> None:
     assert names == {
         "config.json",
         "model.safetensors",
-        "training.safetensors",
+        "states/step_0000012.safetensors",
+        "best/config.json",
+        "best/model.safetensors",
         "metrics.jsonl",
         "held_out.txt",
         "pictures/step_0000012.png",
@@ -115,7 +117,7 @@ def test_stopping_before_there_are_codes_leaves_no_checkpoint(quick: TrainConfig
     next(steps)
     steps.close()
     assert not (tmp_path / "model.safetensors").exists()
-    assert train.read_state(tmp_path).header["quantizing"] is False
+    assert train.read_state(tmp_path)[0].plain["quantizing"] is False
 
 
 def test_lines_of_a_killed_run_are_dropped_on_resume(quick: TrainConfig, photos: Path, tmp_path: Path) -> None:
@@ -125,7 +127,7 @@ def test_lines_of_a_killed_run_are_dropped_on_resume(quick: TrainConfig, photos:
     steps.close()
     with (tmp_path / "metrics.jsonl").open("a") as file:
         file.write('{"step": 8, "loss": 99}\n{"step": 9, "lo')
-    state = train.resume(plan, train.read_state(tmp_path))
+    state = train.resume(plan, train.read_state(tmp_path)[0])
     list(train.train(plan, state, tmp_path))
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [4, 8, 12, 12]
@@ -151,13 +153,14 @@ def test_a_minute_budget_ends_by_the_clock(
 def test_other_images_cannot_be_resumed(quick: TrainConfig, photos: Path, run: Path) -> None:
     plan = train.plan(quick, [photos / "a"])
     with pytest.raises(CheckpointError, match="training images are not those"):
-        train.resume(plan, train.read_state(run))
+        train.resume(plan, train.read_state(run)[0])
 
 
 def test_no_training_state(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="there is no training to resume in"):
         train.read_state(tmp_path)
-    (tmp_path / "training.safetensors").write_bytes(b"12345")
+    (tmp_path / "states").mkdir()
+    (tmp_path / "states/step_0000005.safetensors").write_bytes(b"12345")
     with pytest.raises(CheckpointError, match="cannot read the training state"):
         train.read_state(tmp_path)
 
@@ -219,5 +222,5 @@ def test_checkpoints_come_by_the_clock(quick: TrainConfig, photos: Path, tmp_pat
     plan = train.plan(dataclasses.replace(quick, save_every=1e-9), [photos])
     steps = train.train(plan, train.begin(plan), tmp_path)
     for step in islice(steps, 6):
-        assert train.read_state(tmp_path).header["step"] == step.step
+        assert train.read_state(tmp_path)[0].plain["step"] == step.step
     steps.close()

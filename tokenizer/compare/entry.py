@@ -21,8 +21,7 @@ from tokenizer.data import held_out_batches
 from tokenizer.errors import CheckpointError, InputError, TrainingError
 from tokenizer.images import parse_colour
 from tokenizer.settings import to_dict
-from tokenizer.train import Step, TrainingState
-from tokenizer.train.state import FILE as STATE
+from tokenizer.train import Step, TrainingState, saves
 
 _ADVICE = "pass a smaller --batch-size, --image-size or --preset"
 
@@ -61,9 +60,9 @@ def _faults(entry: Entry, result: Result | None) -> list[str]:
         faults = record.differences(result.settings, now)
         before = {"train": result.train_images, "held_out": result.held_out_images, "multiple": result.multiple}
         return faults or _image_faults(before, images)
-    if not (entry.folder / STATE).is_file():
+    if not saves.exist(entry.folder):
         return []
-    saved = train.read_state(entry.folder)
+    saved = saves.read(entry.folder)[0]
     return record.differences(to_dict(saved.config), now) or _image_faults({"train": saved.data}, images)
 
 
@@ -88,7 +87,7 @@ def _digests(entry: Entry) -> dict[str, Any]:
 def clear(folder: Path) -> None:
     """Remove the entries in `folder`, those that are not of this contest too; other files stay."""
     for old in (folder / RUNS).glob("*/seed*"):
-        if any((old / name).is_file() for name in (record.FILE, STATE, train.HELD_OUT)):
+        if saves.exist(old) or any((old / name).is_file() for name in (record.FILE, train.HELD_OUT)):
             shutil.rmtree(old)
 
 
@@ -111,7 +110,7 @@ def run(entry: Entry) -> Generator[Step]:
         if explained is None:
             raise
         raise explained from error
-    (entry.folder / STATE).unlink(missing_ok=True)
+    saves.clear(entry.folder)
 
 
 def result_of(entry: Entry) -> Result:
@@ -141,10 +140,9 @@ def free_memory() -> None:
 
 
 def _state(entry: Entry) -> TrainingState:
-    if (entry.folder / STATE).is_file():
-        return train.resume(entry.plan, train.read_state(entry.folder))
-    for old in entry.folder.glob("pictures/step_*.png"):
-        old.unlink(missing_ok=True)
+    if saves.exist(entry.folder):
+        return train.resume(entry.plan, saves.read(entry.folder)[0])
+    train.clear(entry.folder)
     return train.begin(entry.plan)
 
 

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from tokenizer.compare.figures import mean
-from tokenizer.compare.machine import PeakMemory
 from tokenizer.errors import InputError
+from tokenizer.memory import PeakMemory
 from tokenizer.quantizers import CodebookQuantizer, Quantizer
 from tokenizer.quantizers.tables import PlainTable
 from tokenizer.train import Step, TrainingState

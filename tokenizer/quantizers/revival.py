@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from tokenizer.runtime import any_rank, from_first_rank
+from tokenizer.runtime import any_rank, from_first_rank, rows_of_all
 
 
 @dataclass(frozen=True)
@@ -28,8 +28,8 @@ class Revival(nn.Module):
 
     A dead code is moved to a latent of the last batch, drawn in proportion to its squared error, with a noise of
     a hundredth of the latents' spread so that two codes never coincide. Nothing here waits for the device. On
-    several ranks a code is dead when none chose it, and its new place is the first rank's. The counts belong to the
-    training state, not to the checkpoint.
+    several ranks a code is dead when none chose it, and the first rank draws its new place from the latents of all.
+    The counts belong to the training state, not to the checkpoint.
 
     Args:
         codebook_size: K.
@@ -63,6 +63,7 @@ class Revival(nn.Module):
         self._latents = self._errors = None
         if not self.patience or latents is None or errors is None:
             return None
+        latents, errors = rows_of_all(latents), rows_of_all(errors)
         rows = self.idle_steps >= self.patience
         if not len(latents):
             latents, errors, rows = latents.new_zeros(1, latents.shape[1]), errors.new_zeros(1), torch.zeros_like(rows)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+from tokenizer import runtime
 from tokenizer.config import TrainConfig
 from tokenizer.train.state import TrainingState
 
@@ -22,8 +23,10 @@ class Budget:
         self._evaluated_at = state.seconds
 
     def progress(self) -> float:
-        """Return the share spent, 0 to 1, and note the time in the state."""
-        self._state.seconds = time.perf_counter() - self._began
+        """Return the share spent, 0 to 1, and note the time in the state; all of it where patience ran out."""
+        self._state.seconds = runtime.object_from_first_rank(time.perf_counter() - self._began)
+        if self._config.patience and self._state.evaluations_since_best >= self._config.patience:
+            return 1.0
         if self._config.steps is not None:
             return min(1.0, self._state.step / self._config.steps)
         return min(1.0, self._state.seconds / (60 * (self._config.minutes or 1)))

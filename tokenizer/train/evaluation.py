@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from tokenizer import runtime
 from tokenizer.images import Pixels
 from tokenizer.metrics import Usage, add_counts, overall, psnr
 from tokenizer.model import Tokenizer, to_pixels, to_unit_range
@@ -36,17 +38,19 @@ class Evaluation:
 
 
 def evaluate(model: Tokenizer, batches: Sequence[Tensor]) -> Evaluation:
-    """Return the figures of `model` over (B, H, W, 3) uint8 batches."""
+    """Return the figures of `model` over (B, H, W, 3) uint8 batches, those of all ranks together."""
     values: list[float] = []
     counts = [np.zeros(size, np.int64) for size in model.codebook_sizes]
     for batch in batches:
         tokens, decoded = _round_trip(model, batch)
         values += [min(psnr(one, two), _EXACT) for one, two in zip(batch.numpy(), decoded, strict=True)]
         add_counts(counts, tokens)
+    total = runtime.sum_over_ranks(torch.tensor([math.fsum(values), len(values)], dtype=torch.float64)).tolist()
+    counts = [runtime.sum_over_ranks(torch.from_numpy(count)).numpy() for count in counts]
     usages = [Usage(count) for count in counts]
     together = overall(usages)
     return Evaluation(
-        psnr=float(np.mean(values)),
+        psnr=total[0] / total[1],
         used=together.used,
         perplexity=together.perplexity,
         tokens=sum(usage.tokens for usage in usages),

@@ -12,17 +12,25 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tokenizer import runtime
 from tokenizer.errors import OutputError
 from tokenizer.files import write_bytes
+from tokenizer.images import Pixels
+from tokenizer.model import Tokenizer
 
 FILE = "metrics.jsonl"
 
 
 class MetricsLog:
-    """`metrics.jsonl`: one JSON object a line. Lines after `step`, left by a run that was killed, are dropped."""
+    """`metrics.jsonl`: one JSON object a line. Lines after `step`, left by a run that was killed, are dropped.
+
+    Of several ranks only the first one writes.
+    """
 
     def __init__(self, folder: Path, step: int) -> None:
         self.path = folder / FILE
+        if runtime.rank():
+            return
         try:
             lines = self.path.read_text("utf-8").splitlines(keepends=True) if self.path.exists() else []
         except OSError as error:
@@ -31,11 +39,19 @@ class MetricsLog:
 
     def write(self, values: dict[str, Any]) -> None:
         """Append one line and hand it to the system."""
+        if runtime.rank():
+            return
         try:
             with self.path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(values) + "\n")
         except OSError as error:
             raise OutputError(f"cannot write {self.path}: {error.strerror or error}") from error
+
+    def show(self, step: int, model: Tokenizer, held_out: Sequence[Tensor], pixels: Pixels) -> None:
+        """Show an evaluation: there is nothing to see in a text file."""
+
+    def close(self) -> None:
+        """Write what is still in memory: nothing is."""
 
 
 def _step_of(line: str) -> float:
@@ -89,17 +105,19 @@ class Meter:
         self._steps += 1
 
     def report(self) -> dict[str, float]:
-        """Return the means since the last report and begin anew; codes are counted on until `forget_codes`."""
-        loss, squared_error = (self._sums / max(1, self._steps)).tolist()
+        """Return the means since the last report, over all ranks, and begin anew; codes are counted on."""
+        sums = runtime.sum_over_ranks(self._sums) / runtime.ranks()
+        loss, squared_error = (sums / max(1, self._steps)).tolist()
         elapsed = time.perf_counter() - self._began
-        slots = torch.split(self.counts.double(), self._sizes)
+        counts = runtime.sum_over_ranks(self.counts)
+        slots = torch.split(counts.double(), self._sizes)
         entropies = [torch.special.entr(slot / slot.sum().clamp_min(1)).sum() for slot in slots]
         figures = {
             "loss": loss,
             "psnr": float(10 * torch.log10(torch.tensor(4 / max(squared_error, 1e-12)))),
-            "used": float((self.counts > 0).double().mean()),
+            "used": float((counts > 0).double().mean()),
             "perplexity": float(torch.stack(entropies).mean().exp()),
-            "images_per_second": self._images / elapsed,
+            "images_per_second": runtime.ranks() * self._images / elapsed,
             "waiting": self._waited / elapsed,
         }
         self._sums.zero_()

@@ -1,37 +1,38 @@
-"""The training loop: rate, batch, loss, clip, step, average, revive, evaluate, save."""
+"""The training loop: batch, step, evaluate, save; back to the last good state where numbers run away."""
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
-from collections.abc import Generator, Sequence
+from collections.abc import Generator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from tokenizer import checkpoint
+from tokenizer import checkpoint, runtime
 from tokenizer.config import TrainConfig
 from tokenizer.data import Crops, batches, held_out_batches
-from tokenizer.errors import CheckpointError, TrainingError
+from tokenizer.errors import TrainingError
 from tokenizer.files import write_bytes
-from tokenizer.images import Source, encode_image, parse_colour
-from tokenizer.model import Tokenizer, to_unit_range
+from tokenizer.images import encode_image, parse_colour
+from tokenizer.model import to_unit_range
 from tokenizer.settings import to_dict
-from tokenizer.train import optimizer as optimizers
+from tokenizer.train import initial, saves
 from tokenizer.train import state as states
+from tokenizer.train.board import open_log
 from tokenizer.train.budget import Budget
+from tokenizer.train.collapse import CollapseWatch
 from tokenizer.train.evaluation import Evaluation, evaluate, picture
-from tokenizer.train.log import Meter, MetricsLog
-from tokenizer.train.objective import Objective
+from tokenizer.train.log import Meter
 from tokenizer.train.plan import Plan
-from tokenizer.train.schedule import learning_rate
+from tokenizer.train.start import BEST, identify
 from tokenizer.train.state import TrainingState
 from tokenizer.train.step import Learner
 
 HELD_OUT = "held_out.txt"
 _MAX_SKIPPED = 10
+_MAX_ROLLBACKS = 2
 _LATENTS_PER_CODE = 16
 _MAX_LATENTS = 2**17
 
@@ -45,9 +46,10 @@ class Step:
         progress: share of the budget spent, 0 to 1.
         seconds: wall-clock time spent, over all sessions.
         figures: loss, psnr (of the batch, dB), used, perplexity, images_per_second, waiting (share of the time
-            spent waiting for images), lr; every `log_every` steps, else None.
+            spent waiting for images), lr, and those of the objective; every `log_every` steps, else None.
         evaluation: figures on the held-out images, when this step evaluated.
         unreadable: (name, reason) of images that could not be read since the step before.
+        warning: what the user should know, where something went wrong.
     """
 
     step: int
@@ -56,138 +58,185 @@ class Step:
     figures: dict[str, float] | None = None
     evaluation: Evaluation | None = None
     unreadable: tuple[tuple[str, str], ...] = ()
-
-
-def begin(plan: Plan) -> TrainingState:
-    """Return the state of a new run: seeded, on its device."""
-    config = plan.config
-    torch.manual_seed(config.seed)
-    model = Tokenizer(config.network, config.quantizer).to(config.device).to(memory_format=torch.channels_last)
-    return states.fresh(model.train(), optimizers.make(model, config))
-
-
-def resume(plan: Plan, saved: states.Saved) -> TrainingState:
-    """Return the state of a saved run.
-
-    Raises:
-        CheckpointError: it was trained on other images, or does not fit.
-    """
-    if saved.data != identify(plan.train):
-        raise CheckpointError("the training images are not those that this run began with: pass the same folder")
-    state = begin(plan)
-    states.restore(state, saved)
-    return state
-
-
-def identify(sources: Sequence[Source]) -> str:
-    """Return a digest of the images' names."""
-    return hashlib.sha256("\0".join(s.name for s in sources).encode("utf-8", "surrogateescape")).hexdigest()
+    warning: str | None = None
 
 
 def train(plan: Plan, state: TrainingState, folder: Path) -> Generator[Step]:
     """Train from `state` to the end of the budget, yielding each step.
 
-    Writes the checkpoint, the training state, `metrics.jsonl`, `held_out.txt` and pictures under `folder`. When
-    the caller closes the generator, everything is saved first.
+    Writes under `folder` the checkpoint, the best one, training states, `metrics.jsonl`, `held_out.txt` and pictures.
+    When the caller closes the generator, everything is saved first. Where several ranks train together, all must take
+    the same steps; the first one writes.
+
+    Where latents or gradients are not finite many times in a row, the run goes back to the last saved state with half
+    the learning rate, twice at most.
 
     Raises:
-        TrainingError: the loss is not finite, many times in a row; what was saved before stands.
+        TrainingError: they are not finite again; what was saved before stands.
         OutputError: a file cannot be written; what was saved before stands.
     """
-    config = plan.config
-    alpha = parse_colour(config.alpha)
-    crops = Crops(plan.train, config.image_size or 0, config.seed, alpha, config.smallest_crop)
-    batch_size = config.batch_size or 1
-    held_out = held_out_batches(plan.held_out, plan.multiple, batch_size, alpha, crops.unreadable)
-    names = "".join(f"{source.file}\n" for source in plan.held_out)
-    write_bytes(folder / HELD_OUT, names.encode("utf-8", "surrogateescape"))
-    log = MetricsLog(folder, state.step)
-    meter = Meter(state.model.codebook_sizes, torch.device(config.device))
-    budget = Budget(config, state)
-    learner = Learner(state, config, Objective(config))
-    with contextlib.closing(batches(crops, batch_size, state.step, config.workers or 0)) as feed:
+    run = _Run(plan, state, folder)
+    with contextlib.closing(run):
         try:
-            while (progress := budget.progress()) < 1:
-                rate = learning_rate(progress, config.lr, config.warmup)
-                optimizers.set_rate(state.optimizers, rate)
-                if not state.quantizing and progress >= config.quantize_after:
-                    place_codes(state, crops, config)
-                batch = meter.next_batch(feed)
-                passed = learner.step(batch, revive=progress < config.revive_until)
-                if passed is None:
-                    _skip(state)
-                else:
-                    state.skipped_in_a_row = 0
-                    meter.add(passed, len(batch))
-                figures = evaluation = None
-                if state.step % config.log_every == 0:
-                    figures = {**meter.report(), "lr": rate}
-                    log.write({"step": state.step, "seconds": state.seconds, **figures})
-                if state.quantizing and budget.evaluation_due():
-                    evaluation = _evaluate(state, held_out, folder, log)
-                    meter.counts.zero_()
-                if evaluation or budget.save_due():
-                    save(folder, state, plan)
-                yield Step(state.step, progress, state.seconds, figures, evaluation, crops.take_unreadable())
+            while (progress := run.budget.progress()) < 1:
+                if run.learn(progress):
+                    yield run.report(progress)
         except GeneratorExit:
-            save(folder, state, plan)
+            run.save()
             raise
-    if not state.quantizing:
-        place_codes(state, crops, config)
-    evaluation = _evaluate(state, held_out, folder, log)
-    save(folder, state, plan)
-    yield Step(state.step, 1.0, state.seconds, evaluation=evaluation)
+        if not state.quantizing:
+            place_codes(state, run.crops, plan.config)
+        evaluation = run.evaluate()
+        run.save()
+        yield Step(state.step, 1.0, state.seconds, evaluation=evaluation)
 
 
-def _skip(state: TrainingState) -> None:
-    state.skipped += 1
-    state.skipped_in_a_row += 1
-    if state.skipped_in_a_row >= _MAX_SKIPPED:
-        raise TrainingError(
-            f"latents or gradients were not finite in {_MAX_SKIPPED} steps in a row, at step {state.step}: "
-            "the last checkpoint stands; start again with a lower --lr or --precision float32"
-        )
+class _Run:
+    """A run between its beginning and its end."""
 
+    def __init__(self, plan: Plan, state: TrainingState, folder: Path) -> None:
+        config, alpha = plan.config, parse_colour(plan.config.alpha)
+        self.plan, self.state, self.folder, self.config = plan, state, folder, config
+        self.first = runtime.rank() == 0
+        self.crops = Crops(plan.train, config.image_size or 0, config.seed, alpha, config.smallest_crop)
+        # A rank without held-out images has none to evaluate; all ranks' figures are added.
+        mine = plan.held_out[runtime.rank() :: runtime.ranks()]
+        size = config.batch_size or 1
+        self.held_out = held_out_batches(mine, plan.multiple, size, alpha, self.crops.unreadable) if mine else []
+        if self.first:
+            names = "".join(f"{source.file}\n" for source in plan.held_out)
+            write_bytes(folder / HELD_OUT, names.encode("utf-8", "surrogateescape"))
+        self.log = open_log(config, folder, state.step)
+        self.collapse = CollapseWatch(config, state.model.codebook_sizes)
+        self.meter = Meter(state.model.codebook_sizes, torch.device(config.device))
+        self.budget = Budget(config, state)
+        self.learner = Learner(state, config)
+        self.feed = self._feed()
+        self.warning: str | None = None
 
-@torch.no_grad()
-def place_codes(state: TrainingState, crops: Crops, config: TrainConfig) -> None:
-    """Put the codebook on the latents of the coming batches, and quantize from now on."""
-    wanted = min(_MAX_LATENTS, _LATENTS_PER_CODE * max(state.model.codebook_sizes))
-    latents: list[Tensor] = []
-    size = config.batch_size or 1
-    for step in range(state.step, state.step + 1 + wanted):
-        batch = crops.batch(range(step * size, (step + 1) * size)).to(config.device)
-        if len(batch):
-            latents.append(state.model.latents(to_unit_range(batch)).reshape(-1, state.model.quantizer.dim))
-        if sum(map(len, latents)) >= wanted:
-            break
-    state.model.quantizer.initialise(torch.cat(latents))
-    state.average.quantizer.load_state_dict(state.model.quantizer.state_dict())
-    state.quantizing = True
+    def _feed(self) -> Generator[Tensor]:
+        size = (self.config.batch_size or 1) * self.config.grad_accum
+        share = (runtime.rank(), runtime.ranks())
+        return batches(self.crops, size, self.state.crops, self.config.workers or 0, share)
 
+    def close(self) -> None:
+        """Stop reading images, and write what the log still holds."""
+        self.feed.close()
+        self.log.close()
 
-def _evaluate(state: TrainingState, held_out: Sequence[Tensor], folder: Path, log: MetricsLog) -> Evaluation:
-    evaluation = evaluate(state.average, held_out)
-    state.figures = asdict(evaluation)
-    log.write({"step": state.step, "seconds": state.seconds, "held_out": state.figures})
-    pixels = picture(state.average, held_out[0])
-    write_bytes(folder / "pictures" / f"step_{state.step:07d}.png", encode_image(pixels, "png"))
-    return evaluation
+    def learn(self, progress: float) -> bool:
+        """Take one step; return False where there was no image to learn from."""
+        state, config = self.state, self.config
+        if not state.quantizing and (config.init_from or progress >= config.quantize_after):
+            place_codes(state, self.crops, config)
+        batch = self.meter.next_batch(self.feed)
+        state.crops += (config.batch_size or 1) * config.grad_accum * runtime.ranks()
+        if bool(runtime.any_rank(torch.tensor(not len(batch)))):
+            return False
+        passed = self.learner.step(batch, progress)
+        if passed is None:
+            self._skip()
+        else:
+            state.skipped_in_a_row = 0
+            self.meter.add(passed, len(batch))
+        return True
 
+    def _skip(self) -> None:
+        state = self.state
+        state.skipped += 1
+        state.skipped_in_a_row += 1
+        if state.skipped_in_a_row < _MAX_SKIPPED:
+            return
+        fault = f"latents or gradients were not finite in {_MAX_SKIPPED} steps in a row, at step {state.step}"
+        if state.rollbacks == _MAX_ROLLBACKS or not runtime.object_from_first_rank(saves.exist(self.folder)):
+            raise TrainingError(
+                f"{fault}: the last checkpoint stands; start again with a lower --lr or --precision float32"
+            )
+        self._go_back()
+        self.warning = f"{fault}: back to step {state.step}, with {state.lr_share:g} of the learning rate"
 
-def save(folder: Path, state: TrainingState, plan: Plan) -> None:
-    """Write the checkpoint, once there are codes to encode with, and the training state.
+    def _go_back(self) -> None:
+        state, skipped, rollbacks = self.state, self.state.skipped, self.state.rollbacks
+        states.restore(state, saves.read(self.folder)[0])
+        state.skipped, state.skipped_in_a_row = skipped, 0
+        state.rollbacks, state.lr_share = rollbacks + 1, 0.5 ** (rollbacks + 1)
+        self.close()
+        self.feed = self._feed()
+        self.log = open_log(self.config, self.folder, state.step)
 
-    Raises:
-        OutputError: they cannot be written.
-    """
-    if state.quantizing:
-        made_by = {
+    def report(self, progress: float) -> Step:
+        """Return what there is to tell of this step, after the evaluation and the saving that are due."""
+        state, config = self.state, self.config
+        figures = evaluation = None
+        if state.step % config.log_every == 0:
+            figures = {**self.meter.report(), **state.objective.figures(), "lr": self.learner.rate}
+            self.log.write({"step": state.step, "seconds": state.seconds, **figures})
+            self.warning = self.warning or self.collapse.warning(progress, figures["perplexity"], self.meter.counts)
+        good = not state.skipped_in_a_row  # what a bad step leaves is neither judged nor saved
+        if good and state.quantizing and state.step != config.steps and self.budget.evaluation_due():
+            best = state.best
+            evaluation = self.evaluate()
+            state.evaluations_since_best = 0 if state.best != best else state.evaluations_since_best + 1
+            self.meter.counts.zero_()
+        if evaluation or (good and self.budget.save_due()):
+            self.save()
+        warning, self.warning = self.warning, None
+        unreadable = self.crops.take_unreadable()
+        return Step(state.step, progress, state.seconds, figures, evaluation, unreadable, warning)
+
+    def evaluate(self) -> Evaluation:
+        """Evaluate the average on the held-out images; keep it where it is the best so far."""
+        state = self.state
+        evaluation = evaluate(state.average, self.held_out)
+        state.figures = asdict(evaluation)
+        better = state.best is None or evaluation.psnr > state.best
+        state.best = evaluation.psnr if better else state.best
+        self.log.write({"step": state.step, "seconds": state.seconds, "held_out": state.figures})
+        if self.first:
+            if better:
+                checkpoint.save(self.folder / BEST, state.average, self._made_by())
+            pixels = picture(state.average, self.held_out[0])
+            write_bytes(self.folder / "pictures" / f"step_{state.step:07d}.png", encode_image(pixels, "png"))
+            self.log.show(state.step, state.average, self.held_out, pixels)
+        return evaluation
+
+    def save(self) -> None:
+        """Write the training state, and the checkpoint once there are codes to encode with.
+
+        Raises:
+            OutputError: they cannot be written.
+        """
+        saved = states.capture(self.state, self.config, identify(self.plan.train))
+        if not self.first:
+            return
+        saves.write(self.folder, saved, self.config.keep)
+        if self.state.quantizing:
+            checkpoint.save(self.folder, self.state.average, self._made_by())
+
+    def _made_by(self) -> dict[str, object]:
+        state, plan = self.state, self.plan
+        return {
             "images": len(plan.train),
             "steps": state.step,
             "seconds": round(state.seconds, 1),
             "held_out": {**state.figures, "images": len(plan.held_out), "seen_in_training": plan.overlap},
             "settings": to_dict(plan.config),
         }
-        checkpoint.save(folder, state.average, made_by)
-    states.save(folder, state, plan.config, identify(plan.train))
+
+
+@torch.no_grad()
+def place_codes(state: TrainingState, crops: Crops, config: TrainConfig) -> None:
+    """Put the codebook on the latents of the coming crops, and quantize from now on; the same on every rank."""
+    wanted = min(_MAX_LATENTS, _LATENTS_PER_CODE * max(state.model.codebook_sizes))
+    latents: list[Tensor] = []
+    size = config.batch_size or 1
+    for first in range(state.crops, state.crops + size * (1 + wanted), size):
+        batch = crops.batch(range(first, first + size)).to(config.device)
+        if len(batch):
+            latents.append(state.model.latents(to_unit_range(batch)).reshape(-1, state.model.quantizer.dim))
+        if sum(map(len, latents)) >= wanted:
+            break
+    # As many whatever the size of a batch, so that the codes are the same.
+    initial.place(state.model.quantizer, torch.cat(latents)[:wanted])
+    state.average.quantizer.load_state_dict(state.model.quantizer.state_dict())
+    state.quantizing = True

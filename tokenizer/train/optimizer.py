@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from tokenizer.config import TrainConfig
 from tokenizer.model import Tokenizer
 from tokenizer.quantizers import Reseeded
-from tokenizer.runtime import choose_precision
+from tokenizer.runtime import dtype_of
 from tokenizer.train.muon import Muon
 
 _SMALLEST_KERNEL = 32
@@ -32,7 +32,7 @@ def make(model: Tokenizer, config: TrainConfig) -> tuple[torch.optim.Optimizer, 
     adam = torch.optim.AdamW([g for g in groups if g["params"]], lr=config.lr, betas=(0.9, 0.95), fused=True)
     if not large:
         return (adam,)
-    precision = choose_precision(config.precision, torch.device(config.device))
+    precision = dtype_of(config.precision)
     return adam, Muon(large, lr=config.lr, weight_decay=config.weight_decay, precision=precision)
 
 
@@ -61,7 +61,13 @@ def _slots(optimizers: Sequence[torch.optim.Optimizer], parameter: nn.Parameter)
 @torch.no_grad()
 def follow(average: Tokenizer, model: Tokenizer, decay: float) -> None:
     """Move the averaged weights towards the model's by `1 - decay`; buffers are copied."""
-    torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), 1 - decay)
+    pairs = list(zip(average.parameters(), model.parameters(), strict=True))
+    learned = [pair for pair in pairs if pair[1].requires_grad]
+    if learned:
+        torch._foreach_lerp_([mean for mean, _ in learned], [value for _, value in learned], 1 - decay)
+    for old, new in pairs:
+        if not new.requires_grad:  # frozen, or set by moving averages: what did not move keeps even a zero's sign
+            old.copy_(torch.where(old == new, new, old.lerp(new, 1 - decay)))
     for mean, value in zip(average.buffers(), model.buffers(), strict=True):
         mean.copy_(value)
 

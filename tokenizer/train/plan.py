@@ -11,12 +11,13 @@ from pathlib import Path
 
 import torch
 
-from tokenizer import losses, quantizers, runtime
+from tokenizer import losses, perceptual, quantizers, runtime
 from tokenizer.config import TrainConfig
 from tokenizer.data import split
 from tokenizer.errors import ConfigError, ImageError, InputError
 from tokenizer.images import Source, find, parse_colour, probe
 from tokenizer.quantizers import Quantizer
+from tokenizer.train import board
 
 _PROBED = 200
 _CROP = 128
@@ -33,6 +34,7 @@ class Plan:
         overlap: true when there were too few images to hold any out, and `held_out` are training images.
         multiple: pixels per position along each side, which the sides of what it sees are multiples of.
         notes: what the user should know before it starts, one line each.
+        tokens: how many positions the training images hold, about.
     """
 
     config: TrainConfig
@@ -41,6 +43,12 @@ class Plan:
     overlap: bool
     multiple: int
     notes: tuple[str, ...]
+    tokens: int
+
+    @property
+    def codes(self) -> int:
+        """The largest codebook that the images can fill: a power of two, with 8 tokens a code or more."""
+        return _fillable(self.tokens)
 
 
 def plan(config: TrainConfig, data: Sequence[Path]) -> Plan:
@@ -52,6 +60,7 @@ def plan(config: TrainConfig, data: Sequence[Path]) -> Plan:
         DeviceError: the device is absent.
     """
     config, made, notes = _check(config)
+    board.check(config)
     sources = find(data)
     device = runtime.choose_device(config.device)
     count = config.val_images if config.val_images is not None else min(128, len(sources) // 20)
@@ -67,10 +76,12 @@ def plan(config: TrainConfig, data: Sequence[Path]) -> Plan:
     image_size = config.image_size or max(multiple, min(_CROP, side) // multiple * multiple)
     if image_size % multiple:
         raise ConfigError([f"image_size is {image_size}, expected a multiple of {multiple}, the side of a position"])
+    if image_size < losses.smallest_side(config.loss):
+        raise ConfigError([f"image_size is {image_size}, the loss takes {losses.smallest_side(config.loss)} or more"])
     chosen = dataclasses.replace(
         config,
         device=str(device),
-        precision=str(runtime.choose_precision(config.precision, device)).removeprefix("torch."),
+        precision=runtime.choose_precision(config.precision, device),
         image_size=image_size,
         minutes=config.minutes if config.minutes or config.steps else 30.0,
         batch_size=config.batch_size or _batch_size(image_size, device.type),
@@ -79,7 +90,7 @@ def plan(config: TrainConfig, data: Sequence[Path]) -> Plan:
     )
     tokens = len(train) * (side // multiple) ** 2
     notes += _notes(chosen, len(train), tokens, max(made.sizes), overlap=overlap)
-    return Plan(chosen, tuple(train), tuple(held_out), overlap, multiple, tuple(notes))
+    return Plan(chosen, tuple(train), tuple(held_out), overlap, multiple, tuple(notes), tokens)
 
 
 def _check(config: TrainConfig) -> tuple[TrainConfig, Quantizer, list[str]]:
@@ -96,6 +107,8 @@ def _check(config: TrainConfig) -> tuple[TrainConfig, Quantizer, list[str]]:
         faults += error.faults
     try:
         losses.check(config.loss)
+        if config.loss.get("perceptual"):
+            perceptual.check(config.perceptual_weights)
     except ConfigError as error:
         faults += error.faults
     if faults or made is None:
@@ -127,6 +140,9 @@ def _workers() -> int:
 
 def _notes(config: TrainConfig, images: int, tokens: int, size: int, *, overlap: bool) -> list[str]:
     notes = []
+    if config.init_from:
+        kept = f"; kept as they are: {', '.join(config.freeze)}" if config.freeze else ""
+        notes.append(f"weights and codes start from the checkpoint {config.init_from}{kept}")
     if overlap:
         notes.append(f"{images} images are too few to hold any out: figures are on training images")
     if config.batch_size is not None and config.batch_size > images:
@@ -134,6 +150,15 @@ def _notes(config: TrainConfig, images: int, tokens: int, size: int, *, overlap:
     if tokens < 8 * size:
         notes.append(
             f"a codebook of {size} is large for images that hold about {tokens} tokens in all: "
-            f"--codebook-size {2 ** max(4, (tokens // 8).bit_length() - 1)} would be filled"
+            f"--codebook-size {_fillable(tokens)} would be filled"
+        )
+    if config.patience and not config.eval_every:
+        notes.append(
+            f"patience is {config.patience}, and a run is evaluated seven times before its end at most: "
+            "pass --eval-every too"
         )
     return notes
+
+
+def _fillable(tokens: int) -> int:
+    return 2 ** max(4, (tokens // 8).bit_length() - 1)

@@ -1,27 +1,26 @@
-"""Everything a run needs to go on, in one file."""
+"""Everything a run needs to go on."""
 
 from __future__ import annotations
 
 import copy
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-import safetensors
-import safetensors.torch
 import torch
 from torch import Tensor
 
+from tokenizer import runtime
 from tokenizer.config import TrainConfig
-from tokenizer.errors import CheckpointError, ConfigError
-from tokenizer.files import canonical_json, write_bytes
+from tokenizer.errors import CheckpointError
 from tokenizer.model import Tokenizer
-from tokenizer.settings import parse, to_dict
+from tokenizer.train.objective import Objective
 
-FILE = "training.safetensors"
-_KEY = "vqtok"
+# Kept as JSON; everything else is tensors.
+_PLAIN = (
+    *("step", "crops", "seconds", "quantizing", "skipped", "lr_share", "rollbacks"),
+    *("best", "evaluations_since_best", "figures"),
+)
 
 
 @dataclass
@@ -32,35 +31,68 @@ class TrainingState:
         model: what the optimizer moves.
         average: moving average of the model's weights, in evaluation mode; what is evaluated and saved.
         optimizers: of the model's parameters, each parameter in one of them.
+        objective: what reconstructions are trained for.
+        scaler: of the loss in float16, which it keeps from vanishing; does nothing otherwise.
         step: steps taken.
+        crops: training crops drawn, over all ranks.
         seconds: wall-clock time spent, over all sessions.
         quantizing: true once the codebook is placed and in use.
-        skipped: steps whose gradient was not finite.
+        skipped: steps in which something was not finite.
         skipped_in_a_row: of these, the latest ones without a good step between them.
+        lr_share: factor on the learning rate, halved each time the run went back.
+        rollbacks: how many times it did, to the last saved state, since something was not finite.
+        best: best PSNR on the held-out images so far, in dB.
+        evaluations_since_best: how many came after it while training.
         figures: of the last evaluation on the held-out images.
     """
 
     model: Tokenizer
     average: Tokenizer
     optimizers: tuple[torch.optim.Optimizer, ...]
+    objective: Objective
+    scaler: torch.amp.GradScaler
     step: int = 0
+    crops: int = 0
     seconds: float = 0.0
     quantizing: bool = False
     skipped: int = 0
     skipped_in_a_row: int = 0
+    lr_share: float = 1.0
+    rollbacks: int = 0
+    best: float | None = None
+    evaluations_since_best: int = 0
     figures: dict[str, float] = field(default_factory=dict)
 
 
-def fresh(model: Tokenizer, optimizers: tuple[torch.optim.Optimizer, ...]) -> TrainingState:
+@dataclass(frozen=True)
+class Saved:
+    """A training state on disk.
+
+    Attributes:
+        config: settings of the run.
+        data: digest of the names of its training images.
+        plain: step, counters and figures.
+        tensors: weights, optimizers' slots, random states.
+    """
+
+    config: TrainConfig
+    data: str
+    plain: Mapping[str, Any]
+    tensors: Mapping[str, Tensor]
+
+
+def fresh(model: Tokenizer, optimizers: tuple[torch.optim.Optimizer, ...], config: TrainConfig) -> TrainingState:
     """Return the state of a run that has not started."""
-    return TrainingState(model, copy.deepcopy(model).eval().requires_grad_(False), optimizers)
+    average = copy.deepcopy(model).eval().requires_grad_(False)
+    device = torch.device(config.device).type
+    scaler = torch.amp.GradScaler(device, enabled=config.precision == "float16")
+    return TrainingState(model, average, optimizers, Objective(config), scaler)
 
 
-def save(folder: Path, state: TrainingState, config: TrainConfig, data: str) -> None:
-    """Write the state to `folder`, whole or not at all; `data` identifies the list of training images.
+def capture(state: TrainingState, config: TrainConfig, data: str) -> Saved:
+    """Return the state as plain values and tensors that share nothing with it; every rank must call this.
 
-    Raises:
-        OutputError: it cannot be written.
+    `data` identifies the list of training images.
     """
     tensors = {f"model/{name}": value for name, value in _tensors(state.model)}
     tensors |= {f"average/{name}": value for name, value in _tensors(state.average)}
@@ -68,58 +100,20 @@ def save(folder: Path, state: TrainingState, config: TrainConfig, data: str) -> 
         for index, slots in optimizer.state_dict()["state"].items():
             prefix = f"optimizer/{number}/{index}"
             tensors |= {f"{prefix}/{slot}": torch.as_tensor(value) for slot, value in slots.items()}
-    tensors["random/cpu"] = torch.get_rng_state()
+    tensors |= {f"objective/{name}": value for name, value in state.objective.tensors().items()}
+    tensors["random/cpu"] = runtime.rows_of_all(torch.get_rng_state()[None])
     if torch.cuda.is_available():
-        tensors["random/cuda"] = torch.cuda.get_rng_state()
-    header = {
-        "config": to_dict(config),
-        "data": data,
-        "step": state.step,
-        "seconds": state.seconds,
-        "quantizing": state.quantizing,
-        "skipped": state.skipped,
-        "figures": state.figures,
-    }
+        tensors["random/cuda"] = runtime.rows_of_all(torch.cuda.get_rng_state()[None])
     # Contiguous copies: safetensors refuses shared memory, and channels-last strides are not kept.
     flat = {name: value.detach().cpu().clone(memory_format=torch.contiguous_format) for name, value in tensors.items()}
-    write_bytes(folder / FILE, safetensors.torch.save(flat, metadata={_KEY: canonical_json(header)}))
-
-
-def _tensors(model: Tokenizer) -> list[tuple[str, Tensor]]:
-    """Return parameters and buffers, those that a checkpoint leaves out too."""
-    return [*model.named_parameters(), *model.named_buffers()]
-
-
-@dataclass(frozen=True)
-class Saved:
-    """A training state on disk: its settings, which images it trained on, and the rest."""
-
-    config: TrainConfig
-    data: str
-    header: Mapping[str, Any]
-    tensors: Mapping[str, Tensor]
-
-
-def read(folder: Path) -> Saved:
-    """Read the training state in `folder`.
-
-    Raises:
-        CheckpointError: there is none, or it is damaged.
-    """
-    path = folder / FILE
-    if not path.is_file():
-        raise CheckpointError(f"there is no training to resume in {folder}: it has no {FILE}")
-    try:
-        with safetensors.safe_open(path, framework="pt") as file:
-            header = json.loads(file.metadata()[_KEY])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a dict
-        return Saved(parse(TrainConfig, header["config"]), header["data"], header, tensors)
-    except (safetensors.SafetensorError, OSError, ValueError, KeyError, TypeError, ConfigError) as error:
-        raise CheckpointError(f"cannot read the training state {path}: {error}") from error
+    plain = {name: getattr(state, name) for name in _PLAIN} | {"scaler": state.scaler.state_dict()}
+    return Saved(config, data, plain, flat)
 
 
 def restore(state: TrainingState, saved: Saved) -> None:
-    """Put a fresh state where the saved one was, random numbers included.
+    """Put a state of the same settings where the saved one was, random numbers included.
+
+    On a rank that the saved run did not have, random numbers go on as they are.
 
     Raises:
         CheckpointError: the tensors do not fit the settings.
@@ -130,24 +124,40 @@ def restore(state: TrainingState, saved: Saved) -> None:
         for number, optimizer in enumerate(state.optimizers):
             groups = optimizer.state_dict()["param_groups"]
             optimizer.load_state_dict({"state": _slots(saved.tensors, number), "param_groups": groups})
-        state.step, state.seconds = int(saved.header["step"]), float(saved.header["seconds"])
-        state.quantizing, state.skipped = bool(saved.header["quantizing"]), int(saved.header["skipped"])
-        state.figures = dict(saved.header["figures"])
-        torch.set_rng_state(saved.tensors["random/cpu"])
-        if torch.cuda.is_available() and "random/cuda" in saved.tensors:
-            torch.cuda.set_rng_state(saved.tensors["random/cuda"])
+        state.objective.restore(_under("objective/", saved.tensors))
+        for name in _PLAIN:
+            setattr(state, name, saved.plain[name])
+        state.figures = dict(state.figures)
+        state.scaler.load_state_dict(saved.plain["scaler"])
+        _set_random_state(saved.tensors)
     except (RuntimeError, KeyError, ValueError, TypeError) as error:
         raise CheckpointError(f"the training state does not fit its own settings: {error}") from error
 
 
+def _tensors(model: Tokenizer) -> list[tuple[str, Tensor]]:
+    """Return parameters and buffers, those that a checkpoint leaves out too."""
+    return [*model.named_parameters(), *model.named_buffers()]
+
+
+def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+
 def _slots(tensors: Mapping[str, Tensor], number: int) -> dict[int, dict[str, Tensor]]:
     slots: dict[int, dict[str, Tensor]] = {}
-    for name, value in tensors.items():
-        if name.startswith(f"optimizer/{number}/"):
-            _, _, index, slot = name.split("/")
-            layout = torch.channels_last if value.ndim == 4 else torch.contiguous_format
-            slots.setdefault(int(index), {})[slot] = value.contiguous(memory_format=layout)
+    for name, value in _under(f"optimizer/{number}/", tensors).items():
+        index, slot = name.split("/")
+        layout = torch.channels_last if value.ndim == 4 else torch.contiguous_format
+        slots.setdefault(int(index), {})[slot] = value.clone(memory_format=layout)
     return slots
+
+
+def _set_random_state(tensors: Mapping[str, Tensor]) -> None:
+    mine = runtime.rank()
+    if mine < len(tensors["random/cpu"]):
+        torch.set_rng_state(tensors["random/cpu"][mine])
+    if torch.cuda.is_available() and mine < len(tensors.get("random/cuda", ())):
+        torch.cuda.set_rng_state(tensors["random/cuda"][mine])
 
 
 @torch.no_grad()

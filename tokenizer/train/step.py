@@ -15,7 +15,7 @@ from tokenizer.model import to_unit_range
 from tokenizer.quantizers import Quantized
 from tokenizer.train import optimizer as optimizers
 from tokenizer.train.log import Passed
-from tokenizer.train.objective import Objective
+from tokenizer.train.schedule import learning_rate
 from tokenizer.train.state import TrainingState
 
 
@@ -25,44 +25,65 @@ class Learner:
     Args:
         state: what is trained.
         config: of the run, planned.
-        objective: what reconstructions are trained for.
     """
 
-    def __init__(self, state: TrainingState, config: TrainConfig, objective: Objective) -> None:
-        self.state, self.config, self.objective = state, config, objective
+    def __init__(self, state: TrainingState, config: TrainConfig) -> None:
+        self.state, self.config = state, config
         self.device = torch.device(config.device)
-        self.precision = runtime.choose_precision(config.precision, self.device)
+        self.rate = 0.0
 
-    def step(self, batch: Tensor, *, revive: bool) -> Passed | None:
+    def step(self, batch: Tensor, progress: float) -> Passed | None:
         """Take one step on a (B, H, W, 3) uint8 batch; None when something was not finite, and then nothing moved.
 
         A batch larger than `batch_size` goes through the network in parts, and through the quantizer in one piece:
-        whatever the method, the step is that of the whole batch.
+        whatever the method, the step is that of the whole batch. On several ranks it is that of all their batches,
+        and what is not finite on one of them stops all.
+
+        Args:
+            batch: of this rank.
+            progress: share of the budget spent, 0 to 1.
         """
         state, config = self.state, self.config
-        parts = [to_unit_range(part.to(self.device)) for part in torch.split(batch, config.batch_size or len(batch))]
+        self.rate = state.lr_share * learning_rate(progress, config.lr, config.warmup)
+        optimizers.set_rate(state.optimizers, self.rate)
+        state.objective.begin(progress, self.rate)
         state.model.zero_grad(set_to_none=True)
         state.step += 1
+        parts = [to_unit_range(part.to(self.device)) for part in torch.split(batch, config.batch_size or len(batch))]
         try:
             passed = self._in_one(parts[0]) if len(parts) == 1 else self._in_parts(parts)
         except NonFiniteError:
             return None
-        norm = torch.nn.utils.clip_grad_norm_(state.model.parameters(), config.clip_norm)
-        if not torch.isfinite(norm):
+        if not self._move():
             return None
-        for optimizer in state.optimizers:
-            optimizer.step()
-        reseeded = state.model.quantizer.revive() if state.quantizing and revive else []
+        revive = state.quantizing and progress < config.revive_until
+        reseeded = state.model.quantizer.revive() if revive else []
         optimizers.forget(state.optimizers, reseeded)
         optimizers.follow(state.average, state.model, min(config.ema_decay, (1 + state.step) / (10 + state.step)))
         optimizers.catch_up(state.average, state.model, reseeded)
         return passed
 
+    def _move(self) -> bool:
+        """Take the optimizers' steps along the mean gradient of all ranks; return False when it is not finite."""
+        state = self.state
+        parameters = list(state.model.parameters())
+        runtime.average_gradients(parameters)
+        for optimizer in state.optimizers:
+            state.scaler.unscale_(optimizer)
+        norm = torch.nn.utils.clip_grad_norm_(parameters, self.config.clip_norm)
+        finite = bool(torch.isfinite(norm))
+        if finite:
+            for optimizer in state.optimizers:
+                optimizer.step()
+            state.objective.end()
+        state.scaler.update()
+        return finite
+
     def _in_one(self, images: Tensor) -> Passed:
         """Leave the gradient of a batch at the parameters."""
         vectors, tokens, loss = self._quantize(self._latents(images))
         reconstruction = self._reconstruct(vectors, images, 1.0)
-        _backward(reconstruction.images, reconstruction.gradient, loss)
+        self._backward(reconstruction.images, reconstruction.gradient, loss)
         return Passed(reconstruction.loss + loss.detach(), reconstruction.error, tokens)
 
     def _in_parts(self, parts: list[Tensor]) -> Passed:
@@ -82,19 +103,25 @@ class Learner:
             reconstruction = self._reconstruct(piece, part, len(part) / sum(sizes))
             reconstruction.images.backward(reconstruction.gradient)  # type: ignore[no-untyped-call]
             total, error = total + reconstruction.loss, error + reconstruction.error
-        _backward(vectors, cut.grad, loss)
-        if latents.grad is not None:
+        self._backward(vectors, cut.grad, loss)
+        if latents.grad is not None and next(self.state.model.encoder.parameters()).requires_grad:
             for part, gradient in zip(parts, torch.split(latents.grad, sizes), strict=True):
                 self._latents(part).backward(gradient)  # type: ignore[no-untyped-call]
         return Passed(total, error, tokens)
 
     def _latents(self, images: Tensor) -> Tensor:
-        with runtime.autocast(self.device, self.precision):
+        with runtime.autocast(self.device, self.config.precision):
             return self.state.model.latents(images).float()
 
     def _quantize(self, latents: Tensor) -> tuple[Tensor, Tensor | None, Tensor]:
-        """Return vectors, tokens and the quantizer's loss; the latents themselves before the codebook is placed."""
+        """Return vectors, tokens and the quantizer's loss; the latents themselves before the codebook is placed.
+
+        Raises:
+            NonFiniteError: the latents of any rank are not finite.
+        """
         quantizer = self.state.model.quantizer
+        if runtime.ranks() > 1 and bool(runtime.any_rank(latents.isfinite().all().logical_not())):
+            raise NonFiniteError("latents are not finite")
         if not self.state.quantizing:
             return quantizer.prepare(latents), None, torch.zeros((), device=latents.device)
         quantized: Quantized = quantizer(latents)
@@ -102,10 +129,17 @@ class Learner:
 
     def _reconstruct(self, vectors: Tensor, targets: Tensor, share: float) -> _Reconstruction:
         """Return pictures of (B, h, w, D) vectors, and `share` of their loss."""
-        with runtime.autocast(self.device, self.precision):
+        with runtime.autocast(self.device, self.config.precision):
             images = self.state.model.pictures(vectors)
-        gradient, loss = self.objective.gradient(images.detach(), targets)
-        return _Reconstruction(images, share * gradient, share * loss, share * l2(images.detach(), targets))
+        gradient, loss = self.state.objective.gradient(images.detach(), targets, share)
+        gradient = self.state.scaler.scale(share * gradient)
+        return _Reconstruction(images, gradient, share * loss, share * l2(images.detach(), targets))
+
+    def _backward(self, output: Tensor, gradient: Tensor | None, loss: Tensor) -> None:
+        """Send a scaled `gradient` back from `output`, and 1 from the quantizer's () loss, where they have one."""
+        pairs = ((output, gradient), (self.state.scaler.scale(loss), None))
+        reached = [(tensor, value) for tensor, value in pairs if tensor.requires_grad]
+        torch.autograd.backward([tensor for tensor, _ in reached], [value for _, value in reached])
 
 
 @dataclass(frozen=True)
@@ -116,9 +150,3 @@ class _Reconstruction:
     gradient: Tensor
     loss: Tensor
     error: Tensor
-
-
-def _backward(output: Tensor, gradient: Tensor | None, loss: Tensor) -> None:
-    """Send `gradient` back from `output`, and 1 from the quantizer's () loss, each where it has a gradient."""
-    reached = [(tensor, value) for tensor, value in ((output, gradient), (loss, None)) if tensor.requires_grad]
-    torch.autograd.backward([tensor for tensor, _ in reached], [value for _, value in reached])

@@ -1,0 +1,76 @@
+"""kill -9 at random moments, again and again: what is resumed ends where an unbroken run ends, to the last bit."""
+
+from __future__ import annotations
+
+import dataclasses
+import multiprocessing
+import random
+import time
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import pytest
+import torch
+
+from tokenizer import checkpoint, train
+from tokenizer.config import TrainConfig
+from tokenizer.train import saves
+
+KILLS = 20
+
+
+def work(config: TrainConfig, photos: str, folder: str, tell: Connection) -> None:
+    """Begin or go on, and tell each step."""
+    torch.set_num_threads(1)
+    plan = train.plan(config, [Path(photos)])
+    run = Path(folder)
+    state = train.resume(plan, train.read_state(run)[0]) if saves.exist(run) else train.begin(plan)
+    for step in train.train(plan, state, run):
+        tell.send(step.step)
+
+
+def is_killed(config: TrainConfig, photos: Path, folder: Path, dice: random.Random) -> bool:
+    """Kill a training at a random moment after some steps; return False when it ended before."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["pytest", "tokenizer.train", "tokenizer.losses", "torchvision.utils"])
+    listen, tell = context.Pipe(duplex=False)
+    process = context.Process(target=work, args=(config, str(photos), str(folder), tell))
+    process.start()
+    tell.close()
+    try:
+        for _ in range(dice.randint(1, 8)):
+            listen.recv()
+        time.sleep(dice.uniform(0, 0.06))
+    except EOFError:
+        process.join()
+        return False
+    process.kill()
+    process.join()
+    return process.exitcode == -9
+
+
+@pytest.mark.parametrize("method", ["diveq", "ema"])
+def test_killed_twenty_times_and_resumed(quick: TrainConfig, photos: Path, tmp_path: Path, method: str) -> None:
+    quantizer = {"name": method, "codebook_size": 32, "revival_patience": 2}
+    config = dataclasses.replace(
+        quick, steps=160, quantize_after=0.05, eval_every=40, save_every=1e-4, quantizer=quantizer
+    )
+    plan = train.plan(config, [photos])
+    whole = train.begin(plan)
+    list(train.train(plan, whole, tmp_path / "whole"))
+
+    dice, folder = random.Random(0), tmp_path / "killed"
+    assert sum(is_killed(config, photos, folder, dice) for _ in range(KILLS)) == KILLS
+    at = train.read_state(folder)[0].plain["step"]
+    assert 0 < at < 160
+    state = train.resume(plan, train.read_state(folder)[0])
+    list(train.train(plan, state, folder))
+
+    for first, second in zip(whole.model.state_dict().items(), state.model.state_dict().items(), strict=True):
+        assert torch.equal(first[1], second[1]), first[0]
+    for name, value in whole.model.named_buffers():
+        assert torch.equal(value, dict(state.model.named_buffers())[name]), name
+    assert checkpoint.fingerprint(tmp_path / "whole") == checkpoint.fingerprint(folder)
+    assert checkpoint.fingerprint(tmp_path / "whole/best") == checkpoint.fingerprint(folder / "best")
+    assert state.figures == whole.figures
+    assert not [path for path in folder.rglob("*.tmp") if path.parent.name == "states"]

@@ -1,0 +1,107 @@
+"""Training states on disk: `states/step_0001234.safetensors`, the newest few of them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+
+import safetensors
+import safetensors.torch
+from torch import Tensor
+
+from tokenizer import runtime
+from tokenizer.config import TrainConfig
+from tokenizer.errors import CheckpointError, ConfigError
+from tokenizer.files import canonical_json, write_bytes
+from tokenizer.settings import parse, to_dict
+from tokenizer.train.state import Saved
+
+FOLDER = "states"
+_KEY = "vqtok"
+
+
+def exist(folder: Path) -> bool:
+    """Return whether there is a state in a run's folder."""
+    return bool(_files(folder))
+
+
+def clear(folder: Path) -> None:
+    """Remove the states in a run's folder."""
+    shutil.rmtree(folder / FOLDER, ignore_errors=True)
+
+
+def write(folder: Path, saved: Saved, keep: int) -> None:
+    """Write a state, whole or not at all, and then remove all but the newest `keep`.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    header = {
+        "config": to_dict(saved.config),
+        "data": saved.data,
+        "plain": dict(saved.plain),
+        "checksum": _checksum(saved.tensors),
+    }
+    path = folder / FOLDER / f"step_{saved.plain['step']:07d}.safetensors"
+    write_bytes(path, safetensors.torch.save(dict(saved.tensors), metadata={_KEY: canonical_json(header)}))
+    for old in [*_files(folder)[:-keep], *path.parent.glob(".*.tmp")]:
+        old.unlink(missing_ok=True)
+
+
+def read(folder: Path) -> tuple[Saved, list[str]]:
+    """Return the newest state in a run's folder that is whole, and a line for each damaged one that is newer.
+
+    Where several ranks train together, the first one reads, and all get what it finds.
+
+    Raises:
+        CheckpointError: there is none.
+    """
+    found: tuple[Saved, list[str]] | CheckpointError | None = None
+    if runtime.rank() == 0:
+        try:
+            found = _newest(folder)
+        except CheckpointError as error:
+            found = error
+    found = runtime.object_from_first_rank(found)
+    if isinstance(found, tuple):
+        return found
+    raise found or CheckpointError(f"there is no training to resume in {folder}")
+
+
+def _newest(folder: Path) -> tuple[Saved, list[str]]:
+    files = _files(folder)
+    if not files:
+        raise CheckpointError(f"there is no training to resume in {folder}: it has no {FOLDER}/step_*.safetensors")
+    faults: list[str] = []
+    for path in reversed(files):
+        try:
+            return _read(path), faults
+        except CheckpointError as error:
+            faults.append(str(error))
+    raise CheckpointError(faults[0])
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(folder.glob(f"{FOLDER}/step_*.safetensors"), key=lambda path: (len(path.name), path.name))
+
+
+def _read(path: Path) -> Saved:
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            header = json.loads(file.metadata()[_KEY])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a dict
+        if header["checksum"] != _checksum(tensors):
+            raise CheckpointError(f"the training state {path} is damaged: its checksum is another")
+        return Saved(parse(TrainConfig, header["config"]), header["data"], header["plain"], tensors)
+    except (safetensors.SafetensorError, OSError, ValueError, KeyError, TypeError, ConfigError) as error:
+        raise CheckpointError(f"cannot read the training state {path}: {error}") from error
+
+
+def _checksum(tensors: Mapping[str, Tensor]) -> int:
+    total = 0
+    for name in sorted(tensors):
+        total = zlib.crc32(tensors[name].numpy().data, zlib.crc32(name.encode(), total))
+    return total
