@@ -277,7 +277,7 @@ class TestTrainConfig:
     def test_precision(self) -> None:
         assert parse(TrainConfig, {"precision": "bfloat16"}).precision == "bfloat16"
         assert faults(TrainConfig, {"precision": "fp16"}) == (
-            "precision is 'fp16', expected one of auto, float32, bfloat16",
+            "precision is 'fp16', expected one of auto, float32, tf32, bfloat16, float16",
         )
 
     def test_one_budget(self) -> None:

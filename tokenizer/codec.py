@@ -35,7 +35,8 @@ class EncodeOptions:
         alpha: (red, green, blue) under transparent pixels.
         batch_size: images of one size that go through the network together, at most.
         workers: threads that read images ahead.
-        precision: of the network's arithmetic, a name of `config.PRECISIONS` but `auto`; tokens of bfloat16 differ in a few percent from float32's.
+        precision: of the network's arithmetic: float32, tf32, bfloat16 or float16; tokens of bfloat16 differ in a few
+            percent from float32's.
     """
 
     image_size: int | None = None

@@ -132,10 +132,10 @@ def failing(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
     """Have the quantizers of these names fail in training."""
     plain = Learner.step
 
-    def learn(learner: Learner, batch: Tensor, *, revive: bool) -> Passed | None:
+    def learn(learner: Learner, batch: Tensor, progress: float) -> Passed | None:
         if learner.state.model.quantizer.settings["name"] in names:
             raise TrainingError("the gradient was not finite")
-        return plain(learner, batch, revive=revive)
+        return plain(learner, batch, progress)
 
     monkeypatch.setattr(Learner, "step", learn)
 

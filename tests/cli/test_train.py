@@ -22,7 +22,7 @@ from torch import Tensor
 
 from tests.cli.conftest import BIN, Vqtok, environment
 from tests.conftest import draw, save
-from tokenizer.train import loop, objective
+from tokenizer.train import objective, saves
 from tokenizer.train.log import Passed
 from tokenizer.train.step import Learner
 
@@ -181,7 +181,7 @@ def test_preset_lies_below_everything_else(vqtok: Vqtok, photos: Path, tmp_path:
         (["--image-size", "30"], "", 2, "image_size is 30, expected a multiple of network.downsample (16)"),
         (["--minutes", "-1"], "", 2, "minutes is -1.0, expected more than 0"),
         (["--alpha", "glass"], "", 2, "'glass' is not a colour"),
-        (["--precision", "float8"], "", 2, "'float8' is not one of 'auto', 'float32', 'bfloat16'"),
+        (["--precision", "float8"], "", 2, "'float8' is not one of 'auto', 'float32', 'tf32', 'bfloat16', 'float16'"),
         (["--device", "toaster"], "", 2, "'toaster' is not a device"),
         (["--val-data", "nowhere"], "", 1, "nowhere does not exist"),
         (["--set", "val_images=24"], "", 1, "val_images is 24, there are 24 images: name fewer"),
@@ -224,7 +224,7 @@ def test_numbers_as_text_are_understood(vqtok: Vqtok, photos: Path, tmp_path: Pa
         (["bare", "-o", "run"], 1, "no images in bare: looked for"),
         (["PHOTOS", "-o", "full"], 1, "full exists: pass --overwrite to replace it, or name another output"),
         (["PHOTOS", "-o", "full/x", "-f"], 1, "cannot write full/x: full/x is not a folder"),
-        (["PHOTOS", "-o", "run", "--resume"], 1, "there is no training to resume in run: it has no training.safetens"),
+        (["PHOTOS", "-o", "run", "--resume"], 1, "there is no training to resume in run: it has no states/step_*."),
         (["PHOTOS", "-o", "full", "--resume", "-f"], 2, "--resume goes on with a run, --overwrite replaces it"),
     ],
 )
@@ -285,8 +285,8 @@ def stop_at(monkeypatch: pytest.MonkeyPatch, step: int, number: int) -> None:
     """Have this process send itself a signal in that step."""
     plain = Learner.step
 
-    def learn(learner: Learner, batch: Tensor, *, revive: bool) -> Passed | None:
-        passed = plain(learner, batch, revive=revive)
+    def learn(learner: Learner, batch: Tensor, progress: float) -> Passed | None:
+        passed = plain(learner, batch, progress)
         if learner.state.step == step:
             os.kill(os.getpid(), number)
         return passed
@@ -330,8 +330,17 @@ def test_resume_with_other_settings(vqtok: Vqtok, run: Path, photos: Path, tmp_p
 
 def test_damaged_training_state(vqtok: Vqtok, run: Path, photos: Path, tmp_path: Path) -> None:
     shutil.copytree(run, tmp_path / "run")
-    state = tmp_path / "run/training.safetensors"
+    state = tmp_path / "run/states/step_0000012.safetensors"
+    before = state.with_name("step_0000008.safetensors")
+    shutil.copy(state, before)
     state.write_bytes(state.read_bytes()[:5000])
+    result = vqtok("train", photos, "-o", tmp_path / "run", "--resume")
+    assert result.code == 0
+    warned = f"vqtok train: warning: cannot read the training state {state}: "
+    told = next(line for line in result.err.splitlines() if line.startswith(warned))
+    assert told.endswith(": going on from the one before")
+    for file in (state, before):
+        file.write_bytes(file.read_bytes()[:5000])
     result = vqtok("train", photos, "-o", tmp_path / "run", "--resume")
     assert result.code == 1
     assert f"error: cannot read the training state {state}: " in result.error
@@ -340,14 +349,14 @@ def test_damaged_training_state(vqtok: Vqtok, run: Path, photos: Path, tmp_path:
 def test_second_signal_stops_at_once(
     vqtok: Vqtok, photos: Path, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plain = loop.save
+    plain = saves.write
 
-    def save_slowly(*arguments: Any) -> None:
+    def write_slowly(*arguments: Any) -> None:
         os.kill(os.getpid(), signal.SIGINT)
         plain(*arguments)
 
     stop_at(monkeypatch, 5, signal.SIGINT)
-    monkeypatch.setattr(loop, "save", save_slowly)
+    monkeypatch.setattr(saves, "write", write_slowly)
     result = vqtok("train", photos, "-o", tmp_path / "run", "-c", tiny, "--steps", 10)
     assert (result.code, result.out) == (130, b"")
     assert "stopping after this step; once more to stop at once, without saving" in result.err
@@ -359,7 +368,6 @@ def test_second_signal_stops_at_once(
 def test_full_disk(vqtok: Vqtok, photos: Path, run: Path, tiny: Path, tmp_path: Path, saved: bool) -> None:
     if saved:
         shutil.copytree(run, tmp_path / "run")
-        (tmp_path / "run/model.safetensors").unlink()
     arguments = ["--resume"] if saved else ["-c", tiny, "--steps", 6]
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
@@ -368,7 +376,8 @@ def test_full_disk(vqtok: Vqtok, photos: Path, run: Path, tiny: Path, tmp_path: 
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert result.code == 1
-    assert f"vqtok train: error: cannot write {tmp_path}/run/model.safetensors: File too large\n" in result.err
+    file = "states/step_0000012.safetensors" if saved else "best/model.safetensors"
+    assert f"vqtok train: error: cannot write {tmp_path}/run/{file}: File too large\n" in result.err
     hint = f"what was saved before stands. To go on from there: vqtok train {photos} -o {tmp_path}/run --resume\n"
     assert (hint in result.err) == saved
     assert not list(tmp_path.rglob("*.tmp"))

@@ -182,5 +182,8 @@ def test_folders_are_readable_safe_and_unique(prepare: Prepare, tmp_path: Path) 
 
 def test_settings_are_complete(prepare: Prepare, tmp_path: Path) -> None:
     values = to_dict(prepare(tmp_path, ["ste"]).entries[0].plan.config)
-    assert {key for key, value in values.items() if value is None} == {"minutes", "val_data"}
+    assert {key for key, value in values.items() if value is None} == {
+        "minutes",
+        *("val_data", "init_from", "log_to", "patience", "perceptual_weights"),
+    }
     assert issubclass(METHODS[values["quantizer"]["name"]].cls, Quantizer)

@@ -18,7 +18,7 @@ from tests.conftest import draw, save
 from tokenizer import checkpoint, compare
 from tokenizer.compare import Contest, Result, record
 from tokenizer.errors import CheckpointError, InputError, TrainingError
-from tokenizer.train import loop
+from tokenizer.train.step import Learner
 
 Finished = tuple[Contest, list[Result]]
 COSTS = {"seconds_per_step": None, "cpu_seconds_per_step": None, "peak_memory_mb": None}
@@ -53,6 +53,7 @@ def test_what_an_entry_leaves(finished: Finished) -> None:
     for entry in finished[0].entries:
         names = {path.name for path in entry.folder.iterdir()}
         assert names == {
+            "best",
             "config.json",
             "held_out.txt",
             "metrics.jsonl",
@@ -178,7 +179,7 @@ def test_an_entry_that_cannot_go_on_says_why(
         raise error
 
     entry = prepare(tmp_path, ["ste"]).entries[0]
-    monkeypatch.setattr(loop, "learn", learn)
+    monkeypatch.setattr(Learner, "step", learn)
     with pytest.raises(TrainingError, match=said):
         run(entry)
     assert record.read(entry.folder) is None
@@ -188,7 +189,7 @@ def test_a_mistake_of_ours_is_not_hidden(prepare: Prepare, tmp_path: Path, monke
     def learn(*_: Any, **__: Any) -> None:
         raise RuntimeError("shapes differ")
 
-    monkeypatch.setattr(loop, "learn", learn)
+    monkeypatch.setattr(Learner, "step", learn)
     with pytest.raises(RuntimeError, match="shapes differ"):
         run(prepare(tmp_path, ["ste"]).entries[0])
 

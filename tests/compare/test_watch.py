@@ -113,7 +113,7 @@ def test_notes_of_all_sessions_are_kept(prepare: Prepare, tmp_path: Path) -> Non
     shares = [line["watched"]["reached"] for line in lines if line.get("watched", {}).get("reached") is not None]
     assert figures["reached"] == pytest.approx(sum(shares) / len(shares))
     timed = [line["watched"]["wall"] for line in lines if "watched" in line]
-    evaluated = {line["step"] for line in lines if "held_out" in line}
+    evaluated = {line["step"] for line in lines if "held_out" in line} - {12}  # that one comes after the last step
     # Of the nine steps with codes, but the first, which places them, and those that evaluate; one may be the first of
     # the second session.
     assert sum(map(len, timed)) == 9 - len(evaluated | {4})
