@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import shlex
-from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from cli import options as o
 from cli import settings as layers
+from cli import training as job
 from cli.console import Console, write_json, write_text
 from cli.inputs import check_writable
-from cli.stop import between_steps
-from cli.telling import Teller, announce, rehearse, stopped_early
+from cli.telling import announce, rehearse
 from tokenizer.config import LogTo
-from tokenizer.errors import DeviceError, OutputError, UsageError
+from tokenizer.errors import UsageError
 from tokenizer.files import refuse_existing
 from tokenizer.settings import to_dict, to_toml
-
-if TYPE_CHECKING:
-    from tokenizer.train import Plan, Saved, TrainingState
 
 
 def train(
@@ -113,7 +107,7 @@ def train(
 
     What is not said is chosen from the images and the machine, and printed.
     """
-    console = Console("train", quiet=quiet, verbose=verbose, progress=not no_progress, silent=_silent())
+    console = Console("train", quiet=quiet, verbose=verbose, progress=not no_progress, silent=job.silent())
     flags = {
         "preset": preset,
         "downsample": downsample,
@@ -163,44 +157,12 @@ def train(
             return
         look = announce(console, plan, thoroughly=dry_run)
         if not dry_run:
-            _train(console, plan, saved, data, _required(output), as_json=as_json)
+            job.run(console, plan, saved, data, _required(output), as_json=as_json)
             return
-        with _explained():
+        with job.explained():
             cost = rehearse(console, plan, look)
-    if as_json and not _silent():
+    if as_json and not job.silent():
         write_json(cost)
-
-
-def _train(
-    console: Console, plan: Plan, saved: Saved | None, data: Sequence[Path], folder: Path, *, as_json: bool
-) -> None:
-    from tokenizer import train as training
-    from tokenizer.train import saves
-
-    state = training.resume(plan, saved) if saved else training.begin(plan)
-    if saved:
-        console.say(f"going on from step {state.step}, {state.seconds / 60:.1f} min into the run")
-    elif not _silent():
-        training.clear(folder)
-    again = _again(data, folder)
-    failed: dict[str, str] = {}
-    try:
-        stopped = _run(console, plan, state, folder, failed)
-    except (OutputError, DeviceError, SystemExit):
-        if saves.exist(folder):
-            console.warn(f"what was saved before stands. To go on from there: {again}")
-        raise
-    if stopped is not None:
-        console.warn(f"stopped at step {state.step}, everything is saved. To go on: {again}")
-        raise typer.Exit(stopped)
-    _finish(console, plan, folder, state, failed, as_json=as_json)
-    if failed:
-        raise typer.Exit(3)
-
-
-def _silent() -> bool:
-    """Return whether this is one of several processes, and not the first: that one speaks and writes."""
-    return int(os.environ.get("RANK", "0")) > 0
 
 
 def _restarted(folder: Path) -> bool:
@@ -220,56 +182,3 @@ def _check_output(folder: Path, *, resume: bool, overwrite: bool) -> None:
     if not resume:
         refuse_existing(folder, overwrite=overwrite)
     check_writable(folder, folder=True)
-
-
-def _again(data: Sequence[Path], folder: Path) -> str:
-    """Return the command that goes on with the run."""
-    names = [str(path) for path in data]
-    dashed = any(name.startswith("-") for name in names)
-    last = ["--", *names] if dashed else []
-    return shlex.join(["vqtok", "train", *([] if dashed else names), "-o", str(folder), "--resume", *last])
-
-
-def _run(console: Console, plan: Plan, state: TrainingState, folder: Path, failed: dict[str, str]) -> int | None:
-    """Train, note unreadable images in `failed`, and return the exit code when a signal asked to stop."""
-    from tokenizer import runtime
-    from tokenizer import train as training
-
-    with (
-        _explained(),
-        between_steps() as request,
-        console.progress("figures", timed=False) as bar,
-        contextlib.closing(training.train(plan, state, folder)) as steps,
-    ):
-        teller = Teller(console, plan, bar)
-        for step in steps:
-            teller.tell(step)
-            failed.update(step.unreadable)
-            # What one process of several is asked, all do.
-            if (code := runtime.largest(request.exit_code or 0)) and step.progress < 1:
-                return code
-    return None
-
-
-@contextlib.contextmanager
-def _explained() -> Iterator[None]:
-    from tokenizer import runtime
-
-    try:
-        yield
-    except RuntimeError as error:
-        raise runtime.explain(error, "pass a smaller --batch-size, --image-size or --preset") or error from error
-
-
-def _finish(
-    console: Console, plan: Plan, folder: Path, state: TrainingState, failed: dict[str, str], *, as_json: bool
-) -> None:
-    console.say(f"the checkpoint is in {folder}, the best one in {folder / 'best'}, pictures in {folder / 'pictures'}")
-    if why := stopped_early(plan, state):
-        console.say(why)
-    if state.skipped:
-        console.warn(f"{state.skipped} steps were skipped because their gradient was not finite")
-    if as_json and not _silent():
-        result = {"output": str(folder), "steps": state.step, "seconds": round(state.seconds, 1), **state.figures}
-        result["stopped_early"] = why is not None
-        write_json({**result, "failed": [{"name": name, "reason": reason} for name, reason in failed.items()]})

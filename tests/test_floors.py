@@ -17,7 +17,7 @@ FLOORS = (
     ("config", "images", "losses", "perceptual"),
     ("placement", "metrics", "network", "quantizers"),
     ("token_files", "model"),
-    ("checkpoint", "data"),
+    ("checkpoint", "data", "datasets"),
     ("train", "codec"),
     ("evaluate", "compare"),
     ("__init__",),  # the front door of the library

@@ -37,5 +37,15 @@ def test_autocast_is_on_only_below_float32() -> None:
             assert (a @ a).dtype == runtime.dtype_of(precision) == torch.float32
 
 
+def test_errors_of_torch_become_one_line() -> None:
+    from torch._dynamo.exc import TorchDynamoException
+
+    told = runtime.explain(torch.OutOfMemoryError("CUDA out of memory"), "pass less")
+    assert str(told) == "out of memory: pass less"
+    told = runtime.explain(TorchDynamoException("No working C++ compiler found\n\nSet TORCHDYNAMO_VERBOSE=1"), "")
+    assert str(told) == "the network cannot be compiled here, leave --compile out: No working C++ compiler found"
+    assert runtime.explain(RuntimeError("shapes differ"), "pass less") is None
+
+
 def test_processors_are_those_this_process_may_use() -> None:
     assert 1 <= runtime.processors() <= 4096

@@ -21,6 +21,8 @@ from tokenizer.files import write_bytes
 from tokenizer.settings import parse, to_dict
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from tokenizer.model import Tokenizer
 
 FORMAT = "vqtok-checkpoint"
@@ -28,6 +30,7 @@ VERSION = 1
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 _QUANTIZER = "quantizer."
+_LONGEST_REASON = 300
 
 
 @dataclass(frozen=True)
@@ -139,8 +142,11 @@ def save(folder: Path, model: Tokenizer, training: Mapping[str, Any]) -> None:
     write_bytes(folder / CONFIG, (json.dumps(values, indent=2) + "\n").encode())
 
 
-def load(folder: Path) -> Tokenizer:
+def load(folder: Path, *, encoder: nn.Module | None = None, decoder: nn.Module | None = None) -> Tokenizer:
     """Return the tokenizer of a checkpoint, on the CPU, in evaluation mode, in channels-last layout.
+
+    A checkpoint whose network is not vqtok's takes modules like those that were trained as `encoder` and `decoder`;
+    they become part of the tokenizer, and their weights the checkpoint's.
 
     Raises:
         CheckpointError: it is missing, damaged, does not fit, holds NaN, or was written by a newer vqtok.
@@ -157,11 +163,10 @@ def load(folder: Path) -> Tokenizer:
     except (safetensors.SafetensorError, OSError, ValueError, KeyError) as error:
         raise CheckpointError(f"cannot read {folder / WEIGHTS}: {error}") from error
     try:
-        model = Tokenizer(description.network, description.quantizer)
+        model = Tokenizer(description.network, description.quantizer, encoder=encoder, decoder=decoder)
         model.load_state_dict(weights, strict=True)
     except (RuntimeError, ConfigError) as error:
-        reason = re.sub(r"\s+", " ", str(error))
-        raise CheckpointError(f"the weights in {folder} do not fit its {CONFIG}: {reason}") from error
+        raise CheckpointError(_misfit(folder, str(error))) from error
     if model.codebook_sizes != description.codebook_sizes:
         raise CheckpointError(
             f"{folder / CONFIG} names codebook sizes {description.codebook_sizes}, "
@@ -169,4 +174,15 @@ def load(folder: Path) -> Tokenizer:
         )
     if not all(torch.isfinite(tensor).all() for tensor in weights.values() if tensor.is_floating_point()):
         raise CheckpointError(f"the weights in {folder} hold NaN or infinity")
-    return model.to(memory_format=torch.channels_last).eval().requires_grad_(False)
+    return model.channels_last().eval().requires_grad_(False)
+
+
+def _misfit(folder: Path, reason: str) -> str:
+    line = re.sub(r"\s+", " ", reason)
+    line = line if len(line) <= _LONGEST_REASON else f"{line[:_LONGEST_REASON]}..."
+    if "coder." not in line:
+        return f"the weights in {folder} do not fit its {CONFIG}: {line}"
+    return (
+        f"the weights in {folder} do not fit its encoder and decoder; if it was trained from Python with others, pass "
+        f"these to checkpoint.load: {line}"
+    )

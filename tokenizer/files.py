@@ -32,12 +32,23 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
+        _flush_folder(path.parent)
     except OSError as error:
         _discard(temporary)
         raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
     except BaseException:
         _discard(temporary)
         raise
+
+
+def _flush_folder(folder: Path) -> None:
+    """Make a new name in a folder outlast a power cut, where the system can."""
+    with contextlib.suppress(OSError):  # Windows opens no folders, some file systems flush none
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def _discard(temporary: Path) -> None:

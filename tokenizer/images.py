@@ -8,7 +8,7 @@ import logging
 import os
 import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
@@ -20,6 +20,7 @@ from PIL import ExifTags, Image, ImageCms, ImageColor, ImageOps, UnidentifiedIma
 from tokenizer.errors import ImageError, InputError, OutputError, UsageError
 
 Pixels = NDArray[np.uint8]
+File = Path | BinaryIO | Callable[[], Pixels | Image.Image]  # a call returns the same image each time
 
 SUFFIXES = (".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 WRITTEN: dict[str, tuple[str, dict[str, Any]]] = {
@@ -31,10 +32,10 @@ WRITTEN: dict[str, tuple[str, dict[str, Any]]] = {
 
 @dataclass(frozen=True)
 class Source:
-    """An image to read: its `name` (relative, with forward slashes) and where it lies, or an open file."""
+    """An image to read: its `name` (relative, with forward slashes) and where it lies, an open file, or a call."""
 
     name: str
-    file: Path | BinaryIO
+    file: File
 
 
 def find(paths: Sequence[Path]) -> list[Source]:
@@ -120,7 +121,7 @@ class _Quiet:
 _quiet = _Quiet()
 
 
-def read(file: Path | BinaryIO, alpha: tuple[int, int, int] = (255, 255, 255), shrink_to: int | None = None) -> Pixels:
+def read(file: File, alpha: tuple[int, int, int] = (255, 255, 255), shrink_to: int | None = None) -> Pixels:
     """Return the first frame of an image file as (H, W, 3) uint8.
 
     EXIF orientation is applied, transparency is laid over the colour `alpha`, 16-bit samples are rescaled,
@@ -131,8 +132,7 @@ def read(file: Path | BinaryIO, alpha: tuple[int, int, int] = (255, 255, 255), s
         ImageError: the file cannot be read as an image; the message is the reason alone.
     """
     try:
-        _refuse_pipe(file)
-        with _quiet, Image.open(file) as image:
+        with _quiet, _open(file) as image:
             if shrink_to:
                 image.draft("", (2 * shrink_to, 2 * shrink_to))
             image.load()
@@ -147,23 +147,29 @@ def read(file: Path | BinaryIO, alpha: tuple[int, int, int] = (255, 255, 255), s
         raise ImageError(_reason(error)) from error
 
 
-def probe(file: Path | BinaryIO) -> tuple[int, int]:
+def probe(file: File) -> tuple[int, int]:
     """Return the (height, width) that an image file's header names, without reading its pixels.
 
     Raises:
         ImageError: the file cannot be read as an image; the message is the reason alone.
     """
     try:
-        _refuse_pipe(file)
-        with _quiet, Image.open(file) as image:
+        with _quiet, _open(file) as image:
             return image.height, image.width
     except Exception as error:  # as in `read`
         raise ImageError(_reason(error)) from error
 
 
-def _refuse_pipe(file: Path | BinaryIO) -> None:
+def _open(file: File) -> Image.Image:
+    if callable(file):
+        made = file()
+        image = made.copy() if isinstance(made, Image.Image) else Image.fromarray(made)  # another's is not turned
+        if not all(image.size):
+            raise ImageError(f"it has no pixels: {image.width}x{image.height}")
+        return image
     if isinstance(file, Path) and file.exists() and not (file.is_file() or file.is_dir()):
         raise ImageError("it is a pipe or a device, not a file")  # opening it could wait for ever
+    return Image.open(file)
 
 
 def _shrink(image: Image.Image, shortest: int) -> Image.Image:

@@ -36,16 +36,27 @@ class Tokenizer(nn.Module):
     Args:
         network: the encoder's and decoder's shape.
         quantizer: name and options of a registered quantizer.
+        encoder: in place of the network's own: (B, 3, H, W) in [-1, 1], channels last, to (B, D, H / f, W / f), where
+            D is `network.latent_dim` and f `network.downsample`.
+        decoder: in place of the network's own, and the inverse: about [-1, 1], not clamped.
 
     Raises:
         ConfigError: `quantizer` does not describe one.
     """
 
-    def __init__(self, network: NetworkConfig, quantizer: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        network: NetworkConfig,
+        quantizer: Mapping[str, Any],
+        *,
+        encoder: nn.Module | None = None,
+        decoder: nn.Module | None = None,
+    ) -> None:
         super().__init__()
         self.network = network
         # The quantizer draws its random numbers last: one seed gives every method the same encoder and decoder.
-        encoder, decoder = Encoder(network), Decoder(network)
+        encoder = Encoder(network) if encoder is None else encoder
+        decoder = Decoder(network) if decoder is None else decoder
         self.encoder = encoder
         self.quantizer = quantizers.build(quantizer, network.latent_dim)
         self.decoder = decoder
@@ -59,6 +70,13 @@ class Tokenizer(nn.Module):
     def codebook_sizes(self) -> tuple[int, ...]:
         """Alphabet size of each of the C codes per position."""
         return self.quantizer.sizes
+
+    def channels_last(self) -> Tokenizer:
+        """Lay kernels out in memory as `latents` hands on images; return this tokenizer."""
+        for tensor in [*self.parameters(), *self.buffers()]:
+            if tensor.ndim == 4:
+                tensor.data = tensor.data.to(memory_format=torch.channels_last)
+        return self
 
     def forward(self, images: Tensor) -> Reconstruction:
         """Return the reconstruction of (B, 3, H, W) images; from the tokens alone in evaluation mode."""

@@ -81,9 +81,17 @@ def processors() -> int:
 
 
 def explain(error: RuntimeError, advice: str) -> DeviceError | None:
-    """Return the one-line error for an out-of-memory `error` of torch, or None for any other."""
+    """Return the one-line error for an `error` of torch, or None where it is none that a person can cause.
+
+    These are: out of memory, nothing to compile with, another process of the run that is gone.
+    """
     if isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error):
         return DeviceError(f"out of memory: {advice}")
+    if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+        reason = str(error).strip().partition("\n")[0]
+        return DeviceError(f"the network cannot be compiled here, leave --compile out: {reason}")
+    if ranks() > 1 and (isinstance(error, dist.DistError) or "gloo" in str(error)):
+        return DeviceError("another process of this run is gone")
     return None
 
 

@@ -6,10 +6,12 @@ import dataclasses
 import datetime as dt
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +49,21 @@ def gradients(plan: train.Plan, folder: Path) -> dict[str, torch.Tensor]:
     return {name: value.grad for name, value in state.model.named_parameters() if value.grad is not None}
 
 
+def whole_and_resumed(quick: TrainConfig, photos: Path, folder: Path) -> list[dict[str, torch.Tensor]]:
+    """What a run holds, with noise that each rank draws for itself; and one that stops and goes on."""
+    plan = train.plan(dataclasses.replace(quick, batch_size=3, steps=STEPS), [photos])
+    whole = train.begin(plan)
+    list(train.train(plan, whole, folder / "whole"))
+    steps = train.train(plan, train.begin(plan), folder / "parts")
+    list(islice(steps, 6))
+    steps.close()
+    dist.barrier()
+    torch.randn(17)
+    state = train.resume(plan, train.read_state(folder / "parts")[0])
+    list(train.train(plan, state, folder / "parts"))
+    return [tensors(whole), tensors(state)]
+
+
 def work(rank: int, quick: TrainConfig, photos: str, folder: str) -> None:
     torch.set_num_threads(1)
     patience = dt.timedelta(seconds=60)
@@ -60,6 +77,7 @@ def work(rank: int, quick: TrainConfig, photos: str, folder: str) -> None:
         held[method] = {"tensors": tensors(state), "figures": figures, "crops": state.crops}
         plan = train.plan(settings(quick, method, 3, steps=1), [Path(photos)])
         held[method]["gradients"] = gradients(plan, Path(folder) / f"{method}, one step")
+    held["whole"], held["resumed"] = whole_and_resumed(quick, Path(photos), Path(folder))
     torch.save(held, f"{folder}/{rank}.pt")
     dist.barrier()
     dist.destroy_process_group()
@@ -82,6 +100,13 @@ def test_both_ranks_hold_the_same_to_the_last_bit(folder: Path, method: str) -> 
     assert first["figures"] == second["figures"]
 
 
+def test_a_run_that_stopped_ends_as_one_that_did_not(folder: Path) -> None:
+    for rank in range(RANKS):
+        held = torch.load(folder / f"{rank}.pt")
+        for name, value in held["whole"].items():
+            assert torch.equal(held["resumed"][name], value), name
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_they_hold_what_one_process_with_both_batches_holds(
     folder: Path, quick: TrainConfig, photos: Path, tmp_path: Path, method: str
@@ -92,9 +117,9 @@ def test_they_hold_what_one_process_with_both_batches_holds(
     held = torch.load(folder / "0.pt")[method]
     assert held["crops"] == state.crops == 6 * STEPS
     for name, value in tensors(state).items():
-        # An optimizer that takes steps of one length turns the rounding of small gradients into 2 % of a weight.
+        # An optimizer that takes steps of one length turns the rounding of small gradients into more.
         size = value.abs().max().clamp_min(1e-6)
-        assert ((held["tensors"][name] - value).abs().max() / size).item() < 0.02, name
+        assert ((held["tensors"][name] - value).abs().max() / size).item() < 2e-3, name
     figures = [dataclasses.asdict(step.evaluation) for step in steps if step.evaluation]
     for one, two in zip(figures, held["figures"], strict=True):
         assert one["tokens"] == two["tokens"]
@@ -131,6 +156,27 @@ def launch(*arguments: object) -> list[str]:
 
 def environment() -> dict[str, str]:
     return {**os.environ, "OMP_NUM_THREADS": "1"}
+
+
+@pytest.mark.timeout(200)
+@pytest.mark.skipif(shutil.which("pgrep") is None, reason="pgrep finds the processes of torchrun")
+def test_torchrun_starts_a_dead_process_anew_and_the_run_goes_on(photos: Path, tmp_path: Path) -> None:
+    """What an elastic job does when a machine is taken away."""
+    (tmp_path / "tiny.toml").write_text("[network]\ndownsample = 4\nwidths = [32]\ndepths = [1]\n")
+    asked = [photos, "-o", tmp_path / "run", "-c", tmp_path / "tiny.toml", "--image-size", "32", "--device", "cpu"]
+    command = launch(*asked, "-b", "3", "--codebook-size", "16", "--steps", "400", "--save-every", "0.002")
+    command[3:3] = ["--max-restarts", "1"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment()) as running:
+        while not list((tmp_path / "run").glob("states/step_*.safetensors")) and running.poll() is None:
+            time.sleep(0.1)
+        children = subprocess.run(["pgrep", "-P", str(running.pid)], capture_output=True, text=True, check=True).stdout
+        os.kill(int(children.split()[-1]), signal.SIGKILL)
+        said = running.communicate(timeout=150)[1]
+    assert running.returncode == 0, said
+    assert said.count("going on from step ") == 1
+    assert train.read_state(tmp_path / "run")[0].plain["step"] == 400
+    steps = [json.loads(line)["step"] for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
+    assert steps == sorted(steps)
 
 
 @pytest.mark.timeout(200)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from tokenizer import checkpoint
 from tokenizer.config import NetworkConfig
@@ -55,8 +55,12 @@ def _check(folder: Path, source: Tokenizer, network: Mapping[str, Any], spec: Ma
 
 
 @torch.no_grad()
-def start(state: TrainingState, folder: Path) -> None:
+def start(
+    state: TrainingState, folder: Path, encoder: nn.Module | None = None, decoder: nn.Module | None = None
+) -> None:
     """Put a state that has not started where the checkpoint in `folder` ended.
+
+    `encoder` and `decoder` load it where its network is not vqtok's, see `checkpoint.load`.
 
     Weights, codes and the average are the checkpoint's, and the codebook is in use. Codes that the checkpoint does
     not have are NaN until `place` gives them one, and until then it is not.
@@ -65,7 +69,7 @@ def start(state: TrainingState, folder: Path) -> None:
         CheckpointError: the checkpoint cannot be loaded.
         ConfigError: the state's network or quantizer does not fit it.
     """
-    source, model = checkpoint.load(folder), state.model
+    source, model = checkpoint.load(folder, encoder=encoder, decoder=decoder), state.model
     _check(folder, source, to_dict(model.network), model.quantizer.spec)
     model.encoder.load_state_dict(source.encoder.state_dict())
     model.decoder.load_state_dict(source.decoder.state_dict())

@@ -104,7 +104,8 @@ class _Run:
         size = config.batch_size or 1
         self.held_out = held_out_batches(mine, plan.multiple, size, alpha, self.crops.unreadable) if mine else []
         if self.first:
-            names = "".join(f"{source.file}\n" for source in plan.held_out)
+            lines = [source.file if isinstance(source.file, Path) else source.name for source in plan.held_out]
+            names = "".join(f"{line}\n" for line in lines)
             write_bytes(folder / HELD_OUT, names.encode("utf-8", "surrogateescape"))
         self.log = open_log(config, folder, state.step)
         self.collapse = CollapseWatch(config, state.model.codebook_sizes)

@@ -51,8 +51,12 @@ class Plan:
         return _fillable(self.tokens)
 
 
-def plan(config: TrainConfig, data: Sequence[Path]) -> Plan:
+def plan(config: TrainConfig, data: Sequence[Path | Source]) -> Plan:
     """Look at the data and the machine, and return a run that can start.
+
+    Args:
+        config: settings; what is None is chosen.
+        data: images, folders that are searched for them, and sources, such as `tokenizer.datasets.sources` makes.
 
     Raises:
         ConfigError: a setting is wrong, all faults listed.
@@ -61,7 +65,7 @@ def plan(config: TrainConfig, data: Sequence[Path]) -> Plan:
     """
     config, made, notes = _check(config)
     board.check(config)
-    sources = find(data)
+    sources = _find(data)
     device = runtime.choose_device(config.device)
     count = config.val_images if config.val_images is not None else min(128, len(sources) // 20)
     if config.val_data:
@@ -91,6 +95,14 @@ def plan(config: TrainConfig, data: Sequence[Path]) -> Plan:
     tokens = len(train) * (side // multiple) ** 2
     notes += _notes(chosen, len(train), tokens, max(made.sizes), overlap=overlap)
     return Plan(chosen, tuple(train), tuple(held_out), overlap, multiple, tuple(notes), tokens)
+
+
+def _find(data: Sequence[Path | Source]) -> list[Source]:
+    found = find([item for item in data if isinstance(item, Path)])
+    found += [item for item in data if isinstance(item, Source)]
+    if not found:
+        raise InputError("there are no images: name a folder, or pass sources")
+    return found
 
 
 def _check(config: TrainConfig) -> tuple[TrainConfig, Quantizer, list[str]]:

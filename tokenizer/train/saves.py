@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-import shutil
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -29,8 +29,11 @@ def exist(folder: Path) -> bool:
 
 
 def clear(folder: Path) -> None:
-    """Remove the states in a run's folder."""
-    shutil.rmtree(folder / FOLDER, ignore_errors=True)
+    """Remove the states in a run's folder, and no other file."""
+    for path in [*_files(folder), *(folder / FOLDER).glob(".*.tmp")]:
+        path.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # it holds something else, or is not there
+        (folder / FOLDER).rmdir()
 
 
 def write(folder: Path, saved: Saved, keep: int) -> None:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import os
-import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
+from torch import Tensor, nn
 
-from tokenizer import runtime
-from tokenizer.errors import CheckpointError
+from tokenizer import checkpoint, runtime
+from tokenizer.config import TrainConfig
+from tokenizer.errors import CheckpointError, ConfigError, InputError
 from tokenizer.images import Source
 from tokenizer.model import Tokenizer
 from tokenizer.train import initial, saves
@@ -23,28 +25,48 @@ from tokenizer.train.state import Saved, TrainingState
 BEST = "best"
 
 
-def begin(plan: Plan) -> TrainingState:
+def begin(plan: Plan, *, encoder: nn.Module | None = None, decoder: nn.Module | None = None) -> TrainingState:
     """Return the state of a new run: seeded, on its device, where its checkpoint ended if it starts from one.
+
+    Args:
+        plan: what to train on, and how.
+        encoder: in place of the network's own, see `Tokenizer`. It is trained as it stands, and must not draw random
+            numbers where a batch goes through it in parts.
+        decoder: in place of the network's own.
 
     Raises:
         CheckpointError: that checkpoint cannot be loaded.
-        ConfigError: the settings do not fit it.
+        ConfigError: the settings do not fit it, or `encoder` or `decoder` do not fit the settings.
     """
-    state = prepare(plan)
+    state = prepare(plan, encoder, decoder)
     if plan.config.init_from:
-        initial.start(state, Path(plan.config.init_from))
+        like = copy.deepcopy((encoder, decoder))
+        initial.start(state, Path(plan.config.init_from), *like)
     return state
 
 
-def prepare(plan: Plan) -> TrainingState:
-    """Return the state of a new run whose weights are random, whatever it starts from."""
+def prepare(plan: Plan, encoder: nn.Module | None = None, decoder: nn.Module | None = None) -> TrainingState:
+    """Return the state of a new run whose weights are random, or those of `encoder` and `decoder`.
+
+    Raises:
+        ConfigError: `encoder` or `decoder` do not fit the settings.
+        InputError: this rank sees other images than the first one.
+    """
     config = plan.config
+    mine = identify([*plan.train, *plan.held_out])
+    if runtime.object_from_first_rank(mine) != mine:
+        raise InputError(f"process {runtime.rank()} of {runtime.ranks()} sees other images than the first one")
     if config.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.backends.cudnn.benchmark = False
         torch.use_deterministic_algorithms(mode=True)
     torch.manual_seed(config.seed)
-    model = Tokenizer(config.network, config.quantizer).to(config.device).to(memory_format=torch.channels_last)
+    model = Tokenizer(config.network, config.quantizer, encoder=encoder, decoder=decoder)
+    model = model.to(config.device).channels_last()
+    if encoder is not None or decoder is not None:
+        _check(model.eval(), config)
+        for tensor in [*model.parameters(), *model.buffers()]:  # which each rank has drawn for itself
+            tensor.data.copy_(runtime.from_first_rank(tensor.data))
     initial.freeze(model, config.freeze)
     state = states.fresh(model.train(), optimizers.make(model, config), config)
     if runtime.rank():
@@ -56,23 +78,58 @@ def prepare(plan: Plan) -> TrainingState:
     return state
 
 
-def resume(plan: Plan, saved: Saved) -> TrainingState:
-    """Return the state of a saved run.
+@torch.no_grad()
+def _check(model: Tokenizer, config: TrainConfig) -> None:
+    """Raise ConfigError unless encoder and decoder make of zeros what `Tokenizer` says, in shape and in type."""
+    side, network = config.image_size or 0, config.network
+    images = (1, 3, side, side)
+    latents = (1, network.latent_dim, side // network.downsample, side // network.downsample)
+    faults = []
+    for name, module, given, wanted in (
+        ("encoder", model.encoder, images, latents),
+        ("decoder", model.decoder, latents, images),
+    ):
+        if types := {str(p.dtype) for p in module.parameters()} - {"torch.float32"}:
+            faults.append(f"the {name} has parameters of {', '.join(types)}, expected torch.float32")
+            continue
+        made = module(torch.zeros(given, device=config.device).contiguous(memory_format=torch.channels_last))
+        found = tuple(made.shape) if isinstance(made, Tensor) else type(made).__name__
+        if found != wanted:
+            faults.append(f"the {name} makes {found} of {given}, expected {wanted}")
+    if faults:
+        raise ConfigError(faults)
+
+
+def resume(
+    plan: Plan, saved: Saved, *, encoder: nn.Module | None = None, decoder: nn.Module | None = None
+) -> TrainingState:
+    """Return the state of a saved run; `encoder` and `decoder` are modules like those that it began with, if any.
 
     Raises:
         CheckpointError: it was trained on other images, or does not fit.
+        ConfigError: `encoder` or `decoder` do not fit the settings.
     """
     if saved.data != identify(plan.train):
         raise CheckpointError("the training images are not those that this run began with: pass the same folder")
-    state = prepare(plan)
+    state = prepare(plan, encoder, decoder)
+    own = {f"model/{name}": value for name, value in [*state.model.named_parameters(), *state.model.named_buffers()]}
+    if _shapes(own) != _shapes(saved.tensors):
+        raise CheckpointError("the run began with another encoder or decoder: pass modules like those to train.resume")
     states.restore(state, saved)
     return state
+
+
+def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, torch.Size]:
+    """Return the shapes of what belongs to the encoder and the decoder."""
+    network = ("model/encoder.", "model/decoder.")
+    return {name: value.shape for name, value in tensors.items() if name.startswith(network)}
 
 
 def clear(folder: Path) -> None:
     """Remove what an earlier run left in `folder`: --resume must not meet its states, nor a person its pictures."""
     saves.clear(folder)
-    shutil.rmtree(folder / BEST, ignore_errors=True)
+    for name in (checkpoint.CONFIG, checkpoint.WEIGHTS):
+        (folder / BEST / name).unlink(missing_ok=True)
     for old in [*folder.glob("pictures/step_*.png"), *folder.glob("tensorboard/events.out.tfevents.*")]:
         old.unlink(missing_ok=True)
 

@@ -153,11 +153,12 @@ def _slots(tensors: Mapping[str, Tensor], number: int) -> dict[int, dict[str, Te
 
 
 def _set_random_state(tensors: Mapping[str, Tensor]) -> None:
+    # Clones: torch reads from the beginning of the storage, wherever a row lies in it.
     mine = runtime.rank()
     if mine < len(tensors["random/cpu"]):
-        torch.set_rng_state(tensors["random/cpu"][mine])
+        torch.set_rng_state(tensors["random/cpu"][mine].clone())
     if torch.cuda.is_available() and mine < len(tensors.get("random/cuda", ())):
-        torch.cuda.set_rng_state(tensors["random/cuda"][mine])
+        torch.cuda.set_rng_state(tensors["random/cuda"][mine].clone())
 
 
 @torch.no_grad()
