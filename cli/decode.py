@@ -156,7 +156,7 @@ def check_all(named: Sequence[tuple[str, TokenSet]], loaded: models.Loaded, *, a
 
     for name, tokens in named:
         try:
-            check_fits(tokens, loaded.network, loaded.fingerprint, allow_mismatch=allow_mismatch)
+            check_fits(tokens, loaded.network, loaded.fingerprint, loaded.reads, allow_mismatch=allow_mismatch)
         except TokenFileError as error:
             raise TokenFileError(f"{printable(name)}: {error}") from error
 

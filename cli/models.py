@@ -17,10 +17,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Loaded:
-    """A checkpoint on its device, and the fingerprint of its weights."""
+    """A checkpoint on its device, the fingerprint of its weights, and those of which it decodes the tokens too."""
 
     network: Tokenizer
     fingerprint: str
+    reads: tuple[str, ...]
     device: torch.device
 
 
@@ -42,6 +43,7 @@ def load(model: Path, device: str, console: Console) -> Loaded:
     from tokenizer import checkpoint, runtime
 
     target = runtime.choose_device(device)
-    loaded = Loaded(checkpoint.load(model).to(target), checkpoint.fingerprint(model), target)
+    network = checkpoint.load(model).to(target)
+    loaded = Loaded(network, checkpoint.fingerprint(model), checkpoint.describe(model).reads, target)
     console.detail(f"checkpoint {loaded.fingerprint[:12]} from {model}, on {target}")
     return loaded

@@ -9,7 +9,7 @@ import json
 import math
 import mmap
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,6 +43,7 @@ class Description:
         codebook_sizes: alphabet size of each of the C codes per position.
         downsample: pixels per position along each side: the network's, times the quantizer's block.
         training: what made it: data, steps, seconds, figures on the held-out images.
+        reads: fingerprints of the checkpoints that it was tuned from, whose tokens mean to it what they meant to them.
         vqtok: the version that wrote it.
     """
 
@@ -51,6 +52,7 @@ class Description:
     codebook_sizes: tuple[int, ...]
     downsample: int
     training: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    reads: tuple[str, ...] = ()
     vqtok: str = __version__
 
     @property
@@ -120,8 +122,8 @@ def fingerprint(folder: Path) -> str:
     return digest.hexdigest()
 
 
-def save(folder: Path, model: Tokenizer, training: Mapping[str, Any]) -> None:
-    """Write `model` as the checkpoint in `folder`; `training` says what made it.
+def save(folder: Path, model: Tokenizer, training: Mapping[str, Any], reads: Sequence[str] = ()) -> None:
+    """Write `model` as the checkpoint in `folder`; `training` says what made it, `reads` whose tokens it decodes too.
 
     Codes that are computed from other parameters are written as the plain table that they make.
 
@@ -129,15 +131,21 @@ def save(folder: Path, model: Tokenizer, training: Mapping[str, Any]) -> None:
         OutputError: it cannot be written.
     """
     import safetensors.torch
+    import torch
 
     quantizer = copy.deepcopy(model.quantizer)
     quantizer.merge_()
     network = model.network
-    description = Description(network, quantizer.spec, model.codebook_sizes, model.downsample, training)
+    description = Description(
+        network, quantizer.spec, model.codebook_sizes, model.downsample, training, tuple(reads)
+    )
     values = {"format": FORMAT, "version": VERSION, **to_dict(description)}
     weights = {name: tensor for name, tensor in model.state_dict().items() if not name.startswith(_QUANTIZER)}
     weights |= {_QUANTIZER + name: tensor for name, tensor in quantizer.state_dict().items()}
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
+    # Copies: safetensors refuses shared memory, and a network of one's own may share weights.
+    tensors = {
+        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for name, tensor in weights.items()
+    }
     write_bytes(folder / WEIGHTS, safetensors.torch.save(tensors))
     write_bytes(folder / CONFIG, (json.dumps(values, indent=2) + "\n").encode())
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -169,14 +169,16 @@ def collect(results: Iterable[Encoded | Unreadable], empty: Header) -> TokenSet:
     return TokenSet(filled, tuple(result.grid for result in done))
 
 
-def check_fits(tokens: TokenSet, model: Tokenizer, fingerprint: str, *, allow_mismatch: bool = False) -> None:
-    """Raise TokenFileError unless `model` is the one that made `tokens`.
+def check_fits(
+    tokens: TokenSet, model: Tokenizer, fingerprint: str, reads: Sequence[str] = (), *, allow_mismatch: bool = False
+) -> None:
+    """Raise TokenFileError unless `model` is the one that made `tokens`, or one of those it `reads` did.
 
     An array without a header names no model; its codes per position and their range are checked all the same.
     With `allow_mismatch`, only these are.
     """
     made_by = tokens.header.model
-    if made_by is not None and made_by != fingerprint and not allow_mismatch:
+    if made_by is not None and made_by not in (fingerprint, *reads) and not allow_mismatch:
         raise TokenFileError(
             f"it was made by the checkpoint {made_by[:12]}, this one is {fingerprint[:12]}: pass the model that made "
             "it, or --allow-mismatch"

@@ -195,7 +195,7 @@ class _Run:
         self.log.write({"step": state.step, "seconds": state.seconds, "held_out": state.figures})
         if self.first:
             if better:
-                checkpoint.save(self.folder / BEST, state.average, self._made_by())
+                checkpoint.save(self.folder / BEST, state.average, self._made_by(), state.reads)
             pixels = picture(state.average, self.held_out[0])
             write_bytes(self.folder / "pictures" / f"step_{state.step:07d}.png", encode_image(pixels, "png"))
             self.log.show(state.step, state.average, self.held_out, pixels)
@@ -212,7 +212,7 @@ class _Run:
             return
         saves.write(self.folder, saved, self.config.keep)
         if self.state.quantizing:
-            checkpoint.save(self.folder, self.state.average, self._made_by())
+            checkpoint.save(self.folder, self.state.average, self._made_by(), self.state.reads)
 
     def _made_by(self) -> dict[str, object]:
         state, plan = self.state, self.plan

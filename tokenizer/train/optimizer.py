@@ -18,7 +18,8 @@ _SMALLEST_KERNEL = 32
 
 def make(model: Tokenizer, config: TrainConfig) -> tuple[torch.optim.Optimizer, ...]:
     """Return Muon over the network's larger kernels and AdamW over the rest; only kernels decay."""
-    network = [*model.encoder.parameters(), *model.decoder.parameters()]
+    # The two may share weights.
+    network = list(dict.fromkeys([*model.encoder.parameters(), *model.decoder.parameters()]))
     large = [p for p in network if p.ndim > 1 and min(p.shape[:2]) >= _SMALLEST_KERNEL]
     taken = set(map(id, large))
     groups = [

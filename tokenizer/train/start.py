@@ -42,6 +42,7 @@ def begin(plan: Plan, *, encoder: nn.Module | None = None, decoder: nn.Module | 
     if plan.config.init_from:
         like = copy.deepcopy((encoder, decoder))
         initial.start(state, Path(plan.config.init_from), *like)
+        state.reads = initial.readable(Path(plan.config.init_from), plan.config.freeze)
     return state
 
 

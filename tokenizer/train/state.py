@@ -19,7 +19,7 @@ from tokenizer.train.objective import Objective
 # Kept as JSON; everything else is tensors.
 _PLAIN = (
     *("step", "crops", "seconds", "quantizing", "skipped", "lr_share", "rollbacks"),
-    *("best", "evaluations_since_best", "figures"),
+    *("best", "evaluations_since_best", "figures", "reads"),
 )
 
 
@@ -44,6 +44,7 @@ class TrainingState:
         best: best PSNR on the held-out images so far, in dB.
         evaluations_since_best: how many came after it while training.
         figures: of the last evaluation on the held-out images.
+        reads: fingerprints of the checkpoints whose tokens it decodes as they did.
     """
 
     model: Tokenizer
@@ -62,6 +63,7 @@ class TrainingState:
     best: float | None = None
     evaluations_since_best: int = 0
     figures: dict[str, float] = field(default_factory=dict)
+    reads: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

@@ -104,7 +104,7 @@ class Learner:
             reconstruction.images.backward(reconstruction.gradient)  # type: ignore[no-untyped-call]
             total, error = total + reconstruction.loss, error + reconstruction.error
         self._backward(vectors, cut.grad, loss)
-        if latents.grad is not None and next(self.state.model.encoder.parameters()).requires_grad:
+        if latents.grad is not None and any(p.requires_grad for p in self.state.model.encoder.parameters()):
             for part, gradient in zip(parts, torch.split(latents.grad, sizes), strict=True):
                 self._latents(part).backward(gradient)  # type: ignore[no-untyped-call]
         return Passed(total, error, tokens)
