@@ -50,7 +50,7 @@ def run(
 
 def silent() -> bool:
     """Return whether this is one of several processes, and not the first: that one speaks and writes."""
-    return int(os.environ.get("RANK", "0")) > 0
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1 and int(os.environ.get("RANK", "0")) > 0
 
 
 def _again(data: Sequence[Path], folder: Path) -> str:

@@ -117,7 +117,7 @@ def test_a_dataset_is_read_when_an_image_is_wanted_and_anything_else_at_once() -
     assert [found[0].name, found[7].name, found[-1].name] == ["000", "007", "999"]
     read(found[7].file)
     assert asked == [0, 7]
-    with pytest.raises(ImageError, match="^input/output error$"):
+    with pytest.raises(ImageError, match=r"^input/output error$"):
         read(found[5].file)
 
     class Stream(IterableDataset[np.ndarray]):

@@ -136,9 +136,7 @@ def save(folder: Path, model: Tokenizer, training: Mapping[str, Any], reads: Seq
     quantizer = copy.deepcopy(model.quantizer)
     quantizer.merge_()
     network = model.network
-    description = Description(
-        network, quantizer.spec, model.codebook_sizes, model.downsample, training, tuple(reads)
-    )
+    description = Description(network, quantizer.spec, model.codebook_sizes, model.downsample, training, tuple(reads))
     values = {"format": FORMAT, "version": VERSION, **to_dict(description)}
     weights = {name: tensor for name, tensor in model.state_dict().items() if not name.startswith(_QUANTIZER)}
     weights |= {_QUANTIZER + name: tensor for name, tensor in quantizer.state_dict().items()}

@@ -122,7 +122,7 @@ def test_another_length_is_not_resumed(quick: TrainConfig, tmp_path: Path) -> No
 
 def test_a_network_of_ones_own_learns_is_saved_and_loaded(quick: TrainConfig, tmp_path: Path) -> None:
     made = datasets.sources(Pictures())
-    plan = train.plan(dataclasses.replace(quick, steps=60, log_every=10), made)
+    plan = train.plan(dataclasses.replace(quick, steps=150, log_every=10), made)
     parts = both()
     state = train.begin(plan, **parts)
     assert state.model.encoder is parts["encoder"]

@@ -33,7 +33,7 @@ class Learner:
         self.rate = 0.0
 
     def step(self, batch: Tensor, progress: float) -> Passed | None:
-        """Take one step on a (B, H, W, 3) uint8 batch; None when something was not finite, and then nothing moved.
+        """Take one step on a (B, H, W, 3) uint8 batch; None when something was not finite, and then no optimizer moved.
 
         A batch larger than `batch_size` goes through the network in parts, and through the quantizer in one piece:
         whatever the method, the step is that of the whole batch. On several ranks it is that of all their batches,
