@@ -74,6 +74,9 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int)
     parser.add_argument("--turns", type=int, default=9)
     parser.add_argument("--steps", type=int, default=10, help="of a turn")
+    parser.add_argument(
+        "--warm-up", type=int, default=3, help="steps before; an epoch of them fills the cache of images"
+    )
     parser.add_argument("--device", default="auto")
     arguments = parser.parse_args()
     widths, depths = PRESETS[arguments.preset][arguments.downsample]
@@ -94,7 +97,7 @@ def measure(plan: Plan, folder: Path, arguments: argparse.Namespace) -> None:
     contestants = {"bare": bare(plan), "vqtok train": ours(plan, folder)}
     spent: dict[str, list[float]] = {name: [] for name in contestants}
     for steps in contestants.values():
-        seconds(steps, 3)
+        seconds(steps, arguments.warm_up)
     for _ in range(arguments.turns):
         for name, steps in contestants.items():
             spent[name].append(seconds(steps, arguments.steps))

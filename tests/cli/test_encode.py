@@ -269,8 +269,8 @@ def nan(arrays: dict[str, np.ndarray]) -> None:
         (lambda c: c.pop("network"), None, "config.json is damaged: "),
         (lambda c: c.update(more=1), None, "config.json is damaged: unknown setting 'more'"),
         (lambda c: c["quantizer"].update(name="dived"), None, "do not fit its config.json: unknown quantizer 'dived'"),
-        (None, lambda w: w.pop(next(iter(w))), "do not fit its config.json: "),
-        (None, lambda w: w.update(extra=np.zeros(3, np.float32)), "do not fit its config.json: "),
+        (None, lambda w: w.pop(next(iter(w))), "do not fit its "),
+        (None, lambda w: w.update(extra=np.zeros(3, np.float32)), "do not fit its "),
         (None, nan, "hold NaN or infinity"),
     ],
 )
