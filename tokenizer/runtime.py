@@ -10,6 +10,8 @@ from typing import TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.distributed_c10d import PrefixStore
+from torch.distributed.rendezvous import rendezvous
 
 from tokenizer.errors import DeviceError, UsageError
 
@@ -104,11 +106,15 @@ def together() -> Generator[None]:
     if int(os.environ.get("WORLD_SIZE", "1")) == 1 or "MASTER_ADDR" not in os.environ or dist.is_initialized():
         yield
         return
+    backend = "gloo"
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
-        dist.init_process_group("cpu:gloo,cuda:nccl")
-    else:
-        dist.init_process_group("gloo")
+        backend = "cpu:gloo,cuda:nccl"
+    # torchrun keeps one store over its restarts: processes of an attempt must not meet the addresses of the last one.
+    store, number, count = next(rendezvous("env://"))
+    restarts = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    attempt = PrefixStore(f"attempt {restarts}", store)
+    dist.init_process_group(backend, store=attempt, rank=number, world_size=count)
     try:
         yield
     finally:

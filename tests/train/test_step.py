@@ -62,9 +62,9 @@ def test_parts_of_a_batch_that_holds_fewer_readable_images(quick: TrainConfig, p
 
 @pytest.mark.parametrize("precision", ["float16", "tf32"])
 def test_other_precisions_learn_too(quick: TrainConfig, photos: Path, tmp_path: Path, precision: str) -> None:
-    _, steps = run(dataclasses.replace(quick, steps=40, precision=precision, log_every=5), photos, tmp_path)
+    _, steps = run(dataclasses.replace(quick, steps=90, precision=precision, log_every=10), photos, tmp_path)
     losses = [step.figures["loss"] for step in steps if step.figures]
-    assert losses[-1] < losses[0] / 1.5
+    assert losses[-1] < losses[0] / 2
 
 
 def test_float16_resumes_with_its_scale(quick: TrainConfig, photos: Path, tmp_path: Path) -> None:
