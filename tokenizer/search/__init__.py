@@ -33,7 +33,7 @@ def nearest(z: Tensor, codebook: Tensor) -> Tensor:
         (N,) int64 in 0..K-1.
 
     Raises:
-        NonFiniteError: a latent or a code is not finite, or too large for its square to be a float32.
+        NonFiniteError: a latent or a code is not finite.
     """
     with full_precision(z.device.type):
         return _winners(Scores.distances(z, codebook))
