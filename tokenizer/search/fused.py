@@ -32,7 +32,7 @@ def scan(scores: Scores) -> Winners:
     device = scores.latents.device
     index = torch.empty(shares, rows, dtype=torch.int32, device=device)
     best, second = torch.empty(2, shares, rows, device=device).unbind()
-    with torch.cuda.device_of(scores.latents):  # where Triton launches
+    with torch.cuda.device_of(scores.latents):  # type: ignore[no-untyped-call]  # where Triton launches
         kernel.launch(scores.latents, scores.codes, codes, shares, (index, best, second))
     return _join(index, best, second, scores.rounding(_UNIT) + _SPLIT)
 
