@@ -23,6 +23,17 @@ from tokenizer.checkpoint import CONFIG, WEIGHTS
 
 BIN = Path(sys.executable).parent
 
+# All that a run needs to take a second, but a budget, a network and codes.
+QUICK = """\
+image_size = 32
+batch_size = 8
+precision = "float32"
+device = "cpu"
+workers = 0
+val_images = 4
+log_every = 4
+"""
+
 
 @dataclass(frozen=True)
 class Result:

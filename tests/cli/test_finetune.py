@@ -13,20 +13,9 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from tests.cli.conftest import Vqtok
-from tests.cli.test_train import settings
+from tests.cli.conftest import QUICK, Vqtok
+from tests.cli.test_train import settings, weights
 from tokenizer.checkpoint import describe
-
-# All that a run needs to take a second, and nothing that the checkpoint decides.
-QUICK = """
-image_size = 32
-batch_size = 8
-precision = "float32"
-device = "cpu"
-workers = 0
-val_images = 4
-log_every = 4
-"""
 
 
 @pytest.fixture
@@ -34,10 +23,6 @@ def brief(tmp_path: Path) -> Path:
     path = tmp_path / "brief.toml"
     path.write_text(QUICK)
     return path
-
-
-def weights(folder: Path) -> dict[str, np.ndarray]:
-    return safetensors.numpy.load_file(folder / "model.safetensors")
 
 
 def encoded(vqtok: Vqtok, photos: Path, model: Path, output: Path) -> dict[str, np.ndarray]:

@@ -10,22 +10,15 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.cli.conftest import Vqtok
+from tests.cli.conftest import QUICK, Vqtok
 from tests.conftest import draw, save
 from tokenizer import checkpoint
 from tokenizer.metrics import psnr
 from tokenizer.quantizers import METHODS
 from tokenizer.token_files import read
 
-TINY = """
-image_size = 32
-batch_size = 8
-precision = "float32"
-device = "cpu"
-workers = 0
-val_images = 4
-log_every = 4
-steps = 4
+TINY = f"""
+{QUICK}steps = 4
 [network]
 downsample = 8
 widths = [32, 32]

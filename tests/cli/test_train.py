@@ -20,21 +20,14 @@ import safetensors.numpy
 import torch
 from torch import Tensor
 
-from tests.cli.conftest import BIN, Vqtok, environment
+from tests.cli.conftest import BIN, QUICK, Vqtok, environment
 from tests.conftest import draw, save
 from tokenizer.train import objective, saves
 from tokenizer.train.log import Passed
 from tokenizer.train.step import Learner
 
-TINY = """
-image_size = 32
-batch_size = 8
-precision = "float32"
-device = "cpu"
-workers = 0
-val_images = 4
-log_every = 4
-[network]
+TINY = f"""
+{QUICK}[network]
 downsample = 8
 widths = [32, 32]
 depths = [1, 1]

@@ -11,6 +11,7 @@ from torch import Tensor
 from tokenizer import runtime
 from tokenizer.config import TrainConfig
 from tokenizer.train.discriminator import Discriminator, hinge, lecam
+from tokenizer.train.optimizer import restore_slots, slots
 
 _BETAS = (0.5, 0.9)
 _MEMORY = 0.99  # decay of the usual scores
@@ -129,8 +130,7 @@ class Adversary:
     def tensors(self) -> dict[str, Tensor]:
         """Return what an exact continuation needs, by flat names; not copies."""
         found = {f"discriminator/{name}": value.detach() for name, value in self.network.state_dict().items()}
-        for index, slots in self.optimizer.state_dict()["state"].items():
-            found |= {f"slots/{index}/{slot}": value for slot, value in slots.items()}
+        found |= {f"slots/{name}": value for name, value in slots(self.optimizer).items()}
         return found | {"usual": self._usual, "counts": torch.tensor([self.steps, self.skipped])}
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
@@ -142,14 +142,8 @@ class Adversary:
         """
         state = {name: tensors[f"discriminator/{name}"] for name in self.network.state_dict()}
         self.network.load_state_dict(state)
-        slots: dict[int, dict[str, Tensor]] = {}
-        for name, value in tensors.items():
-            if name.startswith("slots/"):
-                _, index, slot = name.split("/")
-                layout = torch.channels_last if value.ndim == 4 else torch.contiguous_format
-                slots.setdefault(int(index), {})[slot] = value.clone(memory_format=layout)
-        groups = self.optimizer.state_dict()["param_groups"]
-        self.optimizer.load_state_dict({"state": slots, "param_groups": groups})
+        kept = {name.removeprefix("slots/"): value for name, value in tensors.items() if name.startswith("slots/")}
+        restore_slots(self.optimizer, kept)
         self._usual.copy_(tensors["usual"])
         self.steps, self.skipped = tensors["counts"].tolist()
 

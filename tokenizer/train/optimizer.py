@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -42,6 +42,22 @@ def set_rate(optimizers: Sequence[torch.optim.Optimizer], rate: float) -> None:
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group["lr"] = rate
+
+
+def slots(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Return what an optimizer keeps of each parameter, as `index/slot`; not copies."""
+    kept = optimizer.state_dict()["state"]
+    return {f"{index}/{slot}": torch.as_tensor(value) for index, held in kept.items() for slot, value in held.items()}
+
+
+def restore_slots(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    """Put copies of what `slots` returned in place of what an optimizer keeps, those of kernels channels last."""
+    kept: dict[int, dict[str, Tensor]] = {}
+    for name, value in tensors.items():
+        index, slot = name.split("/")
+        layout = torch.channels_last if value.ndim == 4 else torch.contiguous_format
+        kept.setdefault(int(index), {})[slot] = value.clone(memory_format=layout)
+    optimizer.load_state_dict({"state": kept, "param_groups": optimizer.state_dict()["param_groups"]})
 
 
 @torch.no_grad()

@@ -14,6 +14,7 @@ from tokenizer import runtime
 from tokenizer.config import TrainConfig
 from tokenizer.errors import CheckpointError
 from tokenizer.model import Tokenizer
+from tokenizer.train import optimizer as optimizers
 from tokenizer.train.objective import Objective
 
 # Kept as JSON; everything else is tensors.
@@ -99,9 +100,7 @@ def capture(state: TrainingState, config: TrainConfig, data: str) -> Saved:
     tensors = {f"model/{name}": value for name, value in _tensors(state.model)}
     tensors |= {f"average/{name}": value for name, value in _tensors(state.average)}
     for number, optimizer in enumerate(state.optimizers):
-        for index, slots in optimizer.state_dict()["state"].items():
-            prefix = f"optimizer/{number}/{index}"
-            tensors |= {f"{prefix}/{slot}": torch.as_tensor(value) for slot, value in slots.items()}
+        tensors |= {f"optimizer/{number}/{name}": value for name, value in optimizers.slots(optimizer).items()}
     tensors |= {f"objective/{name}": value for name, value in state.objective.tensors().items()}
     tensors["random/cpu"] = runtime.rows_of_all(torch.get_rng_state()[None])
     if torch.cuda.is_available():
@@ -124,8 +123,7 @@ def restore(state: TrainingState, saved: Saved) -> None:
         _copy(state.model, "model", saved.tensors)
         _copy(state.average, "average", saved.tensors)
         for number, optimizer in enumerate(state.optimizers):
-            groups = optimizer.state_dict()["param_groups"]
-            optimizer.load_state_dict({"state": _slots(saved.tensors, number), "param_groups": groups})
+            optimizers.restore_slots(optimizer, _under(f"optimizer/{number}/", saved.tensors))
         state.objective.restore(_under("objective/", saved.tensors))
         for name in _PLAIN:
             setattr(state, name, saved.plain[name])
@@ -143,15 +141,6 @@ def _tensors(model: Tokenizer) -> list[tuple[str, Tensor]]:
 
 def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
-
-
-def _slots(tensors: Mapping[str, Tensor], number: int) -> dict[int, dict[str, Tensor]]:
-    slots: dict[int, dict[str, Tensor]] = {}
-    for name, value in _under(f"optimizer/{number}/", tensors).items():
-        index, slot = name.split("/")
-        layout = torch.channels_last if value.ndim == 4 else torch.contiguous_format
-        slots.setdefault(int(index), {})[slot] = value.clone(memory_format=layout)
-    return slots
 
 
 def _set_random_state(tensors: Mapping[str, Tensor]) -> None:
