@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tokenizer.errors import OutputError
-from tokenizer.files import canonical_json, refuse_existing, replacing, unique_names, write_bytes
+from tokenizer.files import canonical_json, refuse_existing, replacing, write_bytes
 
 
 def test_writes_and_leaves_nothing_else(tmp_path: Path) -> None:
@@ -131,57 +131,3 @@ def test_canonical_json() -> None:
     assert json.loads(text)["a"] == value["a"]
     with pytest.raises(ValueError, match="JSON compliant"):
         canonical_json(float("nan"))
-
-
-class TestUniqueNames:
-    def test_the_suffix_is_replaced(self) -> None:
-        assert unique_names(["a/b.jpg", "c", "d.tar.gz"], ".png") == ["a/b.png", "c.png", "d.tar.png"]
-
-    def test_one_stem_two_suffixes(self) -> None:
-        assert unique_names(["b.jpg", "b.webp", "a.jpg"], ".png") == ["b.jpg.png", "b.webp.png", "a.png"]
-
-    def test_equal_names_are_numbered(self) -> None:
-        assert unique_names(["a.jpg"] * 3, ".png") == ["a.jpg.png", "a.jpg-1.png", "a.jpg-2.png"]
-
-    def test_a_made_name_does_not_take_anothers(self) -> None:
-        given = ["a.jpg", "a.jpg", "a.jpg-1.x", "a.jpg.y", "a.jpg.png"]
-        made = unique_names(given, ".png")
-        assert len(set(made)) == len(given)
-
-    @pytest.mark.parametrize(
-        "name",
-        [
-            "../../etc/passwd",
-            "/etc/passwd",
-            "..\\..\\x",
-            "a/../../b",
-            ".\0./.\0./x",
-            "\0",
-            "",
-            "..",
-            "a\0/b",
-            ".\ud800./x",
-        ],
-    )
-    def test_nothing_leaves_the_folder(self, tmp_path: Path, name: str) -> None:
-        (made,) = unique_names([name], ".png")
-        inside = (tmp_path / "out" / made).resolve()
-        assert inside.is_relative_to(tmp_path / "out")
-        assert inside.name.endswith(".png")
-        assert "\0" not in made
-        os.fsencode(made)
-
-    def test_nul_does_not_hide_the_parent(self) -> None:
-        assert unique_names([".\0./x.jpg", "/a\\b.jpg"], ".png") == ["x.png", "a/b.png"]
-
-    def test_names_of_any_bytes_stay(self) -> None:
-        name = os.fsdecode(b"\xff\xe9\n[x]")
-        assert unique_names([f"{name}.jpg"], ".png") == [f"{name}.png"]
-
-    @pytest.mark.timeout(10)
-    def test_many_names_with_a_collision(self) -> None:
-        many = [f"{number}.jpg" for number in range(50_000)]
-        made = unique_names([*many, "0.png"], ".png")
-        assert made[0] == "0.jpg.png"
-        assert made[-1] == "0.png.png"
-        assert made[1:-1] == [f"{number}.png" for number in range(1, 50_000)]

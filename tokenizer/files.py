@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import re
 import secrets
-from collections import Counter
-from collections.abc import Iterable, Iterator
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -74,28 +75,50 @@ def refuse_existing(path: Path, *, overwrite: bool) -> None:
         raise OutputError(f"{path} exists: pass --overwrite to replace it, or name another output")
 
 
-def unique_names(names: Iterable[str], suffix: str) -> list[str]:
-    """Return a file name ending in `suffix` for each image name, all different, none leaving its folder.
-
-    `a/b.jpg` becomes `a/b.png`; where `b.jpg` and `b.webp` lie side by side, both keep their suffix
-    (`b.jpg.png`, `b.webp.png`); names that still coincide are numbered.
-    """
-    safe = [_inside(name) for name in names]
-    stems = [name[: len(name) - len(Path(name).suffix)] for name in safe]
-    shared = {stem for stem, times in Counter(stems).items() if times > 1}
-    taken: set[str] = set()
-    chosen = []
-    for name, stem in zip(safe, stems, strict=True):
-        base = name if stem in shared else stem
-        candidate, number = base + suffix, 1
-        while candidate in taken:
-            candidate, number = f"{base}-{number}{suffix}", number + 1
-        taken.add(candidate)
-        chosen.append(candidate)
-    return chosen
-
-
-def _inside(name: str) -> str:
+def inside(name: str) -> str:
+    """Return a name without what would lead out of its folder."""
     # NUL and halves of surrogate pairs, which no file name holds, go first: without them a part can be "..".
     parts = re.sub("[\0\ud800-\udc7f\udd00-\udfff]", "", name).replace("\\", "/").split("/")
     return "/".join(part for part in parts if part not in ("", ".", "..")) or "image"
+
+
+class Lock:
+    """A file that one process holds; the system lets go of it when the process dies.
+
+    Args:
+        path: of the file, which is made, and stays.
+        wait: until another process lets go, in place of an error.
+
+    Raises:
+        OutputError: another process holds it, or it cannot be made.
+    """
+
+    def __init__(self, path: Path, *, wait: bool = False) -> None:
+        try:
+            self._file = path.open("ab")
+        except OSError as error:
+            raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
+        try:
+            _lock(self._file, wait=wait)
+        except OSError as error:
+            self._file.close()
+            raise OutputError(f"{path.parent} is being written by another process: wait for it, or stop it") from error
+
+    def release(self) -> None:
+        """Let go."""
+        self._file.close()
+
+
+def _lock(file: BinaryIO, *, wait: bool) -> None:
+    if sys.platform == "win32":
+        import msvcrt
+
+        msvcrt.locking(file.fileno(), msvcrt.LK_LOCK if wait else msvcrt.LK_NBLCK, 1)
+        return
+    import fcntl
+
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except OSError as error:
+        if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):  # file systems without locks
+            raise

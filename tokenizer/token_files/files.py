@@ -1,147 +1,211 @@
-"""Token files: `.npy` (with a JSON beside it) and `.safetensors`."""
+"""Token files: `.npy` (with header and manifest beside it) and `.safetensors`; read also `.npz` and bare arrays."""
 
 from __future__ import annotations
 
-import io
-import json
-import math
-import warnings
+import dataclasses
+import itertools
+import mmap
+import os
+import stat
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import safetensors
-import safetensors.numpy
+from numpy.typing import NDArray
 
 from tokenizer.errors import InputError, TokenFileError, UsageError
-from tokenizer.files import canonical_json, write_bytes
-from tokenizer.token_files.header import from_json
-from tokenizer.token_files.tokens import Array, TokenSet, bare, stack, unstack
+from tokenizer.files import replacing
+from tokenizer.token_files.bare import bare
+from tokenizer.token_files.containers import npy_array, npz_array, safetensors_arrays
+from tokenizer.token_files.header import Header, from_json, load_json
+from tokenizer.token_files.layout import KEY, MANIFEST, Stack, Stored, header_line, token_file
+from tokenizer.token_files.manifest import Manifest, line, parse
+from tokenizer.token_files.tars import tar_tokens
+from tokenizer.token_files.tokens import Picked, TokenSet, mapped, smallest_dtype
 
-FORMATS = ("npy", "safetensors")
-SUFFIXES = tuple(f".{name}" for name in FORMATS)
-_KEY = "vqtok"
+FORMATS = ("npy", "safetensors", "tar")
+SUFFIXES = (".npy", ".npz", ".safetensors", ".tar")
 _NPY_MAGIC = b"\x93NUMPY"
-_NPY_HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+_NPZ_MAGIC = b"PK\x03\x04"
+_TAR_MAGIC, _TAR_MAGIC_AT = b"ustar", 257
+_HEADER_BYTES = 2**20
 
 
 def sidecar(path: Path) -> Path:
-    """Return where the header of a `.npy` lies."""
-    return path.with_name(path.name + ".json")
+    """Return where the header and the manifest of a `.npy` lie."""
+    return path.with_name(path.name + ".jsonl")
 
 
 def to_bytes(tokens: TokenSet, file_format: str) -> bytes:
-    """Return the bytes of a token file; those of `npy` are the array alone, without the header.
+    """Return the bytes of a token file; those of `npy` are the array alone.
 
     Raises:
         UsageError: the images have several grids and the format is `npy`, which holds one array.
+        TokenFileError: a token lies outside its alphabet, and would turn into another one.
     """
-    # The numpy writer of safetensors stores the memory as it lies, whatever the strides say.
-    arrays = {key: np.ascontiguousarray(array) for key, array in stack(tokens).items()}
-    if file_format == "safetensors":
-        # One key: safetensors writes several in a different order each time.
-        return safetensors.numpy.save(arrays, metadata={_KEY: canonical_json(tokens.header.to_json())})
-    if len(arrays) > 1:
-        raise UsageError(
-            f"images of {len(arrays)} different grids do not fit one .npy array: pass --image-size to give them "
-            "one size, or write a .safetensors file or a folder"
-        )
-    buffer = io.BytesIO()
-    np.save(buffer, next(iter(arrays.values())), allow_pickle=False)
-    return buffer.getvalue()
+    stacks, manifest = _laid_out(tokens)
+    return b"".join(token_file(tokens.header, stacks, manifest, file_format))
 
 
 def write(path: Path, tokens: TokenSet) -> None:
-    """Write a token file in the format of its suffix; the header of a `.npy` goes to `sidecar(path)`.
+    """Write a token file in the format of its suffix; header and manifest of a `.npy` go to `sidecar(path)`.
 
     Raises:
         UsageError: the tokens do not fit the format.
+        TokenFileError: a token lies outside its alphabet.
         OutputError: the file cannot be written.
     """
+    write_stored(path, tokens.header, *_laid_out(tokens))
+
+
+def write_stored(path: Path, header: Header, stacks: list[Stack], manifest: Stored) -> None:
+    """Write a token file whose arrays lie elsewhere, as `write` does."""
     file_format = path.suffix.removeprefix(".")
-    data = to_bytes(tokens, file_format)
+    pieces = token_file(header, stacks, manifest, file_format)
+    first = next(pieces)  # before anything is written: it raises where the tokens do not fit
+    pieces = itertools.chain([first], pieces)
     if file_format == "npy":
-        write_bytes(sidecar(path), canonical_json(tokens.header.to_json()).encode())
-    write_bytes(path, data)
+        write_with_sidecar(path, pieces, header, manifest)
+        return
+    with replacing(path) as file:
+        file.writelines(pieces)
 
 
-def read(source: Path | bytes) -> TokenSet:
-    """Read a token file, or the bytes of one; an array without a header is read by `bare`.
+def write_with_sidecar(path: Path, pieces: Iterable[bytes], header: Header, manifest: Stored) -> None:
+    """Write a file, and header and manifest beside it; what was there before is gone as soon as one is replaced.
+
+    Raises:
+        OutputError: they cannot be written.
+    """
+    with replacing(path) as file, replacing(sidecar(path)) as beside:
+        file.writelines(pieces)
+        beside.write(header_line(header))
+        beside.writelines(manifest.pieces())
+        file.flush()
+        beside.flush()
+        path.unlink(missing_ok=True)  # a kill between the two leaves no old tokens beside new names
+
+
+def _laid_out(tokens: TokenSet) -> tuple[list[Stack], Stored]:
+    tokens.check_range(tokens.header.codebook_sizes)
+    dtype = smallest_dtype(tokens.header.codebook_sizes)
+    data: dict[tuple[int, int], list[bytes]] = {}
+    lines = []
+    for record, grid in zip(tokens.images, tokens.grids, strict=True):
+        if grid.shape[:2] != record.grid:
+            raise TokenFileError(
+                f"{record.name!r} has tokens on a {grid.shape[:2]} grid, its record says {record.grid}"
+            )
+        rows = data.setdefault(record.grid, [])
+        lines.append(line(len(rows), record))
+        rows.append(grid.astype(dtype).tobytes())
+    lines += [line(None, failure) for failure in tokens.failed]
+    stacks = [Stack(grid, len(rows), _stored(rows)) for grid, rows in sorted(data.items())]
+    return stacks, _stored(lines)
+
+
+def _stored(pieces: list[bytes]) -> Stored:
+    return Stored(sum(map(len, pieces)), lambda: iter(pieces))
+
+
+def read(source: Path | bytes, grid: tuple[int, int] | None = None, codes: int = 1) -> TokenSet:
+    """Return the tokens of a file, mapped into memory, or of the bytes of one.
+
+    `grid` and `codes` are for arrays without a header, see `bare`.
 
     Raises:
         InputError: the file is missing or cannot be read.
-        TokenFileError: it is truncated, foreign, damaged, or holds tokens outside their alphabet.
+        TokenFileError: it is truncated, foreign or damaged. Tokens outside their alphabet are found by
+            `TokenSet.check_range`, damaged rows of the manifest when they are read.
+        UsageError: `grid` is for sequences, and these are none of that length.
     """
     if isinstance(source, bytes):
-        return _parse(source, None)
+        return _parse(np.frombuffer(source, np.uint8), None, None, grid, codes)
     try:
-        data = source.read_bytes()
-        header = sidecar(source).read_text("utf-8") if sidecar(source).exists() else None
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot read {source}: {getattr(error, 'strerror', None) or error}") from error
+        data = _mapped(source)
+        beside = _mapped(sidecar(source)) if sidecar(source).exists() else None
+    except OSError as error:
+        raise InputError(f"cannot read {source}: {error.strerror or error}") from error
     try:
-        return _parse(data, header)
-    except TokenFileError as error:
-        raise TokenFileError(f"{source}: {error}") from error
+        return _parse(data, source, beside, grid, codes)
+    except (TokenFileError, UsageError) as error:
+        raise type(error)(f"{source}: {error}") from error
 
 
-def _parse(data: bytes, header: str | None) -> TokenSet:
-    if data.startswith(_NPY_MAGIC):
-        return _parse_npy(data, header)
-    return _parse_safetensors(data)
+def _mapped(path: Path) -> NDArray[np.uint8]:
+    with path.open("rb") as file:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):  # a pipe, as of a shell's <(...)
+            return np.frombuffer(file.read(), np.uint8)
+        if not status.st_size:
+            return np.zeros(0, np.uint8)
+        return np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), np.uint8)
 
 
-def _parse_npy(data: bytes, header: str | None) -> TokenSet:
-    try:
-        with warnings.catch_warnings(action="ignore"):
-            array = _npy_array(data)
-    except Exception as error:  # numpy reads the header as Python, whose tokenizer and parser raise their own
-        raise TokenFileError(f"it is damaged or holds no plain numbers: {_one_line(error)}") from error
-    return bare(array) if header is None else unstack({"tokens": array}, from_json(_load_json(header)))
+def _parse(
+    data: NDArray[np.uint8],
+    path: Path | None,
+    beside: NDArray[np.uint8] | None,
+    grid: tuple[int, int] | None,
+    codes: int,
+) -> TokenSet:
+    magic = data[:8].tobytes()
+    lies = path if path and path.is_file() else None  # a pipe cannot be opened again
+    if magic.startswith(_NPY_MAGIC):
+        array = npy_array(data)
+        return bare(array, grid, codes) if beside is None else _beside(array, beside, _where(path))
+    if magic.startswith(_NPZ_MAGIC):
+        return bare(npz_array(data), grid, codes)
+    is_tar = data[_TAR_MAGIC_AT : _TAR_MAGIC_AT + len(_TAR_MAGIC)].tobytes() == _TAR_MAGIC
+    if is_tar and beside is None:
+        return tar_tokens(data, lies, ())
+    if beside is not None and len(data) and (is_tar or not data.any()):  # a tar of no samples is zeros alone
+        return _archive_beside(data, lies, beside, _where(path))
+    arrays, metadata = safetensors_arrays(data, lies)
+    if KEY not in metadata:
+        if len(arrays) == 1:
+            return bare(next(iter(arrays.values())), grid, codes)
+        raise TokenFileError(f"it holds {len(arrays)} arrays and no vqtok header: save one array of tokens")
+    header = from_json(load_json(metadata[KEY]))
+    lines = arrays.pop(MANIFEST, None)
+    if lines is None or lines.dtype != np.uint8 or lines.ndim != 1:
+        raise TokenFileError("it holds no manifest")
+    return mapped(arrays, header, parse(lines, header.downsample, _where(path)))
 
 
-def _npy_array(data: bytes) -> Array:
-    # Not np.load, which makes room for what the header promises before it looks for it.
-    stream = io.BytesIO(data)
-    version = np.lib.format.read_magic(stream)
-    if version not in _NPY_HEADERS:
-        raise ValueError(f"version {version[0]}.{version[1]} of the format")
-    shape, fortran, dtype = _NPY_HEADERS[version](stream)
-    if dtype.hasobject:
-        raise ValueError("Python objects")
-    promised, there = math.prod(shape) * dtype.itemsize, len(data) - stream.tell()
-    if promised != there:
-        raise ValueError(f"{there} bytes of data where its header promises {promised}")
-    return np.ndarray(shape, dtype, data, stream.tell(), order="F" if fortran else "C")
+def _where(path: Path | None) -> str:
+    return "" if path is None else f"{path}: "
 
 
-def _parse_safetensors(data: bytes) -> TokenSet:
-    try:
-        arrays = safetensors.numpy.load(data)
-    except (safetensors.SafetensorError, ValueError, TypeError, KeyError, AttributeError) as error:
-        # Only now: these bytes can begin the header length of a good file too.
-        if data.startswith((b"PK", b"\x80")):
-            raise TokenFileError(
-                "it is a pickle or a zip archive, which is never opened: save .npy or .safetensors"
-            ) from error
-        raise TokenFileError(
-            f"it is neither a .npy nor a .safetensors file, or is damaged: {_one_line(error)}"
-        ) from error
-    length = int.from_bytes(data[:8], "little")
-    metadata = json.loads(data[8 : 8 + length]).get("__metadata__") or {}
-    if _KEY in metadata:
-        return unstack(arrays, from_json(_load_json(metadata[_KEY])))
-    if len(arrays) == 1:
-        return bare(next(iter(arrays.values())))
-    raise TokenFileError(f"it holds {len(arrays)} arrays and no vqtok header: save one array of tokens")
+def _beside(array: NDArray[Any], beside: NDArray[np.uint8], where: str) -> TokenSet:
+    header, manifest = split_sidecar(beside, where)
+    return mapped({"tokens": array}, header, manifest)
 
 
-def _load_json(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise TokenFileError(f"its header is damaged: {_one_line(error)}") from error
+def _archive_beside(data: NDArray[np.uint8], path: Path | None, beside: NDArray[np.uint8], where: str) -> TokenSet:
+    header, manifest = split_sidecar(beside, where)
+    tokens = tar_tokens(data, path, manifest.failed) if data.any() else TokenSet(header, (), (), manifest.failed)
+    if len(tokens.images) != len(manifest.images):
+        raise TokenFileError(f"it holds {len(tokens.images)} images, its manifest names {len(manifest.images)}")
+    return tokens
 
 
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())
+def split_sidecar(text: NDArray[np.uint8], where: str = "") -> tuple[Header, Manifest]:
+    """Return the header in the first line of a sidecar, and the manifest after it.
+
+    `where` begins the messages of what is found wrong later, when a row is read.
+
+    Raises:
+        TokenFileError: it is damaged.
+    """
+    first, newline, _ = text[:_HEADER_BYTES].tobytes().partition(b"\n")
+    header = from_json(load_json(first))
+    if not newline:
+        raise TokenFileError("its manifest is truncated")
+    return header, parse(text[len(first) + 1 :], header.downsample, where)
+
+
+def select(tokens: TokenSet, rows: range) -> TokenSet:
+    """Return the tokens of some images."""
+    return dataclasses.replace(tokens, images=Picked(tokens.images, rows), grids=Picked(tokens.grids, rows))

@@ -1,18 +1,22 @@
-"""Tokens in memory, and their stacks on disk."""
+"""Tokens in memory, or mapped from a file."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tokenizer.errors import TokenFileError
-from tokenizer.token_files.header import Header, ImageRecord
+from tokenizer.token_files.header import Header
+from tokenizer.token_files.manifest import Failure, ImageRecord, Manifest
 
 Array = NDArray[Any]
+T = TypeVar("T")
+
+_TOKENS_AT_ONCE = 2**22
 
 
 @dataclass(frozen=True)
@@ -20,31 +24,62 @@ class TokenSet:
     """Tokens of images of any sizes.
 
     Attributes:
-        header: everything but the tokens.
-        grids: one (h, w, C) integer array an image, in the order of `header.images`.
+        header: everything but images and tokens.
+        images: one record an image.
+        grids: one (h, w, C) integer array an image, in the order of `images`.
+        failed: inputs that have no tokens.
     """
 
     header: Header
-    grids: tuple[Array, ...]
+    images: Sequence[ImageRecord]
+    grids: Sequence[Array]
+    failed: Sequence[Failure] = ()
 
     @property
     def codes_per_position(self) -> int:
         """C."""
-        return self.grids[0].shape[-1] if self.grids else max(1, len(self.header.codebook_sizes))
+        return self.grids[0].shape[-1] if len(self.grids) else self.header.codes_per_position
+
+    def blocks(self) -> Iterator[tuple[str, int, Array]]:
+        """Yield all tokens as (n, h, w, C) arrays of about 4 million tokens or less.
+
+        With each comes the key of the array it is a part of (see `stack_key`), and its first row there.
+        """
+        if isinstance(self.grids, MappedGrids):
+            yield from self.grids.blocks()
+            return
+        rows: dict[tuple[int, ...], int] = {}
+        shapes = {grid.shape[:2] for grid in self.grids}
+        for grid in self.grids:
+            row = rows[grid.shape[:2]] = rows.get(grid.shape[:2], -1) + 1
+            yield stack_key((grid.shape[0], grid.shape[1]), len(shapes)), row, grid[None]
 
     def check_range(self, sizes: tuple[int, ...]) -> None:
         """Raise TokenFileError unless there are `len(sizes)` codes per position, each below its size."""
-        for row, grid in enumerate(self.grids):
-            if grid.shape[-1] != len(sizes):
+        for _ in self.checked_blocks(sizes):
+            pass
+
+    def checked_blocks(self, sizes: tuple[int, ...]) -> Iterator[Array]:
+        """Yield the arrays of `blocks`, each after its tokens were found to be in range.
+
+        Raises:
+            TokenFileError: there are not `len(sizes)` codes per position, or one is not below its size.
+        """
+        for key, first, block in self.blocks():
+            if block.shape[-1] != len(sizes):
                 raise TokenFileError(
-                    f"it holds {grid.shape[-1]} codes per position, the model {len(sizes)}: pass the model that made it"
+                    f"it holds {block.shape[-1]} codes per position, the model {len(sizes)}: pass the model that made "
+                    "it"
                 )
-            outside = (grid < 0) | (grid >= np.asarray(sizes))
+            outside = (block < 0) | (block >= np.asarray(sizes))
             if outside.any():
-                y, x, slot = (int(i) for i in np.argwhere(outside)[0])
+                row, y, x, slot = (int(i) for i in np.argwhere(outside)[0])
+                where = "" if key == "tokens" else f" of {key}"
                 raise TokenFileError(
-                    f"token {grid[y, x, slot]} at row {row} ({y}, {x}) is outside 0..{sizes[slot] - 1}"
+                    f"token {block[row, y, x, slot]} at row {first + row}{where} ({y}, {x}) is outside "
+                    f"0..{sizes[slot] - 1}"
                 )
+            yield block
 
 
 def smallest_dtype(sizes: tuple[int, ...]) -> np.dtype[Any]:
@@ -52,81 +87,112 @@ def smallest_dtype(sizes: tuple[int, ...]) -> np.dtype[Any]:
     return np.min_scalar_type(max(sizes) - 1)
 
 
-def stack(tokens: TokenSet) -> dict[str, Array]:
-    """Return one (N, h, w) array for images of one grid, or (N, h, w, C) when C is more than 1.
+def stack_key(grid: tuple[int, int], shapes: int) -> str:
+    """Return what the array of a grid is called in a file of that many different grids."""
+    return "tokens" if shapes <= 1 else f"tokens_{grid[0]}x{grid[1]}"
 
-    One array is called `tokens`; images of several grids make one array each, called `tokens_{h}x{w}`.
+
+class Picked(Sequence[T]):
+    """Some items of a sequence, looked up when they are asked for."""
+
+    def __init__(self, items: Sequence[T], which: range) -> None:
+        self._items, self._which = items, which
+
+    def __len__(self) -> int:
+        """Return how many."""
+        return len(self._which)
+
+    @overload
+    def __getitem__(self, index: int) -> T: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[T]: ...
+    def __getitem__(self, index: int | slice) -> T | Sequence[T]:
+        """Return one, or some of these."""
+        if isinstance(index, slice):
+            return Picked(self._items, self._which[index])
+        return self._items[self._which[index]]
+
+
+class MappedGrids(Sequence[Array]):
+    """The grids of a file, looked up in its arrays: (n, h, w, C) for each (h, w)."""
+
+    def __init__(self, stacks: Mapping[tuple[int, int], Array], manifest: Manifest | None) -> None:
+        self._stacks, self._manifest = dict(stacks), manifest
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+        return sum(map(len, self._stacks.values()))
+
+    @overload
+    def __getitem__(self, index: int) -> Array: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Array]: ...
+    def __getitem__(self, index: int | slice) -> Array | Sequence[Array]:
+        """Return the (h, w, C) grid of an image.
+
+        Raises:
+            TokenFileError: the manifest names a row that the arrays do not hold.
+        """
+        if isinstance(index, slice):
+            return Picked(self, range(len(self))[index])
+        if self._manifest is None:
+            (stack,) = self._stacks.values()
+            return stack[index]
+        grid, row = self._manifest.images[index].grid, self._manifest.rows[index]
+        stack = self._stacks.get(grid, np.empty(0))
+        if row >= len(stack):
+            raise TokenFileError(
+                f"{self._manifest.where}its manifest says that row {row} is a {grid} grid, its arrays do not hold one"
+            )
+        return stack[row]
+
+    @property
+    def stacks(self) -> Mapping[tuple[int, int], Array]:
+        """The (n, h, w, C) array of each (h, w) grid."""
+        return self._stacks
+
+    def row(self, index: int) -> int:
+        """Return the row of an image in the array of its grid."""
+        return index if self._manifest is None else self._manifest.rows[index]
+
+    def blocks(self) -> Iterator[tuple[str, int, Array]]:
+        """Yield the arrays in blocks, see `TokenSet.blocks`."""
+        for grid, stack in self._stacks.items():
+            step = max(1, _TOKENS_AT_ONCE // max(1, stack[:1].size))
+            for first in range(0, len(stack), step):
+                yield stack_key(grid, len(self._stacks)), first, stack[first : first + step]
+
+
+def mapped(arrays: Mapping[str, Array], header: Header, manifest: Manifest) -> TokenSet:
+    """Return the tokens of a file's arrays: (N, h, w) each, or (N, h, w, C) when C is more than 1.
 
     Raises:
-        TokenFileError: a token lies outside its alphabet, and would turn into another one.
+        TokenFileError: arrays and manifest contradict each other, or the tokens are no integers.
     """
-    tokens.check_range(tokens.header.codebook_sizes)
-    groups: dict[tuple[int, int], list[Array]] = {}
-    for record, grid in zip(tokens.header.images, tokens.grids, strict=True):
-        groups.setdefault(record.grid, []).append(grid)
-    dtype = smallest_dtype(tokens.header.codebook_sizes)
-    codes = tokens.codes_per_position
-    if not groups:
-        return {"tokens": np.zeros((0, 0, 0, codes)[: 3 + (codes > 1)], dtype)}
-    stacks = {_key(shape, len(groups)): np.stack(rows).astype(dtype) for shape, rows in groups.items()}
-    return {key: rows if codes > 1 else rows[..., 0] for key, rows in stacks.items()}
+    stacks: dict[tuple[int, int], Array] = {}
+    for key, array in arrays.items():
+        rows = with_codes(array, header.codes_per_position)
+        grid = (rows.shape[1], rows.shape[2])
+        if key != stack_key(grid, len(arrays)):
+            raise TokenFileError(f"its array {key!r} holds {grid} grids")
+        if len(rows):
+            stacks[grid] = rows
+    grids = MappedGrids(stacks, manifest)
+    if len(grids) != len(manifest.images):
+        raise TokenFileError(f"its arrays hold {len(grids)} rows, its manifest names {len(manifest.images)}")
+    return TokenSet(header, manifest.images, grids, manifest.failed)
 
 
-def _key(grid: tuple[int, int], groups: int) -> str:
-    return "tokens" if groups == 1 else f"tokens_{grid[0]}x{grid[1]}"
-
-
-def unstack(arrays: Mapping[str, Array], header: Header) -> TokenSet:
-    """Return the tokens that `stack` laid out.
-
-    Raises:
-        TokenFileError: arrays and header contradict each other, or the tokens are no integers.
-    """
-    codes = len(header.codebook_sizes)
-    stacks = {key: _with_codes(array, codes) for key, array in arrays.items()}
-    shapes = {record.grid for record in header.images}
-    used = dict.fromkeys(stacks, 0)
-    grids = []
-    for row, record in enumerate(header.images):
-        key = _key(record.grid, len(shapes))
-        if key not in stacks or used[key] >= len(stacks[key]) or stacks[key].shape[1:3] != record.grid:
-            raise TokenFileError(f"its header says that row {row} is a {record.grid} grid, its arrays do not hold one")
-        grids.append(stacks[key][used[key]])
-        used[key] += 1
-    left = sum(len(rows) - used[key] for key, rows in stacks.items())
-    if left:
-        raise TokenFileError(f"its arrays hold {left} more rows than its header names")
-    tokens = TokenSet(header, tuple(grids))
-    tokens.check_range(header.codebook_sizes)
-    return tokens
-
-
-def _check_integers(array: Array) -> None:
-    if array.dtype.kind not in "iu":
-        raise TokenFileError(f"its tokens are {array.dtype}, expected integers")
-
-
-def _with_codes(array: Array, codes: int) -> Array:
-    _check_integers(array)
-    if array.ndim != (3 if codes == 1 else 4):
+def with_codes(array: Array, codes: int) -> Array:
+    """Return the rows of a file as (N, h, w, C); TokenFileError where they are something else."""
+    check_integers(array)
+    if array.ndim != (3 if codes == 1 else 4) or (codes > 1 and array.shape[-1] != codes):
         wanted = "(N, h, w)" if codes == 1 else f"(N, h, w, {codes})"
         raise TokenFileError(f"its array has the shape {array.shape}, expected {wanted}")
     return array[..., None] if codes == 1 else array
 
 
-def bare(array: Array) -> TokenSet:
-    """Return an array that carries no header, as a generator writes it: (h, w), (N, h, w) or (N, h, w, C).
-
-    Images are named by their row number.
-
-    Raises:
-        TokenFileError: the array has another rank, or its values are no integers.
-    """
-    if array.ndim not in (2, 3, 4) or 0 in array.shape:
-        raise TokenFileError(f"its array has the shape {array.shape}, expected (h, w), (N, h, w) or (N, h, w, C)")
-    _check_integers(array)
-    rows = array if array.ndim == 4 else array.reshape(-1, *array.shape[-2:], 1)
-    grid = (rows.shape[1], rows.shape[2])
-    digits = max(6, len(str(len(rows))))
-    images = tuple(ImageRecord(f"{row:0{digits}d}", grid) for row in range(len(rows)))
-    return TokenSet(Header(images), tuple(rows))
+def check_integers(array: Array) -> None:
+    """Raise TokenFileError unless the array holds integers."""
+    if array.dtype.kind not in "iu":
+        raise TokenFileError(f"its tokens are {array.dtype}, expected integers")

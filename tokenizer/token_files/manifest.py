@@ -1,0 +1,191 @@
+"""The manifest: what became of each input, one JSON object a line, in the order of the inputs.
+
+`{"status":"done","name":...,"row":...,"grid":[h,w],...}` for an image, and
+`{"status":"failed","name":...,"reason":...}` for an input without tokens. It is read lazily: millions of rows cost the
+memory of their positions.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, TypeVar, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tokenizer.errors import TokenFileError
+from tokenizer.placement import Placement
+from tokenizer.token_files.header import positive
+
+T = TypeVar("T")
+
+_NEWLINE = ord("\n")
+# Where the first letter of the status stands in a line.
+_STATUS = len('{"status":"')
+_SCANNED = 2**24
+
+
+@dataclass(frozen=True)
+class ImageRecord:
+    """One image: its name, its (h, w) grid of positions, and how it was fitted (None when nobody recorded it)."""
+
+    name: str
+    grid: tuple[int, int]
+    placement: Placement | None = None
+
+
+@dataclass(frozen=True)
+class Failure:
+    """One input that could not be encoded, and why."""
+
+    name: str
+    reason: str
+
+
+def line(row: int | None, entry: ImageRecord | Failure) -> bytes:
+    """Return the line of an image, which is in that row of the array of its grid, or of a failure, which is in none."""
+    if isinstance(entry, Failure):
+        values: dict[str, Any] = {"status": "failed", "name": entry.name, "reason": entry.reason}
+    else:
+        fitted = asdict(entry.placement) if entry.placement else {}
+        values = {"status": "done", "name": entry.name, "row": row, "grid": entry.grid, **fitted}
+    return json.dumps(values, separators=(",", ":")).encode() + b"\n"
+
+
+class Lines(Sequence[T]):
+    """Lines of JSON in a buffer, each parsed when it is asked for.
+
+    Args:
+        data: (bytes,) uint8.
+        starts: (N,) first byte of each line.
+        ends: (N,) the newline after it.
+        parse: of the values of a line.
+        where: the file's name, for messages, with what follows it there.
+    """
+
+    def __init__(
+        self,
+        data: NDArray[np.uint8],
+        starts: NDArray[np.int64],
+        ends: NDArray[np.int64],
+        parse: Callable[[Mapping[str, Any]], T],
+        where: str = "",
+    ) -> None:
+        self._data, self._starts, self._ends, self._parse, self._where = data, starts, ends, parse, where
+
+    def __len__(self) -> int:
+        """Return the number of lines."""
+        return len(self._starts)
+
+    @overload
+    def __getitem__(self, index: int) -> T: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[T]: ...
+    def __getitem__(self, index: int | slice) -> T | Sequence[T]:
+        """Return what a line says.
+
+        Raises:
+            TokenFileError: it is damaged.
+        """
+        if isinstance(index, slice):
+            return Lines(self._data, self._starts[index], self._ends[index], self._parse, self._where)
+        start, end = int(self._starts[index]), int(self._ends[index])
+        try:
+            return self._parse(json.loads(self._data[start:end].tobytes()))
+        except (LookupError, TypeError, ValueError, OverflowError, RecursionError) as error:
+            reason = " ".join(f"{type(error).__name__} {error}".split())
+            raise TokenFileError(f"{self._where}its manifest is damaged at byte {start}: {reason}") from error
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The rows of a manifest: `images` have tokens, `rows` is where (the same order), `failed` have none.
+
+    `where` begins the messages of what is found wrong later.
+    """
+
+    images: Lines[ImageRecord]
+    rows: Lines[int]
+    failed: Lines[Failure]
+    where: str = ""
+
+
+def parse(data: NDArray[np.uint8], downsample: int | None, where: str = "") -> Manifest:
+    """Return the rows of a manifest, (bytes,) uint8, whose images were encoded at `downsample` pixels per position.
+
+    `where` begins the messages of what is found wrong later, when a row is read.
+
+    Raises:
+        TokenFileError: it does not consist of such lines.
+    """
+    if len(data) and data[-1] != _NEWLINE:
+        raise TokenFileError("its manifest is truncated")
+    ends = np.concatenate(
+        [
+            np.flatnonzero(data[start : start + _SCANNED] == _NEWLINE) + start
+            for start in range(0, max(1, len(data)), _SCANNED)
+        ]
+    )
+    starts = np.concatenate([np.zeros(1, np.int64), ends[:-1] + 1])[: len(ends)]
+    if (ends - starts <= _STATUS).any():
+        raise TokenFileError("its manifest holds a line that is none of vqtok's")
+    letters = data[starts + _STATUS]
+    done, failed = letters == ord("d"), letters == ord("f")
+    if not (done | failed).all():
+        raise TokenFileError("its manifest holds a line that is none of vqtok's")
+    images = data, starts[done], ends[done]
+    return Manifest(
+        Lines(*images, lambda values: record(values, downsample), where),
+        Lines(*images, lambda values: _index(values["row"]), where),
+        Lines(data, starts[failed], ends[failed], _failure, where),
+        where,
+    )
+
+
+def _failure(values: Mapping[str, Any]) -> Failure:
+    return Failure(str(values["name"]), str(values["reason"]))
+
+
+def _index(value: Any) -> int:
+    row = int(value)
+    if row < 0:
+        raise ValueError(f"row {row}")
+    return row
+
+
+def record(values: Mapping[str, Any], downsample: int | None) -> ImageRecord:
+    """Return the image that the values of a line describe; KeyError, TypeError or ValueError where they are none."""
+    grid = _pair(values["grid"])
+    placement = _placement(values) if "canvas" in values else None
+    if placement and downsample and placement.canvas != (grid[0] * downsample, grid[1] * downsample):
+        raise ValueError(f"a canvas of {placement.canvas} pixels on a grid of {grid}")
+    return ImageRecord(str(values["name"]), grid, placement)
+
+
+def _placement(values: Mapping[str, Any]) -> Placement:
+    top, left, height, width = (int(value) for value in values["box"])
+    placement = Placement(
+        mode=str(values["mode"]),
+        original=_pair(values["original"]),
+        box=(top, left, height, width),
+        content=_pair(values["content"]),
+        offset=(int(values["offset"][0]), int(values["offset"][1])),
+        canvas=_pair(values["canvas"]),
+        scale=positive([values["scale"]])[0],
+    )
+    _check_inside(placement.offset, placement.content, placement.canvas, "canvas")
+    _check_inside((top, left), (height, width), placement.original, "original")
+    return placement
+
+
+def _check_inside(corner: tuple[int, int], size: tuple[int, int], whole: tuple[int, int], what: str) -> None:
+    for first, length, side in zip(corner, size, whole, strict=True):
+        if first < 0 or length < 1 or first + length > side:
+            raise ValueError(f"a picture lies outside its {what}")
+
+
+def _pair(values: Any) -> tuple[int, int]:
+    first, second = positive(values)
+    return first, second

@@ -1,0 +1,111 @@
+"""Archives of tokens, as `TarWriter` writes them, read in place."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tokenizer.errors import TokenFileError
+from tokenizer.token_files.containers import npy_array
+from tokenizer.token_files.header import from_json, load_json
+from tokenizer.token_files.manifest import Failure, ImageRecord, Lines, record
+from tokenizer.token_files.tokens import Array, Picked, TokenSet, with_codes
+
+TOKENS = ".npy"
+ABOUT = ".vqtok.json"
+
+
+class _Grids(Sequence[Array]):
+    """The grids of an archive: one `.npy` each, in an (N, 2) span of it, on the grid that its record says."""
+
+    def __init__(
+        self, data: NDArray[np.uint8], spans: NDArray[np.int64], images: Sequence[ImageRecord], codes: int, where: str
+    ) -> None:
+        self._data, self._spans, self._images, self._codes, self._where = data, spans, images, codes, where
+
+    def __len__(self) -> int:
+        return len(self._spans)
+
+    @overload
+    def __getitem__(self, index: int) -> Array: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Array]: ...
+    def __getitem__(self, index: int | slice) -> Array | Sequence[Array]:
+        if isinstance(index, slice):
+            return Picked(self, range(len(self))[index])
+        image = self._images[index]
+        start, end = self._spans[index]
+        try:
+            grid = with_codes(npy_array(self._data[start:end])[None], self._codes)[0]
+        except TokenFileError as error:
+            raise TokenFileError(f"{self._where}{image.name!r}: {error}") from error
+        if grid.shape[:2] != image.grid:
+            raise TokenFileError(
+                f"{self._where}{image.name!r} has tokens on a {grid.shape[:2]} grid, its record says {image.grid}"
+            )
+        return grid
+
+
+def tar_tokens(data: NDArray[np.uint8], path: Path | None, failed: Sequence[Failure]) -> TokenSet:
+    """Return the tokens of an archive, views of its (bytes,) uint8.
+
+    Args:
+        data: the archive.
+        path: where it lies, or None.
+        failed: inputs without tokens, which an archive does not name.
+
+    Raises:
+        TokenFileError: it is damaged, or holds no tokens of vqtok's.
+    """
+    try:
+        spans = _samples(data, path)
+    except (tarfile.TarError, EOFError, ValueError) as error:
+        raise TokenFileError(f"it is a damaged tar: {' '.join(str(error).split())}") from error
+    if not len(spans):
+        raise TokenFileError(f"it is a tar without tokens: expected samples of {TOKENS} and {ABOUT}")
+    first = load_json(data[spans[0, 2] : spans[0, 3]].tobytes())
+    header = from_json(first.get("header") if isinstance(first, dict) else None)
+
+    def parse(values: Any) -> ImageRecord:
+        if values["header"] != first["header"]:
+            raise ValueError("it was made by another model or with other options than the first sample")
+        return record(values["image"], header.downsample)
+
+    where = "" if path is None else f"{path}: "
+    images = Lines(data, spans[:, 2], spans[:, 3], parse, where)
+    grids = _Grids(data, spans[:, :2], images, header.codes_per_position, where)
+    return TokenSet(header, images, grids, failed)
+
+
+def _samples(data: NDArray[np.uint8], path: Path | None) -> NDArray[np.int64]:
+    """Return (N, 4): where each image's tokens begin and end, and then what is said about them, which follows."""
+    spans: list[tuple[int, int, int, int]] = []
+    before = tarfile.TarInfo()
+    for member in _walk(path or io.BytesIO(data.tobytes())):
+        if member.offset_data + member.size > len(data):
+            raise EOFError(f"it ends within {member.name}")
+        if member.name.endswith(ABOUT):
+            if before.name != member.name.removesuffix(ABOUT) + TOKENS:
+                raise ValueError(f"{member.name} does not follow its tokens")
+            spans.append((*_span(before), *_span(member)))
+        before = member
+    return np.array(spans, np.int64).reshape(-1, 4)
+
+
+def _span(member: tarfile.TarInfo) -> tuple[int, int]:
+    return member.offset_data, member.offset_data + member.size
+
+
+def _walk(source: Path | io.BytesIO) -> Iterator[tarfile.TarInfo]:
+    path, stream = (source, None) if isinstance(source, Path) else (None, source)
+    with tarfile.open(path, "r:", stream, encoding="utf-8", errors="surrogateescape") as archive:
+        while (member := archive.next()) is not None:
+            archive.members = []  # type: ignore[attr-defined]  # it would keep them all
+            if member.isfile():
+                yield member
