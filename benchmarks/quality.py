@@ -27,7 +27,8 @@ from benchmarks.authors import LEARNING_RATE, Authors
 from tokenizer import checkpoint, train
 from tokenizer.config import PRESETS, NetworkConfig, TrainConfig
 from tokenizer.data import Crops, batches
-from tokenizer.images import Source, find, read
+from tokenizer.images import Source, read
+from tokenizer.inputs import find
 from tokenizer.metrics import Usage, psnr, ssim
 from tokenizer.model import to_pixels, to_unit_range
 from tokenizer.placement import place

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from benchmarks.quality import measure
 from tokenizer import checkpoint, network, train
 from tokenizer.config import PRESETS, TrainConfig
-from tokenizer.images import find
+from tokenizer.inputs import find
 from tokenizer.settings import merge, parse
 from tokenizer.train import budget, loop
 from tokenizer.train import optimizer as optimizers

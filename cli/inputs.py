@@ -2,52 +2,48 @@
 
 from __future__ import annotations
 
-import io
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 from cli.console import binary_stdin
+from tokenizer import inputs as sources
 from tokenizer.errors import InputError, OutputError, UsageError
-from tokenizer.images import Source, find
+from tokenizer.inputs import Inputs
 
 
-def gather(inputs: Sequence[str], files_from: str | None, *, null: bool) -> list[Source]:
-    """Return the images that arguments and --files-from name; `-` is one image on stdin.
+def gather(inputs: Sequence[str], files_from: str | None, *, null: bool) -> Inputs:
+    """Return the images that arguments and --files-from name; `-` is one image, or a tar archive, on stdin.
 
     Raises:
         InputError: something is missing, or there are no images.
-        UsageError: nothing was named, or stdin was named twice.
+        UsageError: nothing was named, stdin was named twice, or a URL's scheme is unknown.
     """
     if not inputs and files_from is None:
-        raise UsageError("no input: name images or folders, - for stdin, or --files-from")
+        raise UsageError("no input: name images, folders, archives or URLs, - for stdin, or --files-from")
     if null and files_from is None:
         raise UsageError("--null is for --files-from: pass both")
     if [*inputs, files_from].count("-") > 1:
         raise UsageError("stdin is named twice")
     if "-" in inputs:
         if len(inputs) > 1 or files_from is not None:
-            raise UsageError("- stands for one image and cannot be mixed with other inputs")
-        data = binary_stdin().read()
-        if not data:
-            raise InputError("stdin is empty: expected one image")
-        return [Source("stdin", io.BytesIO(data))]
-    paths = [Path(name) for name in inputs]
-    if files_from is not None:
-        paths += _listed(files_from, b"\0" if null else b"\n")
-    return find(paths)
+            raise UsageError("- stands for one image or one archive, and cannot be mixed with other inputs")
+        return sources.from_stream(binary_stdin())
+    return sources.gather(inputs, () if files_from is None else _listed(files_from, null=null))
 
 
-def _listed(files_from: str, separator: bytes) -> list[Path]:
+def _listed(files_from: str, *, null: bool) -> Iterator[str]:
+    empty = True
     try:
-        data = binary_stdin().read() if files_from == "-" else Path(files_from).read_bytes()
+        with nullcontext(binary_stdin()) if files_from == "-" else Path(files_from).open("rb") as stream:
+            for entry in sources.entries(stream, null=null):
+                empty = False
+                yield entry
     except OSError as error:
         raise InputError(f"cannot read the list {files_from}: {error.strerror or error}") from error
-    names = [name.removesuffix(b"\r") if separator == b"\n" else name for name in data.split(separator)]
-    paths = [Path(os.fsdecode(name)) for name in names if name]
-    if not paths:
+    if empty:
         raise InputError("the list of --files-from names no file")
-    return paths
 
 
 def default_workers(workers: int | None) -> int:

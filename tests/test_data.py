@@ -10,7 +10,8 @@ from PIL import Image
 from tests.conftest import draw, save
 from tokenizer.data import Crops, batches, held_out_batches, split
 from tokenizer.errors import InputError, TrainingError
-from tokenizer.images import Source, find
+from tokenizer.images import Source
+from tokenizer.inputs import find
 
 
 def test_split_is_fixed_by_the_seed_and_loses_nothing(photos: Path) -> None:

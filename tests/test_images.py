@@ -1,4 +1,4 @@
-"""Image files: what is found, what is read from every mode, what is refused, what is written."""
+"""Image files: what is read from every mode, what is refused, what is written."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from PIL import Image, ImageCms
 
 from tests.conftest import draw, save
 from tokenizer import images
-from tokenizer.errors import ImageError, InputError, OutputError, UsageError
-from tokenizer.images import Source, encode_image, find, parse_colour, read, resize
+from tokenizer.errors import ImageError, OutputError, UsageError
+from tokenizer.images import encode_image, parse_colour, read, resize
 
 EXIF_TURNS = {
     1: lambda a: a,
@@ -32,16 +32,6 @@ EXIF_TURNS = {
     7: lambda a: np.rot90(a, 2).transpose(1, 0, 2),
     8: np.rot90,
 }
-
-
-def names(sources: list[Source]) -> list[str]:
-    return [source.name for source in sources]
-
-
-def touch(*paths: Path) -> None:
-    for path in paths:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
 
 
 def chunk(kind: bytes, data: bytes) -> bytes:
@@ -76,88 +66,6 @@ def saved(image: Image.Image, kind: str, **options: object) -> io.BytesIO:
 def over(rgba: np.ndarray, colour: tuple[int, int, int]) -> np.ndarray:
     alpha = rgba[..., 3:].astype(float) / 255
     return rgba[..., :3] * alpha + np.array(colour) * (1 - alpha)
-
-
-class TestFind:
-    def test_searches_recursively_sorted_by_part(self, tmp_path: Path) -> None:
-        touch(*(tmp_path / name for name in ["b/2.jpg", "b/10.JPG", "a-c/x.WebP", "a/z.tiff", "a/note.txt", "c.PNG"]))
-        assert names(find([tmp_path])) == ["a/z.tiff", "a-c/x.WebP", "b/10.JPG", "b/2.jpg", "c.PNG"]
-
-    @pytest.mark.parametrize("suffix", images.SUFFIXES)
-    def test_every_suffix_in_either_case(self, tmp_path: Path, suffix: str) -> None:
-        touch(tmp_path / f"a{suffix}", tmp_path / f"b{suffix.upper()}")
-        assert names(find([tmp_path])) == [f"a{suffix}", f"b{suffix.upper()}"]
-
-    def test_skips_hidden_files_and_folders(self, tmp_path: Path) -> None:
-        touch(tmp_path / "a.png", tmp_path / "._a.png", tmp_path / ".thumbnails/a.png", tmp_path / "b/.c/d.png")
-        assert names(find([tmp_path])) == ["a.png"]
-
-    def test_hidden_paths_that_are_named_count(self, tmp_path: Path) -> None:
-        touch(tmp_path / ".cache/a.png", tmp_path / ".b.png")
-        assert names(find([tmp_path / ".cache"])) == ["a.png"]
-        assert names(find([tmp_path / ".b.png"])) == [".b.png"]
-
-    def test_a_single_file_is_taken_whatever_its_suffix(self, tmp_path: Path) -> None:
-        touch(tmp_path / "scan.dat")
-        (source,) = find([tmp_path / "scan.dat"])
-        assert source == Source("scan.dat", tmp_path / "scan.dat")
-
-    def test_names_are_relative_to_the_common_folder(self, tmp_path: Path) -> None:
-        touch(tmp_path / "x/a/1.png", tmp_path / "x/b/1.png", tmp_path / "x/2.png")
-        assert names(find([tmp_path / "x/b", tmp_path / "x/a"])) == ["b/1.png", "a/1.png"]
-        assert names(find([tmp_path / "x/b/1.png", tmp_path / "x/2.png"])) == ["b/1.png", "2.png"]
-
-    def test_a_file_named_twice_comes_once(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        touch(tmp_path / "a/1.png", tmp_path / "a/2.png")
-        monkeypatch.chdir(tmp_path)
-        again = [Path("a"), tmp_path / "a/2.png", Path("a/../a/1.png"), tmp_path / "a"]
-        assert names(find(again)) == ["1.png", "2.png"]
-
-    @pytest.mark.parametrize("name", ["two\nlines.png", "[bold]x[/].png", "-o.png", "a b.png", "é中.png", "*.png"])
-    def test_odd_names(self, tmp_path: Path, name: str) -> None:
-        save(tmp_path / name, draw(4, 5))
-        (source,) = find([tmp_path])
-        assert source.name == name
-        np.testing.assert_array_equal(read(tmp_path / name), draw(4, 5))
-
-    def test_names_that_are_no_utf8(self, tmp_path: Path) -> None:
-        with open(os.fsencode(tmp_path) + b"/\xff\xe9.png", "wb") as file:  # noqa: PTH123
-            Image.fromarray(draw(4, 5)).save(file, "PNG")
-        (source,) = find([tmp_path])
-        assert os.fsencode(source.name) == b"\xff\xe9.png"
-        assert read(source.file).shape == (4, 5, 3)
-
-    def test_nothing_named(self) -> None:
-        assert find([]) == []
-
-    def test_a_missing_path_is_named(self, tmp_path: Path) -> None:
-        touch(tmp_path / "a.png")
-        with pytest.raises(InputError, match=r"nowhere does not exist$"):
-            find([tmp_path, tmp_path / "nowhere"])
-
-    def test_a_folder_without_images_says_what_was_looked_for(self, tmp_path: Path) -> None:
-        touch(tmp_path / "a.txt")
-        with pytest.raises(InputError, match=r"no images in .*: looked for \.avif .*\.webp$"):
-            find([tmp_path])
-
-    def test_a_folder_that_cannot_be_listed_is_an_error(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        touch(tmp_path / "a.png", tmp_path / "locked/b.png")
-        scandir = os.scandir
-
-        def refuse(path: Path | str) -> object:
-            if Path(path).name == "locked":
-                raise PermissionError(13, "Permission denied", str(path))
-            return scandir(path)
-
-        monkeypatch.setattr(os, "scandir", refuse)
-        with pytest.raises(InputError, match=r"cannot list the folder .*locked: Permission denied"):
-            find([tmp_path])
-
-    def test_a_broken_link_is_found_and_then_unreadable(self, tmp_path: Path) -> None:
-        (tmp_path / "a.png").symlink_to(tmp_path / "gone.png")
-        (source,) = find([tmp_path / "a.png"])
-        with pytest.raises(ImageError, match=r"^it does not exist, or is a link to nothing$"):
-            read(source.file)
 
 
 class TestModes:
@@ -565,21 +473,6 @@ class TestResize:
     @pytest.mark.parametrize("size", [(1, 1), (3, 50), (97, 41)])
     def test_size(self, size: tuple[int, int]) -> None:
         assert resize(draw(20, 30), *size).shape == (*size, 3)
-
-
-class TestFolderCalledLikeAnImage:
-    def test_in_a_list_it_is_one_unreadable_image(self, tmp_path: Path) -> None:
-        save(tmp_path / "a.png", draw(8, 8))
-        (tmp_path / "x.png").mkdir()
-        found = find([tmp_path / "a.png", tmp_path / "x.png"])
-        assert [source.name for source in found] == ["a.png", "x.png"]
-        with pytest.raises(ImageError, match="is a directory"):
-            read(found[1].file)
-
-    def test_alone_it_is_a_folder_without_images(self, tmp_path: Path) -> None:
-        (tmp_path / "x.png").mkdir()
-        with pytest.raises(InputError, match="no images in"):
-            find([tmp_path / "x.png"])
 
 
 class TestProbe:

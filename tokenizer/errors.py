@@ -69,6 +69,15 @@ class NonFiniteError(VqtokError):
     """A number that must be finite is not."""
 
 
+def reason(error: BaseException) -> str:
+    """Return what an error of the system or of a library says, on one line."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror.lower()
+    if isinstance(error, FileNotFoundError):  # fsspec's have a URL for a text
+        return "no such file"
+    return " ".join(str(error).split()) or type(error).__name__
+
+
 def nearest_name(name: str, known: Iterable[str]) -> str:
     """Return `, did you mean 'x'?` for the known name closest to `name`, or an empty string."""
     close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)

@@ -1,30 +1,33 @@
-"""Image files: finding, reading, writing. Pixels are (H, W, 3) uint8 arrays, sRGB as the file holds them."""
+"""Image files: reading, writing. Pixels are (H, W, 3) uint8 arrays, sRGB as the file holds them."""
 
 from __future__ import annotations
 
 import contextlib
 import io
 import logging
-import os
-import threading
+import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, NoReturn
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageCms, ImageColor, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageColor, UnidentifiedImageError
+from PIL.JpegImagePlugin import JpegImageFile
 
-from tokenizer.errors import ImageError, InputError, OutputError, UsageError
+from tokenizer.colours import upright_rgb
+from tokenizer.contexts import Shared
+from tokenizer.errors import ImageError, OutputError, UsageError, reason
 
 Pixels = NDArray[np.uint8]
-File = Path | BinaryIO | Callable[[], Pixels | Image.Image]  # a call returns the same image each time
+# A call returns the same image each time; bytes are those of an image file.
+File = Path | BinaryIO | Callable[[], Pixels | Image.Image | bytes]
 
 SUFFIXES = (".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 WRITTEN: dict[str, tuple[str, dict[str, Any]]] = {
-    "png": ("PNG", {}),
+    "png": ("PNG", {"compress_level": 1}),  # four times as fast as 6, 2 to 15 % larger
     "jpg": ("JPEG", {"quality": 95}),
     "webp": ("WEBP", {"lossless": True}),
 }
@@ -32,55 +35,14 @@ WRITTEN: dict[str, tuple[str, dict[str, Any]]] = {
 
 @dataclass(frozen=True)
 class Source:
-    """An image to read: its `name` (relative, with forward slashes) and where it lies, an open file, or a call."""
+    """An image to read: its `name` (relative, with forward slashes) and where it lies, an open file, or a call.
+
+    An image out of an archive carries what belongs to it there, such as a label: (name, bytes) each.
+    """
 
     name: str
     file: File
-
-
-def find(paths: Sequence[Path]) -> list[Source]:
-    """Return the images that `paths` name: files as they are, folders searched recursively by suffix.
-
-    Names are relative to the deepest folder that holds everything named; a folder's images come sorted by name,
-    whatever the file system's order. What begins with a dot is left out, files and folders.
-
-    Raises:
-        InputError: a path is missing, or a folder holds no image or cannot be listed.
-    """
-    for path in paths:
-        if not os.path.lexists(path):
-            raise InputError(f"{path} does not exist")
-    roots = [(path if path.is_dir() else path.parent).absolute() for path in paths]
-    base = os.path.commonpath(roots) if roots else ""
-    found: dict[str, Source] = {}
-    for path in paths:
-        for file in _files_of(path, alone=len(paths) == 1):
-            name = Path(os.path.relpath(file, base)).as_posix()
-            found.setdefault(name, Source(name, file))
-    return list(found.values())
-
-
-def _files_of(path: Path, *, alone: bool) -> list[Path]:
-    if not path.is_dir():
-        return [path]
-    files = _search(path)
-    if files:
-        return files
-    if not alone and path.name.lower().endswith(SUFFIXES):
-        return [path]  # a folder that is called like an image, in a list of images: unreadable, like others
-    raise InputError(f"no images in {path}: looked for {' '.join(SUFFIXES)}")
-
-
-def _search(folder: Path) -> list[Path]:
-    files: list[Path] = []
-    for parent, folders, names in os.walk(folder, onerror=_cannot_list):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        files += [Path(parent, name) for name in names if name.lower().endswith(SUFFIXES) and not name.startswith(".")]
-    return sorted(files, key=lambda file: file.relative_to(folder).parts)
-
-
-def _cannot_list(error: OSError) -> NoReturn:
-    raise InputError(f"cannot list the folder {error.filename}: {error.strerror}") from error
+    carried: tuple[tuple[str, bytes], ...] = ()
 
 
 def parse_colour(text: str) -> tuple[int, int, int]:
@@ -96,29 +58,19 @@ def parse_colour(text: str) -> tuple[int, int, int]:
     return red, green, blue
 
 
-class _Quiet:
-    """Silences Pillow while any thread reads: `warnings` has one list of filters, which all threads share."""
-
-    def __init__(self) -> None:
-        self._lock, self._readers, self._undo = threading.Lock(), 0, contextlib.ExitStack()
-
-    def __enter__(self) -> None:
-        with self._lock:
-            if not self._readers:
-                logger, handler = logging.getLogger("PIL"), logging.NullHandler()
-                logger.addHandler(handler)
-                self._undo.callback(logger.removeHandler, handler)
-                self._undo.enter_context(warnings.catch_warnings(action="ignore"))
-            self._readers += 1
-
-    def __exit__(self, *_: object) -> None:
-        with self._lock:
-            self._readers -= 1
-            if not self._readers:
-                self._undo.close()
+@contextlib.contextmanager
+def _silenced() -> Generator[None]:
+    logger, handler = logging.getLogger("PIL"), logging.NullHandler()
+    logger.addHandler(handler)
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            yield
+    finally:
+        logger.removeHandler(handler)
 
 
-_quiet = _Quiet()
+# Silences Pillow while any thread reads: `warnings` has one list of filters, which all threads share.
+_quiet = Shared(_silenced)
 
 
 def read(file: File, alpha: tuple[int, int, int] = (255, 255, 255), shrink_to: int | None = None) -> Pixels:
@@ -131,14 +83,83 @@ def read(file: File, alpha: tuple[int, int, int] = (255, 255, 255), shrink_to: i
     Raises:
         ImageError: the file cannot be read as an image; the message is the reason alone.
     """
+    with _opened(file) as image:
+        if shrink_to:
+            image.draft("", (2 * shrink_to, 2 * shrink_to))
+        rgb = upright_rgb(image, alpha)
+        return np.asarray(_shrink(rgb, shrink_to) if shrink_to else rgb)
+
+
+@dataclass(frozen=True)
+class Opened:
+    """What is known of an image file before its pixels are decoded.
+
+    Attributes:
+        size: (height, width) in pixels; of the upright image where there are several `scales`.
+        scales: what its sides can be divided by in decoding, at a fraction of the cost; 1 is the first.
+        progressive: decoding holds the whole image whatever the scale.
+    """
+
+    size: tuple[int, int]
+    scales: tuple[int, ...] = (1,)
+    progressive: bool = False
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """The pixels of an image file.
+
+    Attributes:
+        pixels: (H, W, 3) uint8, upright.
+        original: (height, width) of the upright image in the file.
+        scale: what its sides were divided by, rounded up.
+    """
+
+    pixels: Pixels
+    original: tuple[int, int]
+    scale: int
+
+
+def read_scaled(file: File, alpha: tuple[int, int, int], choose: Callable[[Opened], int]) -> Decoded:
+    """Return the first frame of an image file as `read` does, decoded at the scale that `choose` names.
+
+    Args:
+        file: the image.
+        alpha: (red, green, blue) under transparent pixels.
+        choose: called before the pixels are decoded; returns one of the scales.
+
+    Raises:
+        ImageError: the file cannot be read as an image; the message is the reason alone.
+    """
+    with _opened(file) as image:
+        opened = _look(image)
+        scale = choose(opened)
+        if scale > 1:
+            image.draft("", (image.width // scale, image.height // scale))
+        pixels = np.asarray(upright_rgb(image, alpha))
+        return Decoded(pixels, opened.size if scale > 1 else (pixels.shape[0], pixels.shape[1]), scale)
+
+
+def _look(image: Image.Image) -> Opened:
+    width, height = image.size
+    if not isinstance(image, JpegImageFile):
+        return Opened((height, width))
+    orientation = 1
+    with contextlib.suppress(Exception):  # as in `upright_rgb`
+        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+    # A side that the scale does not divide ends in part of a pixel, which a turned image would begin with.
+    turned = orientation in range(2, 9)
+    fitting = (s for s in (2, 4, 8) if s <= min(width, height) and not (turned and (width % s or height % s)))
+    size = (width, height) if orientation in range(5, 9) else (height, width)
+    return Opened(size, (1, *fitting), "progressive" in image.info)
+
+
+@contextlib.contextmanager
+def _opened(file: File) -> Generator[Image.Image]:
+    """Open an image, and raise ImageError for whatever goes wrong until it is closed."""
     try:
         with _quiet, _open(file) as image:
-            if shrink_to:
-                image.draft("", (2 * shrink_to, 2 * shrink_to))
-            image.load()
-            _turn_upright(image)
-            rgb = _to_rgb(image, alpha)
-            return np.asarray(_shrink(rgb, shrink_to) if shrink_to else rgb)
+            yield image
     except FileNotFoundError as error:
         raise ImageError("it does not exist, or is a link to nothing") from error
     except (MemoryError, RecursionError) as error:
@@ -156,13 +177,15 @@ def probe(file: File) -> tuple[int, int]:
     try:
         with _quiet, _open(file) as image:
             return image.height, image.width
-    except Exception as error:  # as in `read`
+    except Exception as error:  # as in `_opened`
         raise ImageError(_reason(error)) from error
 
 
 def _open(file: File) -> Image.Image:
     if callable(file):
         made = file()
+        if isinstance(made, bytes):
+            return Image.open(io.BytesIO(made))
         image = made.copy() if isinstance(made, Image.Image) else Image.fromarray(made)  # another's is not turned
         if not all(image.size):
             raise ImageError(f"it has no pixels: {image.width}x{image.height}")
@@ -179,45 +202,9 @@ def _shrink(image: Image.Image, shortest: int) -> Image.Image:
 
 
 def _reason(error: Exception) -> str:
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror.lower()
     if isinstance(error, UnidentifiedImageError):
         return "not an image, or of an unknown format"
-    return " ".join(str(error).split()) or type(error).__name__
-
-
-def _turn_upright(image: Image.Image) -> None:
-    # In place, as a copy loses the TIFF tags. A damaged EXIF block says nothing of the pixels.
-    with contextlib.suppress(Exception):
-        ImageOps.exif_transpose(image, in_place=True)
-
-
-def _to_rgb(image: Image.Image, alpha: tuple[int, int, int]) -> Image.Image:
-    if image.mode.startswith("I"):
-        image = _to_8_bit(image)
-    if image.mode == "F":
-        raise ImageError("floating-point samples have no fixed range: save it as 8 or 16 bits")
-    if image.mode == "LAB":
-        transform = ImageCms.buildTransform(ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB"), "LAB", "RGB")
-        return ImageCms.applyTransform(image, transform) or image.convert("RGB")
-    if image.has_transparency_data:
-        above = image.convert("RGBA")
-        below = Image.new("RGBA", above.size, (*alpha, 255))
-        return Image.alpha_composite(below, above).convert("RGB")
-    return image.convert("RGB")
-
-
-def _to_8_bit(image: Image.Image) -> Image.Image:
-    samples = np.asarray(image).astype(np.int64)
-    tags = getattr(image, "tag_v2", {})
-    top = 2 ** min(max(int(np.max(tags.get(ExifTags.Base.BitsPerSample, 16))), 8), 16) - 1
-    scaled = (np.clip(samples, 0, top) * 255 + top // 2) // top
-    if tags.get(ExifTags.Base.PhotometricInterpretation) == 0:  # white is zero: Pillow inverts it up to 8 bits only
-        scaled = 255 - scaled
-    gray = Image.fromarray(scaled.astype(np.uint8))
-    if isinstance(clear := image.info.get("transparency"), int):  # the sample that stands for transparent
-        gray.putalpha(Image.fromarray(np.where(samples == clear, 0, 255).astype(np.uint8)))
-    return gray
+    return reason(error)
 
 
 def encode_image(pixels: Pixels, image_format: str) -> bytes:
@@ -237,13 +224,16 @@ def encode_image(pixels: Pixels, image_format: str) -> bytes:
     return buffer.getvalue()
 
 
-def resize(pixels: Pixels, height: int, width: int, box: tuple[int, int, int, int] | None = None) -> Pixels:
+def resize(pixels: Pixels, height: int, width: int, box: tuple[float, float, float, float] | None = None) -> Pixels:
     """Return (H, W, 3) pixels resized to `height` x `width` with an anti-aliased bicubic filter.
 
-    `box` is the (top, left, height, width) of the part to take; all of it when None.
+    `box` is the (top, left, height, width) of the part to take, where a side may cut through pixels; all of it when
+    None.
     """
     top, left, tall, wide = box or (0, 0, *pixels.shape[:2])
-    region = pixels[top : top + tall, left : left + wide]
-    if region.shape[:2] == (height, width):
+    row, column = math.floor(top), math.floor(left)
+    region = pixels[row : math.ceil(top + tall), column : math.ceil(left + wide)]
+    if region.shape[:2] == (height, width) == (tall, wide):
         return region
-    return np.asarray(Image.fromarray(region).resize((width, height), Image.Resampling.BICUBIC))
+    inside = (left - column, top - row, left - column + wide, top - row + tall)
+    return np.asarray(Image.fromarray(region).resize((width, height), Image.Resampling.BICUBIC, box=inside))

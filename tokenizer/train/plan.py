@@ -15,7 +15,8 @@ from tokenizer import losses, perceptual, quantizers, runtime
 from tokenizer.config import TrainConfig
 from tokenizer.data import split
 from tokenizer.errors import ConfigError, ImageError, InputError
-from tokenizer.images import Source, find, parse_colour, probe
+from tokenizer.images import Source, parse_colour, probe
+from tokenizer.inputs import find
 from tokenizer.quantizers import Quantizer
 from tokenizer.train import board
 
@@ -69,7 +70,7 @@ def plan(config: TrainConfig, data: Sequence[Path | Source]) -> Plan:
     device = runtime.choose_device(config.device)
     count = config.val_images if config.val_images is not None else min(128, len(sources) // 20)
     if config.val_data:
-        train, held_out = sources, find([Path(config.val_data)])[: config.val_images or None]
+        train, held_out = sources, list(find([Path(config.val_data)])[: config.val_images or None])
     else:
         if count >= len(sources):
             raise InputError(f"val_images is {count}, there are {len(sources)} images: name fewer")
@@ -98,7 +99,7 @@ def plan(config: TrainConfig, data: Sequence[Path | Source]) -> Plan:
 
 
 def _find(data: Sequence[Path | Source]) -> list[Source]:
-    found = find([item for item in data if isinstance(item, Path)])
+    found = [*find([item for item in data if isinstance(item, Path)])]
     found += [item for item in data if isinstance(item, Source)]
     if not found:
         raise InputError("there are no images: name a folder, or pass sources")

@@ -1,0 +1,75 @@
+"""What a command takes as images: arguments, --files-from, stdin."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from cli.inputs import gather
+from tests.conftest import draw, save
+from tokenizer.errors import InputError, UsageError
+from tokenizer.images import encode_image
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    for name in ("a/1.png", "a/two\nlines.png", "b/1.png"):
+        save(tmp_path / name, draw(8, 8))
+    return tmp_path
+
+
+def pipe(monkeypatch: pytest.MonkeyPatch, data: bytes) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
+
+
+@pytest.mark.parametrize("where", ["file", "-"])
+@pytest.mark.parametrize("null", [False, True])
+def test_a_list_after_arguments(here: Path, monkeypatch: pytest.MonkeyPatch, where: str, null: bool) -> None:
+    data = b"a/two\nlines.png\0b\0a/\xff.png" if null else b"a/1.png\nb\r\n\na/\xff.png\n"
+    Path("file").write_bytes(data)
+    pipe(monkeypatch, data)
+    inputs = gather(["b/1.png"], where, null=null)
+    listed = ["b/1.png", "a/two\nlines.png" if null else "a/1.png", os.fsdecode(b"a/\xff.png")]
+    assert [source.name for source in inputs.sources] == listed
+    assert inputs.count == 3
+
+
+def test_stdin_is_an_image(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pipe(monkeypatch, encode_image(draw(8, 8), "png"))
+    assert [source.name for source in gather(["-"], None, null=False).sources] == ["stdin"]
+
+
+@pytest.mark.parametrize(
+    ("inputs", "files_from", "null", "error", "said"),
+    [
+        ([], None, False, UsageError, "no input: name images, folders, archives or URLs, - for stdin, or --files-from"),
+        (["a"], None, True, UsageError, "--null is for --files-from: pass both"),
+        (["-"], "-", False, UsageError, "stdin is named twice"),
+        (["-", "-"], None, False, UsageError, "stdin is named twice"),
+        (["-", "a"], None, False, UsageError, "- stands for one image or one archive, and cannot be mixed"),
+        (["-"], "list", False, UsageError, "- stands for one image or one archive, and cannot be mixed"),
+        (["-"], None, False, InputError, "stdin is empty: expected one image, or a tar archive"),
+        ([], "-", False, InputError, "the list of --files-from names no file"),
+        ([], "gone", False, InputError, "cannot read the list gone: No such file or directory"),
+        ([], "a", False, InputError, "cannot read the list a: Is a directory"),
+        (["htpps://host/x.png"], None, False, UsageError, "unknown scheme htpps://, did you mean 'https'?"),
+    ],
+)
+def test_wrong_calls(
+    here: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    inputs: list[str],
+    files_from: str | None,
+    null: bool,
+    error: type[Exception],
+    said: str,
+) -> None:
+    pipe(monkeypatch, b"")
+    with pytest.raises(error) as raised:
+        gather(inputs, files_from, null=null)
+    assert str(raised.value).startswith(said)

@@ -1,0 +1,209 @@
+"""Tar archives in the layout of webdataset, read as forward-only streams: nothing is unpacked to disk or kept."""
+
+from __future__ import annotations
+
+import bz2
+import contextlib
+import gzip
+import io
+import itertools
+import lzma
+import tarfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, NoReturn
+
+from tokenizer.errors import ImageError, InputError, reason
+from tokenizer.images import Source
+from tokenizer.inputs import urls
+from tokenizer.inputs.folders import is_image
+
+_SUFFIXES = (".tar", ".tar.bz2", ".tar.gz", ".tar.xz", ".tgz")
+_HEAD = 512  # bytes of a tar's header
+
+
+@dataclass(frozen=True)
+class Archive:
+    """A tar of images, compressed or not.
+
+    Attributes:
+        name: what a shard made from it is called: its base name without suffixes; `stdin`.
+        where: a file, a URL, or an open stream.
+    """
+
+    name: str
+    where: Path | str | BinaryIO
+
+    def sources(self) -> Iterator[Source]:
+        """Yield the images in order, each read into memory when its turn comes.
+
+        A sample is the run of members that share a key: the path up to the first dot of the base name. Members that
+        are called like images are images; the last one of a sample carries the others along. A sample without an
+        image is yielded as a source that cannot be read. Links, folders, devices and what begins with a dot are left
+        out.
+
+        An archive that cannot be opened, is empty, damaged or cut short yields, after the images before that place, a
+        source that cannot be read either: its reason says so.
+        """
+        label = str(self.where) if isinstance(self.where, (Path, str)) else self.name
+        empty = True
+        try:
+            for source in _samples(_members(self.where)):
+                empty = False
+                yield source
+        except InputError as error:
+            yield Source(label, _unreadable(str(error)))
+        else:
+            if empty:
+                yield Source(label, _unreadable("the archive has no files"))
+
+
+def is_archive(name: str) -> bool:
+    """Return whether a file is called like a tar."""
+    return name.lower().endswith(_SUFFIXES)
+
+
+def stem(name: str) -> str:
+    """Return the base name of a tar, without its suffixes."""
+    base = name.replace("\\", "/").rpartition("/")[2]
+    return base[: -max(len(suffix) for suffix in _SUFFIXES if base.lower().endswith(suffix))]
+
+
+def looks_like_archive(head: bytes) -> bool:
+    """Return whether the first 512 bytes are those of a tar, or of something compressed."""
+    return head[257:262] == b"ustar" or _opener(head) is not None
+
+
+def peek(stream: BinaryIO) -> tuple[bytes, BinaryIO]:
+    """Return the first 512 bytes of a stream, fewer where it is shorter, and a stream that still begins with them."""
+    head = stream.read(_HEAD)
+    return head, io.BufferedReader(_Whole(head, stream), 2**16)
+
+
+class _Whole(io.RawIOBase):
+    """A stream whose first bytes were read already, with them."""
+
+    def __init__(self, head: bytes, rest: BinaryIO) -> None:
+        self._head, self._rest = head, rest
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        data = self._head[: len(buffer)] or self._rest.read(len(buffer))
+        self._head = self._head[len(data) :]
+        buffer[: len(data)] = data
+        return len(data)
+
+
+def _opener(head: bytes) -> Any:
+    openers: dict[bytes, Any] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\0": lzma.open}
+    return next((opener for magic, opener in openers.items() if head.startswith(magic)), None)
+
+
+class _Member(tarfile.TarInfo):
+    """A member whose header is checked: tarfile takes a damaged header, or none, for the end of the archive.
+
+    The end is a block of zeros. What follows is another archive, as `cat a.tar b.tar` writes them.
+    """
+
+    @classmethod
+    def fromtarfile(cls, archive: Any) -> _Member:
+        try:
+            member = super().fromtarfile(archive)
+        except tarfile.EOFHeaderError:  # type: ignore[attr-defined]
+            archive.at_end = True
+            raise
+        except tarfile.HeaderError as error:
+            if archive.at_end and isinstance(error, tarfile.EmptyHeaderError):  # type: ignore[attr-defined]
+                raise
+            raise tarfile.ReadError(f"{error}, where a member or the end mark belongs") from error
+        archive.at_end = False
+        return member
+
+
+class _Tar(tarfile.TarFile):
+    tarinfo = _Member
+    at_end = False
+
+
+def _members(where: Path | str | BinaryIO) -> Iterator[tuple[str, bytes]]:
+    """Yield name and bytes of each file in an archive."""
+    last = ""
+    files = _files(where)
+    while True:
+        try:
+            found = next(files, None)
+        except Exception as error:  # file systems and decompressors raise their own
+            place = f"is damaged or cut short after member {last}" if last else "cannot be read"
+            raise InputError(f"the archive {place}: {reason(error)}") from error
+        if found is None:
+            return
+        last = found[0]
+        yield found
+
+
+def _files(where: Path | str | BinaryIO) -> Iterator[tuple[str, bytes]]:
+    with _open(where) as stream:
+        head, whole = peek(stream)
+        opener = _opener(head)
+        tar = _Tar.open(
+            fileobj=opener(whole) if opener else whole,
+            mode="r|",
+            encoding="utf-8",
+            errors="surrogateescape",
+            ignore_zeros=True,
+        )
+        with tar:
+            while (member := tar.next()) is not None:
+                tar.members = []  # type: ignore[attr-defined]  # it would keep them all
+                file = tar.extractfile(member) if member.isreg() else None
+                if file is not None and not member.name.rpartition("/")[2].startswith("."):
+                    yield urls.safe(member.name), file.read()
+
+
+def _open(where: Path | str | BinaryIO) -> contextlib.AbstractContextManager[BinaryIO]:
+    if isinstance(where, Path):
+        return where.open("rb")
+    return urls.open_stream(where) if isinstance(where, str) else contextlib.nullcontext(where)
+
+
+def _samples(members: Iterator[tuple[str, bytes]]) -> Iterator[Source]:
+    for key, group in itertools.groupby(members, lambda member: _key(member[0])):
+        yield from _sample(key, group)
+
+
+def _key(name: str) -> str:
+    folder, slash, base = name.rpartition("/")
+    return folder + slash + base.partition(".")[0]
+
+
+def _sample(key: str, members: Iterator[tuple[str, bytes]]) -> Iterator[Source]:
+    """Yield the images of one sample, all but the last as they come."""
+    last: tuple[str, bytes] | None = None
+    carried: list[tuple[str, bytes]] = []
+    try:
+        for name, data in members:
+            if not is_image(name):
+                carried.append((name, data))
+                continue
+            if last:
+                yield Source(last[0], io.BytesIO(last[1]))
+            last = name, data
+    except InputError:
+        if last:
+            yield Source(last[0], io.BytesIO(last[1]), tuple(carried))
+        raise
+    yield Source(last[0], io.BytesIO(last[1]), tuple(carried)) if last else _without(key, carried)
+
+
+def _without(key: str, carried: list[tuple[str, bytes]]) -> Source:
+    return Source(key, _unreadable("the sample holds no image"), tuple(carried))
+
+
+def _unreadable(why: str) -> Callable[[], NoReturn]:
+    def read() -> NoReturn:
+        raise ImageError(why)
+
+    return read
