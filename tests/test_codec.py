@@ -11,7 +11,8 @@ from tests.conftest import draw, save
 from tokenizer import checkpoint, codec
 from tokenizer.codec import Encoded, EncodeOptions, Unreadable
 from tokenizer.errors import DeviceError, TokenFileError
-from tokenizer.images import Source, find
+from tokenizer.images import Source
+from tokenizer.inputs import find
 from tokenizer.model import Tokenizer, to_pixels, to_unit_range
 from tokenizer.token_files import TokenSet, bare
 

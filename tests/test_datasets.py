@@ -17,7 +17,8 @@ from tests.conftest import draw, save
 from tokenizer import checkpoint, codec
 from tokenizer.datasets import sources
 from tokenizer.errors import ImageError, InputError
-from tokenizer.images import Source, find, probe, read
+from tokenizer.images import Source, probe, read
+from tokenizer.inputs import find
 
 PIXELS = draw(20, 30)
 GRAY = PIXELS[..., 0]

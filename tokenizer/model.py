@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -97,12 +97,12 @@ class Tokenizer(nn.Module):
         """Return the (B, 3, H, W) images, clamped to [-1, 1], of (B, h, w, C) tokens."""
         return self.pictures(self.quantizer.decode(tokens)).clamp(-1, 1)
 
-    def latents(self, images: Tensor) -> Tensor:
-        """Return the (B, h, w, D) latents of (B, 3, H, W) images."""
+    def latents(self, images: Tensor, encoder: Callable[[Tensor], Tensor] | None = None) -> Tensor:
+        """Return the (B, h, w, D) latents of (B, 3, H, W) images, of `encoder` in place of the model's own if given."""
         height, width = images.shape[-2:]
         if height % self.downsample or width % self.downsample or not height * width:
             raise ValueError(f"images are {height}x{width}, expected positive multiples of {self.downsample}")
-        latents: Tensor = self.encoder(images.contiguous(memory_format=torch.channels_last))
+        latents: Tensor = (encoder or self.encoder)(images.contiguous(memory_format=torch.channels_last))
         return fold(latents.permute(0, 2, 3, 1), self.quantizer.block)
 
     def pictures(self, vectors: Tensor) -> Tensor:

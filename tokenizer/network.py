@@ -42,10 +42,18 @@ def _blocks(channels: int, depth: int) -> list[nn.Module]:
 
 
 class Encoder(nn.Module):
-    """Images to latents: (B, 3, H, W) in [-1, 1] to (B, D, H / f, W / f), H and W multiples of f."""
+    """Images to latents: (B, 3, H, W) in [-1, 1] to (B, D, H / f, W / f), H and W multiples of f.
+
+    Attributes:
+        reach: how many pixels beyond its own f x f a latent depends on, to each side.
+    """
+
+    reach: int
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
+        # A 3x3 kernel reaches one position further; those that fold pixels or positions do not overlap.
+        self.reach = _STEM * (1 + sum(2 * depth << stage for stage, depth in enumerate(config.depths)))
         layers: list[nn.Module] = [
             nn.PixelUnshuffle(_STEM),
             nn.Conv2d(3 * _STEM**2, config.widths[0], 3, padding=1),
@@ -63,10 +71,21 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Latents to images, the encoder's mirror: (B, D, h, w) to (B, 3, f h, f w), about [-1, 1], not clamped."""
+    """Latents to images, the encoder's mirror: (B, D, h, w) to (B, 3, f h, f w), about [-1, 1], not clamped.
+
+    Attributes:
+        reach: how many latents beyond the one they lie in the f x f pixels depend on, to each side.
+    """
+
+    reach: int
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
+        # Backwards: the last 3x3 over pixels needs one position of the stage before, and so on.
+        reach = 2
+        for depth in config.depths[:-1]:
+            reach = -(-(reach + 2 * depth) // 2)
+        self.reach = reach + 2 * config.depths[-1]
         widths, depths = config.widths[::-1], config.depths[::-1]
         layers: list[nn.Module] = [nn.Conv2d(config.latent_dim, widths[0], 1)]
         layers += _blocks(widths[0], depths[0])

@@ -18,7 +18,8 @@ class Placement:
     """What happened to one image on its way to the network; all sizes are (height, width) in pixels.
 
     The `box` (top, left, height, width) of the original was resized to `content`, laid at `offset` (top, left)
-    on a `canvas` whose sides are multiples of the network's downsampling; the rest repeats the edge pixels.
+    on a `canvas` whose sides are multiples of the network's downsampling; the rest repeats the edge pixels. Where the
+    image becomes much smaller, its file is decoded at 1 / `scale`; box and original are in pixels of scale 1.
     """
 
     mode: str
@@ -27,10 +28,12 @@ class Placement:
     content: tuple[int, int]
     offset: tuple[int, int]
     canvas: tuple[int, int]
+    scale: int = 1
 
     def apply(self, pixels: Pixels) -> Pixels:
-        """Return the canvas for the original's (H, W, 3) pixels."""
-        content = resize(pixels, *self.content, box=self.box)
+        """Return the canvas for the original's (H, W, 3) pixels, decoded at `scale`."""
+        top, left, height, width = (side / self.scale for side in self.box)
+        content = resize(pixels, *self.content, box=(top, left, height, width))
         margins = [
             (before, canvas - size - before)
             for before, canvas, size in zip(self.offset, self.canvas, self.content, strict=True)
@@ -42,13 +45,19 @@ class Placement:
         (top, left), (height, width) = self.offset, self.content
         return canvas[top : top + height, left : left + width]
 
+    @property
+    def restored(self) -> tuple[int, int]:
+        """(height, width) of the picture that comes back: that of the original, or of the crop."""
+        return self.content if self.mode == "crop" else self.original
+
     def restore(self, canvas: Pixels) -> Pixels:
-        """Return the picture at its original size; a cropped one at the size of the crop."""
-        content = self.content_of(canvas)
-        return content if self.mode == "crop" else resize(content, *self.original)
+        """Return the picture at the size `restored`."""
+        return resize(self.content_of(canvas), *self.restored)
 
 
-def place(original: tuple[int, int], mode: str, size: int | None, multiple: int) -> Placement:
+def place(
+    original: tuple[int, int], mode: str, size: int | None, multiple: int, scales: tuple[int, ...] = (1,)
+) -> Placement:
     """Return how an image of `original` (height, width) is fitted.
 
     Args:
@@ -57,6 +66,8 @@ def place(original: tuple[int, int], mode: str, size: int | None, multiple: int)
             `squash` stretches it to the square.
         size: side of the square in pixels, for every mode but `none`.
         multiple: the network's downsampling; the canvas is rounded up to it.
+        scales: that the file can be decoded at; the largest is taken that leaves both sides of the box at least twice
+            as long as the content's, so that the resizing filter still sees more pixels than it makes.
     """
     height, width = original
     box = (0, 0, height, width)
@@ -75,4 +86,5 @@ def place(original: tuple[int, int], mode: str, size: int | None, multiple: int)
     else:
         content = square = (size, size)
     canvas = -(-square[0] // multiple) * multiple, -(-square[1] // multiple) * multiple
-    return Placement(mode, original, box, content, offset, canvas)
+    fine = (s for s in scales if box[2] >= 2 * s * content[0] and box[3] >= 2 * s * content[1])
+    return Placement(mode, original, box, content, offset, canvas, max(fine, default=1))

@@ -19,7 +19,7 @@ T = TypeVar("T")
 def choose_device(name: str) -> torch.device:
     """Return the device called `name`; `auto` takes CUDA, then MPS, then the CPU.
 
-    Where several processes train together, each takes the CUDA device of its own number on its machine.
+    Under torchrun, each process takes the CUDA device of its own number on its machine.
 
     Raises:
         UsageError: the name is not a device.
@@ -31,8 +31,8 @@ def choose_device(name: str) -> torch.device:
         device = torch.device(name)
     except RuntimeError:
         raise UsageError(f"{name!r} is not a device: pass auto, cpu, cuda, cuda:1 or mps") from None
-    if device.type == "cuda" and ranks() > 1:
-        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    if device.type == "cuda" and "LOCAL_RANK" in os.environ:
+        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
     present = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
     if (device.index or 0) >= present.get(device.type, 0):
         raise DeviceError(f"there is no {name} on this machine: pass --device auto or --device cpu")
