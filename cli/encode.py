@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Generator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,22 +15,45 @@ from cli import inputs as files
 from cli import models
 from cli import options as o
 from cli.console import Console, binary_stdout, printable, write_binary, write_json
+from cli.sharing import share as share_of
+from cli.sharing import under_torchrun
 from tokenizer.config import Precision
-from tokenizer.errors import ImageError, InputError, UsageError
-from tokenizer.files import refuse_existing
+from tokenizer.errors import InputError, UsageError
 from tokenizer.images import parse_colour
 from tokenizer.placement import ResizeMode
-from tokenizer.token_files import SUFFIXES, Failure, TokenSet, sidecar, to_bytes, write
+from tokenizer.token_files import FORMATS
 
 if TYPE_CHECKING:
-    from tokenizer.codec import Encoded, Unreadable
-    from tokenizer.token_files import Header
+    from tokenizer.inputs import Inputs
+    from tokenizer.outputs import Job, Outcome
+
+_FAILURES_LISTED = 1000
+
+
+@dataclass
+class _Tally:
+    """What became of the inputs so far; the first failures are kept."""
+
+    images: int = 0
+    kept: int = 0
+    failed: int = 0
+    failures: list[Outcome] = field(default_factory=list)
+
+    def count(self, outcome: Outcome) -> None:
+        self.kept += outcome.kept
+        self.images += outcome.reason is None
+        self.failed += outcome.reason is not None
+        if outcome.reason is not None and len(self.failures) < _FAILURES_LISTED:
+            self.failures.append(outcome)
 
 
 def encode(
-    inputs: Annotated[list[str] | None, typer.Argument(metavar="INPUT", help="Images, folders, or - .")] = None,
+    inputs: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="INPUT", help="Images, folders, tar archives, URLs, or - : an image or a tar."),
+    ] = None,
     output: Annotated[
-        str, o.option("--output", "-o", help="A .npy or .safetensors file, a folder, or - .", env=False)
+        str, o.option("--output", "-o", help="A .npy, .safetensors or .tar file, a folder, or - .", env=False)
     ] = "",
     model: o.Model = None,
     files_from: o.FilesFrom = None,
@@ -37,6 +61,9 @@ def encode(
     token_format: Annotated[
         o.TokenFormat | None,
         o.option("--format", help="Format of files in a folder, and of stdout: safetensors unless said."),
+    ] = None,
+    shard_size: Annotated[
+        int | None, o.option("--shard-size", min=1, help="In a folder: files of this many images, and an index.")
     ] = None,
     image_size: Annotated[
         int | None, o.option("--image-size", min=1, help="Give every image this square size, in pixels.")
@@ -51,10 +78,18 @@ def encode(
     precision: Annotated[
         Precision, o.option("--precision", help="float32 gives the same tokens everywhere on a CPU.")
     ] = "float32",
+    compile_network: Annotated[
+        bool, o.option("--compile", help="Compile the network first, which takes a minute.")
+    ] = False,
     device: o.Device = "auto",
     on_error: Annotated[
         o.OnError, o.option("--on-error", help="What an unreadable image does: skip it, or fail.")
     ] = "skip",
+    shard: o.Shard = None,
+    resume: Annotated[
+        bool,
+        o.option("--resume", help="Keep what an earlier run finished, and do the rest.", env=False),
+    ] = False,
     overwrite: o.Overwrite = False,
     as_json: o.AsJson = False,
     quiet: o.Quiet = False,
@@ -68,26 +103,34 @@ def encode(
     vqtok encode photos/ -m run -o tokens.safetensors    one file, original sizes
     vqtok encode photos/ -m run -o tokens.npy --image-size 256    one (N, h, w) array
     vqtok encode photos/ -m run -o tokens/               one file an image, same tree
+    vqtok encode photos/ -m run -o shards/ --shard-size 10000 --shard 3/16    part of a cluster's work
+    vqtok encode imgs-*.tar -m run -o shards/            one token file a tar; --format tar: tars again
     vqtok encode photo.jpg -m run -o - | vqtok decode - -m run -o back.png
     find . -name '*.jpg' -print0 | vqtok encode --files-from - -0 -m run -o t.safetensors
 
     Without --image-size every image keeps its size, padded to the network's multiple; decoding undoes it.
+    After Ctrl-C or a crash, the same command with --resume goes on.
     """
     console = Console("encode", quiet=quiet, verbose=verbose, progress=not no_progress)
-    kind, file_format = _output_kind(output, token_format)
+    kind, file_format = _output_kind(output, token_format, shard_size)
     size, mode = _resize(image_size, resize_mode)
     colour = parse_colour(alpha)
+    part = share_of(shard)
+    if resume and overwrite:
+        raise UsageError("--resume keeps what is there, --overwrite replaces it: pass one of the two")
     if output == "-":
-        if as_json:
-            raise UsageError("-o - and --json both want stdout: name a file for the tokens")
+        if as_json or resume or part[1] > 1:
+            raise UsageError("-o - cannot be combined with --json, --resume or --shard: name a file for the tokens")
         binary_stdout()
     else:
-        _refuse_existing(Path(output), overwrite=overwrite)
         files.check_writable(Path(output), folder=kind == "folder")
     checkpoint = models.required(model)
-    sources = files.gather(inputs or [], files_from, null=null)
+    found = files.gather(inputs or [], files_from, null=null)
+    if kind == "folder" and found.count is None and shard_size is None and not found.archives:
+        raise UsageError("archives beside images do not make a tree: pass --shard-size, or encode them apart")
 
     from tokenizer import codec, runtime
+    from tokenizer.outputs import Job
 
     loaded = models.load(checkpoint, device, console)
     settings = codec.EncodeOptions(
@@ -97,52 +140,98 @@ def encode(
         batch_size=batch_size,
         workers=files.default_workers(workers),
         precision=runtime.choose_precision(precision, loaded.device),
+        compile=compile_network,
     )
     header = codec.header(loaded.network, loaded.fingerprint, settings)
+    job = Job(loaded.network, settings, header, file_format, resume, overwrite, fail=on_error == "fail")
+    outcomes = _outcomes(job, found, output, kind, shard_size, part)
     began = time.perf_counter()
-    results = codec.encode(loaded.network, sources, settings)
-    results = console.track(_checked(results, console, on_error, one_grid=output.endswith(".npy")), len(sources))
-    if kind == "folder":
-        done, failed = _write_tree(Path(output), results, header, file_format)
-    else:
-        done, failed = _write_one(output, codec.collect(results, header), file_format)
-    _finish(console, output, done, failed, time.perf_counter() - began, as_json=as_json)
+    tally = _run(console, outcomes, output, found.count if part[1] == 1 else None)
+    _finish(console, output, tally, time.perf_counter() - began, as_json=as_json, alone=part[1] == 1)
 
 
-def _finish(
-    console: Console, output: str, done: int, failed: Sequence[Failure], seconds: float, *, as_json: bool
-) -> None:
-    total = done + len(failed)
-    if not done:
-        raise InputError(f"0 of {total} images encoded, the first failed with: {failed[0].reason}")
-    console.say(f"{done} of {total} images encoded to {output if output != '-' else 'stdout'} in {seconds:.1f} s")
+def _outcomes(
+    job: Job, found: Inputs, output: str, kind: str, shard_size: int | None, part: tuple[int, int]
+) -> Generator[Outcome]:
+    from tokenizer import outputs
+
+    if output == "-":
+        return outputs.to_stream(job, found.sources, write_binary)
+    if kind == "file":
+        return outputs.to_file(job, found.sources, Path(output), part)
+    if shard_size is not None:
+        return outputs.to_shards(job, outputs.chunks(found.sources, shard_size), Path(output), part)
+    if found.archives:
+        pieces = [outputs.Piece(archive.name, archive.sources()) for archive in found.archives]
+        return outputs.to_shards(job, pieces, Path(output), part)
+    return outputs.to_tree(job, found.sources, Path(output), part)
+
+
+def _run(console: Console, outcomes: Generator[Outcome], output: str, total: int | None) -> _Tally:
+    tally = _Tally()
+    try:
+        with contextlib.closing(outcomes):
+            for outcome in console.track(outcomes, total):
+                tally.count(outcome)
+                if outcome.reason is not None:
+                    console.warn(f"{outcome.name}: {outcome.reason}")
+    except BaseException:
+        if output != "-" and tally.images and _left_behind(Path(output)):
+            console.say("what is done is kept: the same command with --resume goes on")
+        raise
+    return tally
+
+
+def _left_behind(path: Path) -> bool:
+    from tokenizer.outputs import PARTS
+    from tokenizer.token_files import PARTIAL
+
+    return path.is_dir() or any(path.with_name(path.name + suffix).exists() for suffix in (PARTIAL, PARTS))
+
+
+def _finish(console: Console, output: str, tally: _Tally, seconds: float, *, as_json: bool, alone: bool) -> None:
+    total = tally.images + tally.failed
+    if not tally.images and (total or alone):
+        first = f", the first failed with: {printable(tally.failures[0].reason)}" if tally.failures else ""
+        raise InputError(f"0 of {total} images encoded{first}")
+    kept = f", {tally.kept} of them before," if tally.kept else ""
+    share = "" if alone else " of this part"
+    where = "stdout" if output == "-" else output
+    console.say(f"{tally.images} of {total} images{share} encoded{kept} to {where} in {seconds:.1f} s")
     if as_json:
-        reasons = [{"name": failure.name, "reason": failure.reason} for failure in failed]
-        write_json({"output": output, "images": done, "failed": reasons, "seconds": round(seconds, 3)})
-    if failed:
+        failures = [{"name": failure.name, "reason": failure.reason} for failure in tally.failures]
+        write_json(
+            {
+                "output": output,
+                "images": tally.images,
+                "kept": tally.kept,
+                "failures": tally.failed,
+                "failed": failures,
+                "seconds": round(seconds, 3),
+            }
+        )
+    if tally.failed and not under_torchrun():
         raise typer.Exit(3)
 
 
-def _output_kind(output: str, wanted: o.TokenFormat | None) -> tuple[str, str]:
+def _output_kind(output: str, wanted: o.TokenFormat | None, shard_size: int | None) -> tuple[str, str]:
     """Return whether `output` is a file or a folder, and the format of its files."""
     if not output:
-        raise UsageError("no output: pass -o FILE.safetensors, -o FILE.npy, -o FOLDER/ or -o -")
+        raise UsageError("no output: pass -o FILE.safetensors, -o FILE.npy, -o FILE.tar, -o FOLDER/ or -o -")
     path = Path(output)
+    is_folder = output != "-" and (output.endswith("/") or path.is_dir() or not path.suffix)
+    if shard_size is not None and not is_folder:
+        raise UsageError(f"--shard-size makes several files, {output} is one: name a folder")
     if output == "-":
         return "file", wanted or "safetensors"
-    if output.endswith("/") or path.is_dir() or not path.suffix:
+    if is_folder:
         return "folder", wanted or "safetensors"
-    if path.suffix not in SUFFIXES:
-        raise UsageError(f"{output} has the suffix {path.suffix}: use {' or '.join(SUFFIXES)}, or end a folder with /")
+    if path.suffix[1:] not in FORMATS:
+        suffixes = ", ".join(f".{name}" for name in FORMATS)
+        raise UsageError(f"{output} has the suffix {path.suffix}: use one of {suffixes}, or end a folder with /")
     if wanted not in (None, path.suffix[1:]):
         raise UsageError(f"{output} and --format {wanted} contradict each other")
     return "file", path.suffix[1:]
-
-
-def _refuse_existing(path: Path, *, overwrite: bool) -> None:
-    refuse_existing(path, overwrite=overwrite)
-    if path.suffix == ".npy":
-        refuse_existing(sidecar(path), overwrite=overwrite)
 
 
 def _resize(image_size: int | None, mode: ResizeMode | None) -> tuple[int | None, str]:
@@ -151,50 +240,3 @@ def _resize(image_size: int | None, mode: ResizeMode | None) -> tuple[int | None
     if image_size is not None and mode == "none":
         raise UsageError("--resize-mode none keeps sizes, --image-size sets them: pass one of the two")
     return image_size, mode or ("none" if image_size is None else "crop")
-
-
-def _checked(
-    results: Iterator[Encoded | Unreadable], console: Console, on_error: o.OnError, *, one_grid: bool
-) -> Iterator[Encoded | Unreadable]:
-    """Yield the results, warn of unreadable images, and stop at what the output cannot hold."""
-    from tokenizer.codec import Unreadable
-
-    first: tuple[int, int] | None = None
-    for result in results:
-        if isinstance(result, Unreadable):
-            if on_error == "fail":
-                raise ImageError(f"{printable(result.failure.name)}: {result.failure.reason}")
-            console.warn(f"{result.failure.name}: {result.failure.reason}")
-        elif one_grid:
-            grid = result.record.grid
-            first = first or grid
-            if grid != first:
-                raise UsageError(
-                    f"{printable(result.record.name)} has a {grid[0]}x{grid[1]} grid, others {first[0]}x{first[1]}: "
-                    "one .npy array holds one size. Pass --image-size, or write .safetensors or a folder"
-                )
-        yield result
-
-
-def _write_one(output: str, tokens: TokenSet, token_format: str) -> tuple[int, Sequence[Failure]]:
-    if tokens.grids and output == "-":
-        write_binary(to_bytes(tokens, token_format))
-    elif tokens.grids:
-        write(Path(output), tokens)
-    return len(tokens.grids), tokens.header.failed
-
-
-def _write_tree(
-    folder: Path, results: Iterator[Encoded | Unreadable], header: Header, token_format: str
-) -> tuple[int, Sequence[Failure]]:
-    from tokenizer.codec import Unreadable
-
-    done, failed = 0, list[Failure]()
-    for result in results:
-        if isinstance(result, Unreadable):
-            failed.append(result.failure)
-            continue
-        tokens = TokenSet(replace(header, images=(result.record,)), (result.grid,))
-        write(folder / f"{result.record.name}.{token_format}", tokens)
-        done += 1
-    return done, failed

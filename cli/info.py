@@ -2,46 +2,68 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from cli import options as o
-from cli.console import printable, write_json, write_rows
-from cli.decode import read_all
-from tokenizer.checkpoint import WEIGHTS, describe, fingerprint
+from cli.console import Console, printable, write_json, write_rows
+from cli.tokens import read_all
+from tokenizer.checkpoint import CONFIG, WEIGHTS, describe, fingerprint
 from tokenizer.errors import InputError
-from tokenizer.token_files import SUFFIXES, TokenSet
+from tokenizer.token_files import SUFFIXES, Failure, TokenSet
+from tokenizer.token_folders import look_into
+
+_SHOWN = 20
 
 
 def info(
-    path: Annotated[str, typer.Argument(metavar="PATH", help="A checkpoint, a token file, or - .", show_default=False)],
+    path: Annotated[
+        str,
+        typer.Argument(metavar="PATH", help="A checkpoint, a token file, a folder of them, or - .", show_default=False),
+    ],
     as_json: o.AsJson = False,
-    quiet: o.Quiet = False,  # noqa: ARG001  # every command takes these three
-    verbose: o.Verbose = False,  # noqa: ARG001
-    no_progress: o.NoProgress = False,  # noqa: ARG001
+    quiet: o.Quiet = False,
+    verbose: o.Verbose = False,
+    no_progress: o.NoProgress = False,
     debug: o.Debug = False,  # noqa: ARG001  # read by main
 ) -> None:
-    """Say what a checkpoint or a token file is.
+    """Say what a checkpoint or a token file is, or a folder of token files.
 
     \b
     vqtok info run
     vqtok info tokens.safetensors --json
+    vqtok info shards/ --json | jq .images
     """
     if path != "-" and not Path(path).exists():
         raise InputError(f"{path} does not exist")
-    is_tokens = path == "-" or (Path(path).suffix in SUFFIXES and not Path(path).is_dir())
-    if not is_tokens and Path(path).is_file():
+    is_folder = path != "-" and Path(path).is_dir()
+    if path != "-" and not is_folder and not path.endswith(SUFFIXES):
         raise InputError(f"{path} is neither the folder of a checkpoint nor a {' or '.join(SUFFIXES)} file")
-    values = _tokens(path) if is_tokens else _checkpoint(Path(path))
+    console = Console("info", quiet=quiet, verbose=verbose, progress=not no_progress)
+    if is_folder and (Path(path) / CONFIG).exists():
+        values = _checkpoint(Path(path))
+    else:
+        values = _tokens(path, _listed_failures(Path(path)) if is_folder else (), console)
     if as_json:
         write_json(values)
         return
     failed = values.pop("failed", [])
     rows = [(key.replace("_", " "), _text(value)) for key, value in values.items() if value not in (None, {}, [])]
-    rows += [("not encoded", printable(f"{failure['name']}: {failure['reason']}")) for failure in failed]
+    rows += [("not encoded", printable(f"{failure['name']}: {failure['reason']}")) for failure in failed[:_SHOWN]]
+    if len(failed) > _SHOWN:
+        rows.append(("", f"and {len(failed) - _SHOWN} more: see --json"))
     write_rows(rows)
+
+
+def _listed_failures(folder: Path) -> Sequence[Failure]:
+    try:
+        return look_into(folder).failed
+    except InputError as error:
+        raise InputError(f"{folder} is not a checkpoint: it has no {CONFIG}; {error}") from error
 
 
 def _checkpoint(folder: Path) -> dict[str, Any]:
@@ -66,30 +88,32 @@ def _checkpoint(folder: Path) -> dict[str, Any]:
     }
 
 
-def _tokens(path: str) -> dict[str, Any]:
-    (_, tokens), *_ = read_all([path])
-    header = tokens.header
+def _tokens(path: str, listed: Sequence[Failure], console: Console) -> dict[str, Any]:
+    files = read_all([path], console)
+    grids, made, failed, tokens = Counter[str](), dict[tuple[Any, ...], TokenSet](), list(listed), 0
+    for one in files:
+        for _, _, block in one.blocks():
+            grids[f"{block.shape[1]}x{block.shape[2]}"] += len(block)
+            tokens += block.size
+        failed += one.failed
+        made.setdefault((one.header.model, one.header.codebook_sizes, one.codes_per_position), one)
+    first, *others = made.values()
     return {
         "kind": "tokens",
-        "images": len(tokens.grids),
-        "tokens": sum(grid.size for grid in tokens.grids),
-        "grids": _grids(tokens),
-        "codes_per_position": tokens.codes_per_position,
-        "codebook_sizes": list(header.codebook_sizes),
-        "downsample": header.downsample,
-        "dtype": str(tokens.grids[0].dtype) if tokens.grids else None,
-        "model": header.model,
-        "made_by": dict(header.made_by),
-        "failed": [{"name": failure.name, "reason": failure.reason} for failure in header.failed],
+        "files": len(files),
+        "images": sum(grids.values()),
+        "tokens": tokens,
+        "grids": dict(grids),
+        "codes_per_position": first.codes_per_position,
+        "codebook_sizes": list(first.header.codebook_sizes),
+        "downsample": first.header.downsample,
+        "dtype": str(first.grids[0].dtype) if len(first.grids) else None,
+        "model": first.header.model,
+        "other_models": [other.header.model for other in others],
+        "made_by": dict(first.header.made_by),
+        "options": dict(first.header.options),
+        "failed": [{"name": failure.name, "reason": failure.reason} for failure in failed],
     }
-
-
-def _grids(tokens: TokenSet) -> dict[str, int]:
-    counts: dict[str, int] = {}
-    for record in tokens.header.images:
-        key = f"{record.grid[0]}x{record.grid[1]}"
-        counts[key] = counts.get(key, 0) + 1
-    return counts
 
 
 def _text(value: Any) -> str:

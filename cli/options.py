@@ -19,7 +19,7 @@ def option(*names: str, help: str, env: bool = True, **settings: Any) -> Any:  #
 
 OnError = Literal["skip", "fail"]
 ImageFormat = Literal["png", "jpg", "webp"]
-TokenFormat = Literal["npy", "safetensors"]
+TokenFormat = Literal["npy", "safetensors", "tar"]
 
 Quiet = Annotated[bool, option("--quiet", "-q", help="No messages but warnings and errors.")]
 Verbose = Annotated[bool, option("--verbose", "-v", help="More messages.")]
@@ -27,6 +27,10 @@ AsJson = Annotated[bool, option("--json", help="One result object on stdout.", e
 NoProgress = Annotated[bool, option("--no-progress", help="No progress bar.")]
 Debug = Annotated[bool, option("--debug", help="A traceback in place of a one-line error.")]
 Overwrite = Annotated[bool, option("--overwrite", "-f", help="Replace the output when it exists.", env=False)]
+Shard = Annotated[
+    str | None,
+    option("--shard", help="I/N: only the I-th of N parts of the work; torchrun sets this by itself.", env=False),
+]
 Model = Annotated[Path | None, option("--model", "-m", help="Checkpoint: the folder that vqtok train wrote.")]
 Device = Annotated[str, option("--device", help="auto, cpu, cuda, cuda:1 or mps.")]
 BatchSize = Annotated[int, option("--batch-size", "-b", min=1, help="Images that go through the network together.")]

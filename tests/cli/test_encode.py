@@ -18,12 +18,12 @@ from PIL import Image
 
 from tests.cli.conftest import Vqtok
 from tests.conftest import draw, save
-from tokenizer import codec
+from tokenizer.codec import reading
 from tokenizer.token_files import TokenSet, read
 
 
 def names(tokens: TokenSet) -> list[str]:
-    return [record.name for record in tokens.header.images]
+    return [record.name for record in tokens.images]
 
 
 def same(left: TokenSet, right: TokenSet) -> bool:
@@ -61,8 +61,8 @@ def test_one_size_to_one_array(vqtok: Vqtok, photos: Path, run: Path, tmp_path: 
     assert result.json["failed"] == []
     array = np.load(tmp_path / "t.npy", mmap_mode="r")
     assert (array.shape, array.dtype) == ((24, 4, 4), np.uint8)
-    header = json.loads((tmp_path / "t.npy.json").read_text())
-    assert [image["name"] for image in header["images"]] == names(read(tmp_path / "t.npy"))
+    _, *rows = map(json.loads, (tmp_path / "t.npy.jsonl").read_text().splitlines())
+    assert [(row["name"], row["row"]) for row in rows] == [(n, i) for i, n in enumerate(names(read(tmp_path / "t.npy")))]
 
 
 @pytest.mark.parametrize("suffix", ["npy", "safetensors"])
@@ -87,7 +87,7 @@ def test_resize_modes(vqtok: Vqtok, photos: Path, run: Path, tmp_path: Path, mod
     assert vqtok("encode", photos / "b", "-m", run, "-o", tmp_path / "t.npy", *arguments).code == 0
     tokens = read(tmp_path / "t.npy")
     assert {grid.shape for grid in tokens.grids} == {(5, 5, 1)}
-    assert {record.placement.mode for record in tokens.header.images if record.placement} == {mode}
+    assert {record.placement.mode for record in tokens.images if record.placement} == {mode}
 
 
 def test_tokens_depend_on_the_image_alone(vqtok: Vqtok, photos: Path, run: Path, tmp_path: Path) -> None:
@@ -153,10 +153,12 @@ def test_unreadable_images_are_told_and_left_out(vqtok: Vqtok, damaged: Path, ru
     assert "1 of 5 images encoded" in result.err
     tokens = read(output)
     assert names(tokens) == ["good.png"]
-    assert [failure.name for failure in tokens.header.failed] == sorted(reasons)
+    assert [failure.name for failure in tokens.failed] == sorted(reasons)
     tree = vqtok("encode", damaged, "-m", run, "-o", tmp_path / "tree/")
     assert tree.code == 3
-    assert [path.name for path in (tmp_path / "tree").iterdir()] == ["good.png.safetensors"]
+    assert sorted(path.name for path in (tmp_path / "tree").iterdir()) == ["good.png.safetensors", "manifest.jsonl"]
+    lines = (tmp_path / "tree/manifest.jsonl").read_text().splitlines()[1:]
+    assert {row["name"]: row.get("reason") for row in map(json.loads, lines)} == {**reasons, "good.png": None}
 
 
 @pytest.mark.parametrize("output", ["t.safetensors", "tree/"])
@@ -192,20 +194,26 @@ def test_alpha(vqtok: Vqtok, run: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
-        ([], 2, "no input: name images or folders, - for stdin, or --files-from"),
+        ([], 2, "no input: name images, folders, archives or URLs, - for stdin, or --files-from"),
         (["nowhere"], 1, "nowhere does not exist"),
         (["bare"], 1, "no images in bare: looked for .avif .bmp .gif"),
         (["--files-from", "nolist"], 1, "cannot read the list nolist: No such file or directory"),
         (["--files-from", "/dev/null"], 1, "the list of --files-from names no file"),
         (["--files-from", "-"], 1, "the list of --files-from names no file"),
-        (["-"], 1, "stdin is empty: expected one image"),
-        (["-", "x.png"], 2, "- stands for one image and cannot be mixed with other inputs"),
+        (["-"], 1, "stdin is empty: expected one image, or a tar archive"),
+        (["-", "x.png"], 2, "- stands for one image or one archive, and cannot be mixed with other inputs"),
         (["-", "--files-from", "-"], 2, "stdin is named twice"),
         (["x.png", "-0"], 2, "--null is for --files-from: pass both"),
-        (["x.png", "-o", ""], 2, "no output: pass -o FILE.safetensors, -o FILE.npy, -o FOLDER/ or -o -"),
-        (["x.png", "-o", "t.bin"], 2, "t.bin has the suffix .bin: use .npy or .safetensors, or end a folder with /"),
+        (["x.png", "-o", ""], 2, "no output: pass -o FILE.safetensors, -o FILE.npy, -o FILE.tar, -o FOLDER/ or"),
+        (["x.png", "-o", "t.bin"], 2, "t.bin has the suffix .bin: use one of .npy, .safetensors, .tar, or end a folder with"),
         (["x.png", "-o", "t.npy", "--format", "safetensors"], 2, "t.npy and --format safetensors contradict"),
-        (["x.png", "-o", "-", "--json"], 2, "-o - and --json both want stdout"),
+        (["x.png", "-o", "-", "--json"], 2, "-o - cannot be combined with --json, --resume or --shard"),
+        (["x.png", "-o", "-", "--resume"], 2, "-o - cannot be combined with --json, --resume or --shard"),
+        (["x.png", "-o", "-", "--shard", "1/2"], 2, "-o - cannot be combined with --json, --resume or --shard"),
+        (["x.png", "--shard", "3/2"], 2, "--shard is '3/2', expected I/N with I from 1 to N, such as 3/16"),
+        (["x.png", "--shard-size", "9"], 2, "--shard-size makes several files, t.safetensors is one: name a folder"),
+        (["x.png", "--resume", "-f"], 2, "--resume keeps what is there, --overwrite replaces it: pass one of the two"),
+        (["x.png", "-o", "tree/", "--format", "tar"], 2, "a tar holds many images: pass --shard-size, or name a file"),
         (["x.png", "-o", "x.png/t.npy"], 1, "cannot write x.png/t.npy: x.png is not a folder"),
         (["x.png", "-o", "x.png/tree/"], 1, "cannot write x.png/tree: x.png is not a folder"),
         (["x.png", "--resize-mode", "pad"], 2, "--resize-mode pad needs --image-size"),
@@ -301,7 +309,7 @@ def test_weights_cut_short(vqtok: Vqtok, photos: Path, tmp_path: Path, broken: C
 
 
 def test_nothing_is_replaced_unasked(vqtok: Vqtok, photos: Path, run: Path, tmp_path: Path) -> None:
-    taken = {"t.safetensors": tmp_path / "t.safetensors", "u.npy": tmp_path / "u.npy.json", "tree": tmp_path / "tree/x"}
+    taken = {"t.safetensors": tmp_path / "t.safetensors", "u.npy": tmp_path / "u.npy.jsonl", "tree": tmp_path / "tree/x"}
     for path in taken.values():
         path.parent.mkdir(exist_ok=True)
         path.write_text("mine")
@@ -312,7 +320,7 @@ def test_nothing_is_replaced_unasked(vqtok: Vqtok, photos: Path, run: Path, tmp_
         assert path.read_text() == "mine"
         assert vqtok("encode", photos / "a", "-m", run, "-o", tmp_path / output, "-f").code == 0
     assert len(read(tmp_path / "t.safetensors").grids) == len(read(tmp_path / "u.npy").grids) == 8
-    assert len(list((tmp_path / "tree").iterdir())) == 9
+    assert len(list((tmp_path / "tree").iterdir())) == 10
 
 
 def test_odd_names(vqtok: Vqtok, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -327,7 +335,8 @@ def test_odd_names(vqtok: Vqtok, run: Path, tmp_path: Path, monkeypatch: pytest.
     assert vqtok("encode", "-m", run, "-o", tokens, "--json", "--", *wanted).code == 0
     assert sorted(names(read(tokens))) == wanted
     assert vqtok("encode", ".", "-m", run, "-o", tmp_path / "tree").code == 0
-    assert sorted(path.name for path in (tmp_path / "tree").iterdir()) == [f"{name}.safetensors" for name in wanted]
+    files = sorted(path.name for path in (tmp_path / "tree").glob("*.safetensors"))
+    assert files == [f"{name}.safetensors" for name in wanted]
     for source in (tokens, tmp_path / "tree"):
         assert vqtok("decode", source, "-m", run, "-o", tmp_path / "back", "-f").code == 0
         back = {os.fsencode(path.name) for path in (tmp_path / "back").iterdir()}
@@ -378,7 +387,7 @@ def test_stopped_midway(
     number: int,
     code: int,
 ) -> None:
-    plain, seen = codec.read, []
+    plain, seen = reading.read_scaled, []
 
     def read_and_stop(*args: Any) -> Any:
         seen.append(args)
@@ -386,12 +395,18 @@ def test_stopped_midway(
             os.kill(os.getpid(), number)
         return plain(*args)
 
-    monkeypatch.setattr(codec, "read", read_and_stop)
-    result = vqtok("encode", photos, "-m", run, "-o", f"{tmp_path}/{output}", "-b", 1, "-j", 1)
+    monkeypatch.setattr(reading, "read_scaled", read_and_stop)
+    arguments = ["encode", photos, "-m", run, "-o", f"{tmp_path}/{output}", "-b", 1, "-j", 1]
+    result = vqtok(*arguments)
     assert result.code == code
-    assert result.error == "vqtok encode: interrupted: no half-written file is left"
-    written = [path for path in tmp_path.rglob("*") if path.is_file()]
-    assert [path for path in written if path.suffix != ".safetensors"] == []
-    assert all(len(read(path).grids) == 1 for path in written)
-    assert len(written) < 24
-    assert bool(written) == (output == "tree/")
+    kept = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert [path for path in kept if path.suffix == ".tmp"] == []
+    hint = "what is done is kept: the same command with --resume goes on\n" if kept else ""
+    assert result.err == f"{hint}vqtok encode: interrupted: no half-written file is left\n"
+    again = vqtok(*arguments, "--resume")
+    assert again.code == 0
+    assert "24 of 24 images encoded" in again.err
+    whole = vqtok("encode", photos, "-m", run, "-o", f"{tmp_path}/whole/{output}")
+    assert whole.code == 0
+    for path in (tmp_path / "whole").rglob("*.*"):
+        assert (tmp_path / path.relative_to(tmp_path / "whole")).read_bytes() == path.read_bytes()

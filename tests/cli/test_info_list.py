@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +11,13 @@ import pytest
 
 from cli.console import write_json
 from tests.cli.conftest import Vqtok
+from tests.cli.reference import tokens_of
 from tests.conftest import draw, save
 from tokenizer import checkpoint
 from tokenizer.config import PRESETS, RECIPES
+from tokenizer.files import canonical_json
 from tokenizer.quantizers import METHODS
+from tokenizer.token_files import Failure, TokenSet, line, write
 
 
 def rows(out: bytes) -> dict[str, str]:
@@ -32,18 +36,49 @@ def test_checkpoint(vqtok: Vqtok, run: Path) -> None:
     assert rows(table.out)["quantizer"].startswith("name diveq, codebook_size 32")
 
 
+def some(photos: Path, run: Path, *rows: int) -> TokenSet:
+    whole = tokens_of(run, photos)
+    return TokenSet(whole.header, [whole.images[row] for row in rows], [whole.grids[row] for row in rows])
+
+
 @pytest.mark.parametrize("suffix", ["npy", "safetensors"])
 def test_tokens(vqtok: Vqtok, photos: Path, run: Path, tmp_path: Path, suffix: str) -> None:
-    (tmp_path / "[b]bad.png").touch()
     output = tmp_path / f"t.{suffix}"
-    assert vqtok("encode", photos / "a", tmp_path / "[b]bad.png", "-m", run, "-o", output).code == 3
+    failed = [Failure(f"[b]{number}.png", "not an image") for number in range(22)]
+    write(output, replace(some(photos, run, *range(8)), failed=failed))
     values = vqtok("info", output, "--json").json
     assert (values["kind"], values["images"], values["tokens"], values["grids"]) == ("tokens", 8, 512, {"8x8": 8})
     assert values["model"] == checkpoint.fingerprint(run)
-    assert values["failed"][0]["reason"] == "not an image, or of an unknown format"
-    assert "[b]bad.png: not an image, or of an unknown format" in vqtok("info", output).out.decode()
+    assert values["failed"] == [{"name": failure.name, "reason": "not an image"} for failure in failed]
+    shown = vqtok("info", output).out.decode()
+    assert "[b]19.png: not an image" in shown
+    assert "[b]20.png" not in shown
+    assert "and 2 more: see --json" in shown
     if suffix == "safetensors":
         assert vqtok("info", "-", "--json", stdin=output.read_bytes()).json == values
+
+
+def test_folders_of_tokens(vqtok: Vqtok, photos: Path, run: Path, tmp_path: Path, other: Path) -> None:
+    write(tmp_path / "in/0.npy", some(photos, run, *range(6)))
+    write(tmp_path / "in/sub/1.safetensors", some(photos, run, 6, 7, 8, 23))
+    values = vqtok("info", tmp_path / "in", "--json").json
+    assert (values["files"], values["images"]) == (2, 10)
+    assert values["grids"] == {"8x8": 8, "6x9": 1, "10x7": 1}
+    assert values["tokens"] == 8 * 64 + 54 + 70
+    assert (values["model"], values["other_models"]) == (checkpoint.fingerprint(run), [])
+    assert rows(vqtok("info", tmp_path / "in").out)["grids"] == "8x8 8, 6x9 1, 10x7 1"
+    alien = some(photos, run, 3)
+    write(tmp_path / "in/2.npy", replace(alien, header=replace(alien.header, model="e" * 64)))
+    assert vqtok("info", tmp_path / "in", "--json").json["other_models"] == ["e" * 64]
+
+
+def test_trees_name_what_was_not_encoded(vqtok: Vqtok, photos: Path, run: Path, tmp_path: Path) -> None:
+    one = some(photos, run, 0)
+    write(tmp_path / f"{one.images[0].name}.npy", one)
+    lines = [canonical_json(one.header.to_json()).encode() + b"\n", line(None, Failure("x.png", "empty"))]
+    (tmp_path / "manifest.jsonl").write_bytes(b"".join([*lines, line(0, one.images[0])]))
+    values = vqtok("info", tmp_path, "--json").json
+    assert (values["images"], values["failed"]) == (1, [{"name": "x.png", "reason": "empty"}])
 
 
 def test_bare_array(vqtok: Vqtok, tmp_path: Path) -> None:
@@ -57,8 +92,8 @@ def test_bare_array(vqtok: Vqtok, tmp_path: Path) -> None:
     [
         ("nowhere", "nowhere does not exist"),
         ("nowhere.npy", "nowhere.npy does not exist"),
-        ("in", "in is not a checkpoint: it has no config.json"),
-        ("in/x.png", "in/x.png is neither the folder of a checkpoint nor a .npy or .safetensors file"),
+        ("in", "in is not a checkpoint: it has no config.json; no token files in in: looked for .npy"),
+        ("in/x.png", "in/x.png is neither the folder of a checkpoint nor a .npy or .npz or .safetensors"),
         ("bad.npy", "bad.npy: it is neither a .npy nor a .safetensors file, or is damaged"),
         ("-", "stdin is empty: expected a token file"),
     ],
@@ -76,7 +111,7 @@ def test_list(vqtok: Vqtok) -> None:
     values = vqtok("list", "--json").json
     assert values["quantizers"] == {method.name: method.summary for method in METHODS.values()}
     assert set(values["presets"]) == {*PRESETS, *RECIPES}
-    assert set(values["token formats"]) == {"npy", "safetensors"}
+    assert set(values["token formats"]) == {"npy", "safetensors", "tar"}
     text = vqtok("list").out.decode()
     assert all(f"{name}  " in text for names in values.values() for name in names)
 

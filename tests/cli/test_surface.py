@@ -23,7 +23,7 @@ from tests.conftest import draw, save
 from tokenizer._version import __version__
 from tokenizer.quantizers import METHODS
 
-COMMANDS = ["train", "encode", "decode", "report", "compare", "info", "list"]
+COMMANDS = ["train", "encode", "decode", "report", "compare", "export", "info", "list"]
 
 
 @pytest.fixture
@@ -69,7 +69,7 @@ def test_help_and_completion_need_no_torch(shell: Vqtok) -> None:
     script = """
 import sys
 from cli.__main__ import main
-commands = "train encode decode report compare info list".split()
+commands = "train encode decode report compare export info list".split()
 for words in (["--help"], *([c, "--help"] for c in commands), ["--version"]):
     sys.argv = ["vqtok", *words]
     try:
@@ -273,7 +273,7 @@ def test_completion(shell: Vqtok, name: str) -> None:
     assert (script.code, script.err) == (0, "")
     assert "_VQTOK_COMPLETE" in script.out.decode()
     if name == "bash":
-        variables = {"_VQTOK_COMPLETE": "complete_bash", "COMP_WORDS": "vqtok encode --res", "COMP_CWORD": "2"}
+        variables = {"_VQTOK_COMPLETE": "complete_bash", "COMP_WORDS": "vqtok encode --resi", "COMP_CWORD": "2"}
         assert shell("vqtok", **variables).out.split() == [b"--resize-mode"]
 
 

@@ -1,0 +1,8 @@
+"""Where tokens go: one file, a stream, a tree of files, shards."""
+
+from tokenizer.outputs.job import Job, Outcome
+from tokenizer.outputs.shards import Piece, chunks, to_shards
+from tokenizer.outputs.stacked import PARTS, to_file, to_stream
+from tokenizer.outputs.tree import to_tree
+
+__all__ = ["PARTS", "Job", "Outcome", "Piece", "chunks", "to_file", "to_shards", "to_stream", "to_tree"]

@@ -1,0 +1,119 @@
+"""What an encoding job is, whatever its output, and the loop that all outputs share."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tokenizer import codec
+from tokenizer.errors import ImageError, InputError
+from tokenizer.images import Source
+from tokenizer.model import Tokenizer
+from tokenizer.token_files import Header, Journal, Row, StackWriter, TarWriter, TokenSet, Writer, before
+
+
+@dataclass(frozen=True)
+class Job:
+    """How images become files of tokens.
+
+    Attributes:
+        model: the tokenizer, on its device.
+        options: of the encoding.
+        header: of the token files.
+        file_format: npy, safetensors or tar.
+        resume: keep what is there and belongs to this job.
+        overwrite: replace what is there.
+        fail: stop at the first image that cannot be read, in place of recording it.
+    """
+
+    model: Tokenizer
+    options: codec.EncodeOptions
+    header: Header
+    file_format: str
+    resume: bool = False
+    overwrite: bool = False
+    fail: bool = False
+
+    def describe(self) -> dict[str, Any]:
+        """Return what must be the same when a job goes on, as plain values."""
+        return {**self.header.to_json(), "file": self.file_format}
+
+    def writer(self, journal: Journal) -> Writer:
+        """Return what makes one token file of rows."""
+        if self.file_format == "tar":
+            return TarWriter(journal, self.header)
+        return StackWriter(journal, self.header, self.file_format)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one input: its name, why it has no tokens (None when it has), and whether it was done before."""
+
+    name: str
+    reason: str | None = None
+    kept: bool = False
+
+
+def encoded(job: Job, sources: Iterable[Source]) -> Iterator[Row]:
+    """Yield what becomes of each source, in order.
+
+    Raises:
+        ImageError: one cannot be read, and the job is to fail then.
+    """
+    for result in codec.encode(job.model, sources, job.options):
+        if isinstance(result, codec.Encoded):
+            yield Row(result.record, result.grid, result.source.carried)
+            continue
+        if job.fail:
+            raise ImageError(f"{result.failure.name}: {result.failure.reason}")
+        yield Row(result.failure)
+
+
+def fill(job: Job, writer: Writer, sources: Iterable[Source]) -> Generator[Outcome]:
+    """Encode sources into a writer, after those that are there, and yield what became of each.
+
+    Raises:
+        InputError: those that are there are not the first of the sources.
+        ImageError: one cannot be read, and the job is to fail then.
+    """
+    rest = iter(sources)
+    for number, (name, reason) in enumerate(before(writer.journal)):
+        refuse_other_input(number, name, next(rest, None))
+        yield Outcome(name, reason, kept=True)
+    for row in encoded(job, rest):
+        writer.add(row)
+        yield outcome(row)
+
+
+def outcome(row: Row) -> Outcome:
+    """Return what became of the input of a row."""
+    return Outcome(row.record.name, getattr(row.record, "reason", None))
+
+
+def refuse_other_input(number: int, name: str, source: Source | None) -> None:
+    """Raise InputError unless the source that comes `number`-th (from 0) has the name that it had."""
+    if source is None or source.name != name:
+        now = "missing" if source is None else source.name
+        raise InputError(
+            f"cannot resume: input {number + 1} was {name}, now it is {now}: pass --overwrite to start anew"
+        )
+
+
+def finished(tokens: TokenSet, sources: Iterable[Source], path: Path) -> Generator[Outcome]:
+    """Yield the outcomes of a file that is whole, whose inputs must be these sources.
+
+    Raises:
+        InputError: they are not.
+    """
+    done = {record.name for record in tokens.images}
+    failed = {failure.name: failure.reason for failure in tokens.failed}
+    count = 0
+    for source in sources:
+        if source.name not in done and source.name not in failed:
+            raise InputError(f"{path} was made without {source.name}: pass --overwrite to start anew")
+        count += 1
+        yield Outcome(source.name, failed.get(source.name), kept=True)
+    if count < len(tokens.images) + len(tokens.failed):
+        raise InputError(f"{path} was made of more images than there are now: pass --overwrite to start anew")

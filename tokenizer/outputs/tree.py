@@ -1,0 +1,98 @@
+"""One token file an image, in the tree of the images, and one manifest of them all."""
+
+from __future__ import annotations
+
+import itertools
+import tempfile
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+
+from tokenizer.errors import InputError, UsageError
+from tokenizer.files import Lock, inside, refuse_existing, replacing
+from tokenizer.images import Source
+from tokenizer.outputs.job import Job, Outcome, encoded, outcome
+from tokenizer.token_files import ImageRecord, Row, TokenSet, header_line, line, read, refuse_another_job, write
+from tokenizer.token_folders import MANIFEST
+
+_LOOKED_AT_ONCE = 4096
+
+
+def to_tree(job: Job, sources: Iterable[Source], folder: Path, share: tuple[int, int] = (0, 1)) -> Generator[Outcome]:
+    """Encode each source into a file of its own, `NAME.npy` or `NAME.safetensors`, and yield what became of each.
+
+    With `share` (i, n), only every n-th source from the i-th (from 0) on. To go on, files are read: one that is
+    missing, damaged or of another image is made again. `manifest.jsonl` (`manifest-2-of-4.jsonl` of a share) is written
+    at the end: the header in the first line, then a row for each input, in order.
+
+    Raises:
+        OutputError: the output is there, or another process is writing it, or it cannot be written.
+        InputError: what is to be resumed belongs to another job.
+        ImageError: an image cannot be read, and the job is to fail then.
+    """
+    if job.file_format == "tar":
+        raise UsageError("a tar holds many images: pass --shard-size, or name a file that ends with .tar")
+    part, parts = share
+    if parts == 1:
+        refuse_existing(folder, overwrite=job.overwrite or job.resume)
+    label = "" if parts == 1 else f"-{part + 1}-of-{parts}"
+    mine = (source for number, source in enumerate(sources) if number % parts == part)
+    with _locked(folder / f".lock{label}"), tempfile.TemporaryFile(prefix="vqtok-") as manifest:
+        images = 0
+        for row, kept in _rows(job, mine, folder):
+            if isinstance(row.record, ImageRecord) and row.grid is not None:
+                write(_path(job, row.record.name, folder), TokenSet(job.header, (row.record,), (row.grid,)))
+            images += isinstance(row.record, ImageRecord)
+            manifest.write(line(0, row.record))
+            yield replace(outcome(row), kept=kept)
+        if images:
+            manifest.seek(0)
+            with replacing(folder / MANIFEST.replace(".", f"{label}.")) as file:
+                file.write(header_line(job.header))
+                file.writelines(manifest)
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = Lock(path)
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+        lock.release()
+        with suppress(OSError):  # where something was made
+            path.parent.rmdir()
+
+
+def _rows(job: Job, sources: Iterator[Source], folder: Path) -> Iterator[tuple[Row, bool]]:
+    """Yield a row for each source, and whether its file was there."""
+    if not job.resume:
+        yield from ((row, False) for row in encoded(job, sources))
+        return
+    while group := list(itertools.islice(sources, _LOOKED_AT_ONCE)):
+        there = {source.name: _record_of(job, source, folder) for source in group}
+        made = encoded(job, [source for source in group if there[source.name] is None])
+        for source in group:
+            record = there[source.name]
+            yield (Row(record), True) if record else (next(made), False)
+
+
+def _path(job: Job, name: str, folder: Path) -> Path:
+    return folder / f"{inside(name)}.{job.file_format}"
+
+
+def _record_of(job: Job, source: Source, folder: Path) -> ImageRecord | None:
+    """Return the record of the file that is there for a source, or None where there is none that is whole."""
+    path = _path(job, source.name, folder)
+    try:
+        tokens = read(path)
+        (record,) = tokens.images
+        tokens.check_range(job.header.codebook_sizes)
+    except (InputError, ValueError):
+        return None
+    if record.name != source.name:
+        return None
+    refuse_another_job(tokens.header.to_json(), job.header.to_json(), path)
+    return record
