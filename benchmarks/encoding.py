@@ -139,7 +139,7 @@ def memory(arguments: argparse.Namespace) -> None:
         root = Path(scratch)
         for number in range(50):
             pixels = random.integers(0, 256, (4, 4, 3), np.uint8)
-            Image.fromarray(pixels).resize((64, 64), Image.Resampling.BICUBIC).save(root / f"{number}.jpg")
+            Image.fromarray(pixels).resize((32, 32), Image.Resampling.BICUBIC).save(root / f"{number}.jpg")
         for count in COUNTS:
             folder = root / str(count)
             for number in range(count):
@@ -160,7 +160,7 @@ def memory(arguments: argparse.Namespace) -> None:
                     "-o",
                     root / output,
                     "--image-size",
-                    64,
+                    32,
                     "-q",
                     *extra,
                 ]

@@ -1,0 +1,76 @@
+"""kill -9 at random moments, again and again: what is resumed is what an undisturbed run writes, byte for byte."""
+
+from __future__ import annotations
+
+import multiprocessing
+import random
+import time
+from collections.abc import Generator
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import draw, save
+from tests.outputs.conftest import files_of
+from tokenizer import checkpoint, codec, inputs
+from tokenizer.outputs import Job, Outcome, chunks, to_file, to_shards, to_tree
+from tokenizer.token_files import journal
+
+KILLS = 20
+
+
+def outcomes(kind: str, run: Path, images: Path, folder: Path) -> Generator[Outcome]:
+    """Encode, or go on encoding, to one kind of output."""
+    model, options = checkpoint.load(run), codec.EncodeOptions(batch_size=2)
+    job = Job(model, options, codec.header(model, "f" * 64, options), "safetensors", resume=True)
+    sources = inputs.find([images])
+    if kind == "shards":
+        return to_shards(job, chunks(sources, 13), folder)
+    return to_file(job, sources, folder / "t.safetensors") if kind == "file" else to_tree(job, sources, folder)
+
+
+def work(kind: str, run: str, images: str, folder: str, tell: Connection) -> None:
+    """Encode in a process of its own, and tell each image that was not there before."""
+    journal._SECONDS = 0.02
+    for outcome in outcomes(kind, Path(run), Path(images), Path(folder)):
+        if not outcome.kept:
+            tell.send(outcome.name)
+
+
+def is_killed(arguments: tuple[str, ...], dice: random.Random) -> bool:
+    """Kill at a random moment after some images; return False when it ended before."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["pytest", "tokenizer.outputs", "tokenizer.checkpoint"])
+    listen, tell = context.Pipe(duplex=False)
+    process = context.Process(target=work, args=(*arguments, tell))
+    process.start()
+    tell.close()
+    try:
+        for _ in range(dice.randint(0, 3)):
+            listen.recv()
+        time.sleep(dice.uniform(0, 0.02))
+    except EOFError:
+        process.join()
+        return False
+    process.kill()
+    process.join()
+    return process.exitcode == -9
+
+
+@pytest.mark.parametrize("kind", ["file", "tree", "shards"])
+def test_killed_twenty_times_and_resumed(run: Path, tmp_path: Path, kind: str) -> None:
+    for number in range(300):
+        save(tmp_path / "images" / f"{number:03d}.png", draw(24 + 8 * (number % 3), 32, number))
+    (tmp_path / "images/050.png").write_bytes(b"no image")
+    list(outcomes(kind, run, tmp_path / "images", tmp_path / "whole"))
+    dice = random.Random(0)
+    arguments = (kind, str(run), str(tmp_path / "images"), str(tmp_path / "killed"))
+    assert sum(is_killed(arguments, dice) for _ in range(KILLS)) == KILLS
+    rest = list(outcomes(kind, run, tmp_path / "images", tmp_path / "killed"))
+    assert len(rest) == 300
+    assert any(outcome.kept for outcome in rest)
+    made = files_of(tmp_path / "killed")
+    leftovers = [name for name in made if name.endswith(".tmp")]  # of a file that was being written; harmless
+    assert len(leftovers) <= KILLS
+    assert {name: data for name, data in made.items() if name not in leftovers} == files_of(tmp_path / "whole")
