@@ -14,7 +14,7 @@ import pytest
 from tests.token_files.conftest import assert_same, made, raw_npy, raw_safetensors, read_all
 from tokenizer.token_files import TokenSet, bare, read, select, sidecar, to_bytes, write
 from tokenizer.token_files import tokens as tokens_module
-from tokenizer.token_files.manifest import Lines
+from tokenizer.token_files.lazy import Lazy
 
 SHAPE = (20, 1000, 1000)
 
@@ -180,8 +180,8 @@ class TestSequences:
         assert [record.name for record in names[which]] == [f"{row:06d}" for row in range(4)[which]]
 
     def test_a_slice_of_lines_reads_none(self) -> None:
-        assert isinstance(self.tokens.images, Lines)
-        assert isinstance(self.tokens.images[1:], Lines)
+        assert isinstance(self.tokens.images, Lazy)
+        assert isinstance(self.tokens.images[1:], Lazy)
 
     @pytest.mark.parametrize("rows", [range(4), range(1, 3), range(3, -1, -1), range(2, 2), range(0, 4, 3)])
     def test_some_images(self, rows: range) -> None:

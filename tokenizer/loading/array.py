@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from tokenizer.errors import InputError
 from tokenizer.loading.parts import Kind, Part, open_part
-from tokenizer.token_files.tokens import Array, Picked
+from tokenizer.token_files.lazy import Lazy
+from tokenizer.token_files.tokens import Array
 from tokenizer.token_folders import look_into
 
 _FILES_OPEN = 64
@@ -110,7 +111,7 @@ class TokenArray:
     @property
     def names(self) -> Sequence[str]:
         """The name of each row's image, read when it is asked for; of an array without names, its row in the file."""
-        return _Names(len(self), self._name)
+        return Lazy(range(len(self)), self._name)
 
     @property
     def codebook_sizes(self) -> tuple[int, ...]:
@@ -189,18 +190,3 @@ def _rows(index: Any, count: int) -> NDArray[np.int64]:
     if outside.size:
         raise IndexError(f"row {outside[0]} of {count}")
     return np.where(rows < 0, rows + count, rows)
-
-
-class _Names(Sequence[str]):
-    def __init__(self, count: int, name: Callable[[int], str]) -> None:
-        self._rows, self._name = range(count), name
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    @overload
-    def __getitem__(self, index: int) -> str: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[str]: ...
-    def __getitem__(self, index: int | slice) -> str | Sequence[str]:
-        return Picked(self, self._rows[index]) if isinstance(index, slice) else self._name(self._rows[index])

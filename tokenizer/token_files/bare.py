@@ -2,33 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import overload
-
 from tokenizer.errors import TokenFileError, UsageError
 from tokenizer.token_files.header import Header
+from tokenizer.token_files.lazy import Lazy
 from tokenizer.token_files.manifest import ImageRecord
-from tokenizer.token_files.tokens import Array, MappedGrids, Picked, TokenSet, check_integers
-
-
-class _Numbered(Sequence[ImageRecord]):
-    """Records of images that are named by their row numbers."""
-
-    def __init__(self, count: int, grid: tuple[int, int]) -> None:
-        self._rows, self._grid = range(count), grid
-        self._digits = max(6, len(str(count)))
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    @overload
-    def __getitem__(self, index: int) -> ImageRecord: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[ImageRecord]: ...
-    def __getitem__(self, index: int | slice) -> ImageRecord | Sequence[ImageRecord]:
-        if isinstance(index, slice):
-            return Picked(self, self._rows[index])
-        return ImageRecord(f"{self._rows[index]:0{self._digits}d}", self._grid)
+from tokenizer.token_files.tokens import Array, MappedGrids, TokenSet, check_integers
 
 
 def bare(array: Array, grid: tuple[int, int] | None = None, codes: int = 1) -> TokenSet:
@@ -44,7 +22,9 @@ def bare(array: Array, grid: tuple[int, int] | None = None, codes: int = 1) -> T
     check_integers(array)
     rows = _four_axes(array) if grid is None else _from_sequences(array, grid, codes)
     shape = (rows.shape[1], rows.shape[2])
-    return TokenSet(Header(), _Numbered(len(rows), shape), MappedGrids({shape: rows}, None))
+    digits = max(6, len(str(len(rows))))
+    images = Lazy(range(len(rows)), lambda row: ImageRecord(f"{row:0{digits}d}", shape))
+    return TokenSet(Header(), images, MappedGrids({shape: rows}, None))
 
 
 def _four_axes(array: Array) -> Array:

@@ -20,9 +20,10 @@ from tokenizer.token_files.bare import bare
 from tokenizer.token_files.containers import npy_array, npz_array, safetensors_arrays
 from tokenizer.token_files.header import Header, from_json, load_json
 from tokenizer.token_files.layout import KEY, MANIFEST, Stack, Stored, header_line, token_file
+from tokenizer.token_files.lazy import Lazy
 from tokenizer.token_files.manifest import Manifest, line, parse
 from tokenizer.token_files.tars import tar_tokens
-from tokenizer.token_files.tokens import Picked, TokenSet, mapped, smallest_dtype
+from tokenizer.token_files.tokens import TokenSet, mapped, smallest_dtype
 
 FORMATS = ("npy", "safetensors", "tar")
 SUFFIXES = (".npy", ".npz", ".safetensors", ".tar")
@@ -208,4 +209,5 @@ def split_sidecar(text: NDArray[np.uint8], where: str = "") -> tuple[Header, Man
 
 def select(tokens: TokenSet, rows: range) -> TokenSet:
     """Return the tokens of some images."""
-    return dataclasses.replace(tokens, images=Picked(tokens.images, rows), grids=Picked(tokens.grids, rows))
+    images, grids = Lazy(rows, tokens.images.__getitem__), Lazy(rows, tokens.grids.__getitem__)
+    return dataclasses.replace(tokens, images=images, grids=grids)

@@ -8,9 +8,9 @@ memory of their positions.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, TypeVar, overload
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from tokenizer.errors import TokenFileError
 from tokenizer.placement import Placement
 from tokenizer.token_files.header import positive
+from tokenizer.token_files.lazy import Lazy
 
 T = TypeVar("T")
 
@@ -54,8 +55,14 @@ def line(row: int | None, entry: ImageRecord | Failure) -> bytes:
     return json.dumps(values, separators=(",", ":")).encode() + b"\n"
 
 
-class Lines(Sequence[T]):
-    """Lines of JSON in a buffer, each parsed when it is asked for.
+def lines(
+    data: NDArray[np.uint8],
+    starts: NDArray[np.int64],
+    ends: NDArray[np.int64],
+    parse: Callable[[Mapping[str, Any]], T],
+    where: str = "",
+) -> Lazy[T]:
+    """Return what lines of JSON say, each parsed when it is asked for: TokenFileError where it is damaged.
 
     Args:
         data: (bytes,) uint8.
@@ -65,38 +72,15 @@ class Lines(Sequence[T]):
         where: the file's name, for messages, with what follows it there.
     """
 
-    def __init__(
-        self,
-        data: NDArray[np.uint8],
-        starts: NDArray[np.int64],
-        ends: NDArray[np.int64],
-        parse: Callable[[Mapping[str, Any]], T],
-        where: str = "",
-    ) -> None:
-        self._data, self._starts, self._ends, self._parse, self._where = data, starts, ends, parse, where
-
-    def __len__(self) -> int:
-        """Return the number of lines."""
-        return len(self._starts)
-
-    @overload
-    def __getitem__(self, index: int) -> T: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[T]: ...
-    def __getitem__(self, index: int | slice) -> T | Sequence[T]:
-        """Return what a line says.
-
-        Raises:
-            TokenFileError: it is damaged.
-        """
-        if isinstance(index, slice):
-            return Lines(self._data, self._starts[index], self._ends[index], self._parse, self._where)
-        start, end = int(self._starts[index]), int(self._ends[index])
+    def read(number: int) -> T:
+        start, end = int(starts[number]), int(ends[number])
         try:
-            return self._parse(json.loads(self._data[start:end].tobytes()))
+            return parse(json.loads(data[start:end].tobytes()))
         except (LookupError, TypeError, ValueError, OverflowError, RecursionError) as error:
             reason = " ".join(f"{type(error).__name__} {error}".split())
-            raise TokenFileError(f"{self._where}its manifest is damaged at byte {start}: {reason}") from error
+            raise TokenFileError(f"{where}its manifest is damaged at byte {start}: {reason}") from error
+
+    return Lazy(range(len(starts)), read)
 
 
 @dataclass(frozen=True)
@@ -106,9 +90,9 @@ class Manifest:
     `where` begins the messages of what is found wrong later.
     """
 
-    images: Lines[ImageRecord]
-    rows: Lines[int]
-    failed: Lines[Failure]
+    images: Lazy[ImageRecord]
+    rows: Lazy[int]
+    failed: Lazy[Failure]
     where: str = ""
 
 
@@ -137,9 +121,9 @@ def parse(data: NDArray[np.uint8], downsample: int | None, where: str = "") -> M
         raise TokenFileError("its manifest holds a line that is none of vqtok's")
     images = data, starts[done], ends[done]
     return Manifest(
-        Lines(*images, lambda values: record(values, downsample), where),
-        Lines(*images, lambda values: _index(values["row"]), where),
-        Lines(data, starts[failed], ends[failed], _failure, where),
+        lines(*images, lambda values: record(values, downsample), where),
+        lines(*images, lambda values: _index(values["row"]), where),
+        lines(data, starts[failed], ends[failed], _failure, where),
         where,
     )
 

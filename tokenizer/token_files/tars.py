@@ -6,7 +6,7 @@ import io
 import tarfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,42 +14,12 @@ from numpy.typing import NDArray
 from tokenizer.errors import TokenFileError
 from tokenizer.token_files.containers import npy_array
 from tokenizer.token_files.header import from_json, load_json
-from tokenizer.token_files.manifest import Failure, ImageRecord, Lines, record
-from tokenizer.token_files.tokens import Array, Picked, TokenSet, with_codes
+from tokenizer.token_files.lazy import Lazy
+from tokenizer.token_files.manifest import Failure, ImageRecord, lines, record
+from tokenizer.token_files.tokens import Array, TokenSet, with_codes
 
 TOKENS = ".npy"
 ABOUT = ".vqtok.json"
-
-
-class _Grids(Sequence[Array]):
-    """The grids of an archive: one `.npy` each, in an (N, 2) span of it, on the grid that its record says."""
-
-    def __init__(
-        self, data: NDArray[np.uint8], spans: NDArray[np.int64], images: Sequence[ImageRecord], codes: int, where: str
-    ) -> None:
-        self._data, self._spans, self._images, self._codes, self._where = data, spans, images, codes, where
-
-    def __len__(self) -> int:
-        return len(self._spans)
-
-    @overload
-    def __getitem__(self, index: int) -> Array: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[Array]: ...
-    def __getitem__(self, index: int | slice) -> Array | Sequence[Array]:
-        if isinstance(index, slice):
-            return Picked(self, range(len(self))[index])
-        image = self._images[index]
-        start, end = self._spans[index]
-        try:
-            grid = with_codes(npy_array(self._data[start:end])[None], self._codes)[0]
-        except TokenFileError as error:
-            raise TokenFileError(f"{self._where}{image.name!r}: {error}") from error
-        if grid.shape[:2] != image.grid:
-            raise TokenFileError(
-                f"{self._where}{image.name!r} has tokens on a {grid.shape[:2]} grid, its record says {image.grid}"
-            )
-        return grid
 
 
 def tar_tokens(data: NDArray[np.uint8], path: Path | None, failed: Sequence[Failure]) -> TokenSet:
@@ -78,9 +48,26 @@ def tar_tokens(data: NDArray[np.uint8], path: Path | None, failed: Sequence[Fail
         return record(values["image"], header.downsample)
 
     where = "" if path is None else f"{path}: "
-    images = Lines(data, spans[:, 2], spans[:, 3], parse, where)
-    grids = _Grids(data, spans[:, :2], images, header.codes_per_position, where)
-    return TokenSet(header, images, grids, failed)
+    images = lines(data, spans[:, 2], spans[:, 3], parse, where)
+
+    def grid(number: int) -> Array:
+        start, end = spans[number, :2]
+        return _grid(data[start:end], images[number], header.codes_per_position, where)
+
+    return TokenSet(header, images, Lazy(range(len(spans)), grid), failed)
+
+
+def _grid(data: NDArray[np.uint8], image: ImageRecord, codes: int, where: str) -> Array:
+    """Return the (h, w, C) tokens of a `.npy`, on the grid that the image's record says."""
+    try:
+        grid = with_codes(npy_array(data)[None], codes)[0]
+    except TokenFileError as error:
+        raise TokenFileError(f"{where}{image.name!r}: {error}") from error
+    if grid.shape[:2] != image.grid:
+        raise TokenFileError(
+            f"{where}{image.name!r} has tokens on a {grid.shape[:2]} grid, its record says {image.grid}"
+        )
+    return grid
 
 
 def _samples(data: NDArray[np.uint8], path: Path | None) -> NDArray[np.int64]:

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar, overload
+from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tokenizer.errors import TokenFileError
 from tokenizer.token_files.header import Header
+from tokenizer.token_files.lazy import Lazy
 from tokenizer.token_files.manifest import Failure, ImageRecord, Manifest
 
 Array = NDArray[Any]
-T = TypeVar("T")
-
 _TOKENS_AT_ONCE = 2**22
 
 
@@ -92,59 +92,16 @@ def stack_key(grid: tuple[int, int], shapes: int) -> str:
     return "tokens" if shapes <= 1 else f"tokens_{grid[0]}x{grid[1]}"
 
 
-class Picked(Sequence[T]):
-    """Some items of a sequence, looked up when they are asked for."""
+class MappedGrids(Lazy[Array]):
+    """The (h, w, C) grids of a file, looked up in its arrays: (n, h, w, C) for each (h, w).
 
-    def __init__(self, items: Sequence[T], which: range) -> None:
-        self._items, self._which = items, which
-
-    def __len__(self) -> int:
-        """Return how many."""
-        return len(self._which)
-
-    @overload
-    def __getitem__(self, index: int) -> T: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[T]: ...
-    def __getitem__(self, index: int | slice) -> T | Sequence[T]:
-        """Return one, or some of these."""
-        if isinstance(index, slice):
-            return Picked(self._items, self._which[index])
-        return self._items[self._which[index]]
-
-
-class MappedGrids(Sequence[Array]):
-    """The grids of a file, looked up in its arrays: (n, h, w, C) for each (h, w)."""
+    One that the manifest names and the arrays do not hold is a TokenFileError.
+    """
 
     def __init__(self, stacks: Mapping[tuple[int, int], Array], manifest: Manifest | None) -> None:
-        self._stacks, self._manifest = dict(stacks), manifest
-
-    def __len__(self) -> int:
-        """Return the number of images."""
-        return sum(map(len, self._stacks.values()))
-
-    @overload
-    def __getitem__(self, index: int) -> Array: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[Array]: ...
-    def __getitem__(self, index: int | slice) -> Array | Sequence[Array]:
-        """Return the (h, w, C) grid of an image.
-
-        Raises:
-            TokenFileError: the manifest names a row that the arrays do not hold.
-        """
-        if isinstance(index, slice):
-            return Picked(self, range(len(self))[index])
-        if self._manifest is None:
-            (stack,) = self._stacks.values()
-            return stack[index]
-        grid, row = self._manifest.images[index].grid, self._manifest.rows[index]
-        stack = self._stacks.get(grid, np.empty(0))
-        if row >= len(stack):
-            raise TokenFileError(
-                f"{self._manifest.where}its manifest says that row {row} is a {grid} grid, its arrays do not hold one"
-            )
-        return stack[row]
+        # Not a method of its own: in a circle of references, the file would stay open until the collector comes.
+        super().__init__(range(sum(map(len, stacks.values()))), partial(_grid, stacks, manifest))
+        self._stacks, self._manifest = stacks, manifest
 
     @property
     def stacks(self) -> Mapping[tuple[int, int], Array]:
@@ -161,6 +118,19 @@ class MappedGrids(Sequence[Array]):
             step = max(1, _TOKENS_AT_ONCE // max(1, stack[:1].size))
             for first in range(0, len(stack), step):
                 yield stack_key(grid, len(self._stacks)), first, stack[first : first + step]
+
+
+def _grid(stacks: Mapping[tuple[int, int], Array], manifest: Manifest | None, number: int) -> Array:
+    if manifest is None:
+        (stack,) = stacks.values()
+        return stack[number]
+    grid, row = manifest.images[number].grid, manifest.rows[number]
+    stack = stacks.get(grid, np.empty(0))
+    if row >= len(stack):
+        raise TokenFileError(
+            f"{manifest.where}its manifest says that row {row} is a {grid} grid, its arrays do not hold one"
+        )
+    return stack[row]
 
 
 def mapped(arrays: Mapping[str, Array], header: Header, manifest: Manifest) -> TokenSet:
