@@ -10,6 +10,7 @@ from cli.compare import compare
 from cli.console import write_text
 from cli.decode import decode
 from cli.encode import encode
+from cli.export import export
 from cli.info import info
 from cli.listing import list_all
 from cli.report import report
@@ -59,5 +60,6 @@ app.command("encode")(encode)
 app.command("decode")(decode)
 app.command("report")(report)
 app.command("compare")(compare)
+app.command("export")(export)
 app.command("info")(info)
 app.command("list")(list_all)

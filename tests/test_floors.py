@@ -12,20 +12,20 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 FLOORS = (
-    ("errors", "_version"),
-    ("files", "settings", "runtime", "memory", "search"),
-    ("config", "images", "losses", "perceptual"),
-    ("placement", "metrics", "network", "quantizers"),
+    ("errors", "contexts", "_version"),
+    ("files", "colours", "settings", "runtime", "memory", "search", "weight_files"),
+    ("config", "images", "file_names", "losses", "perceptual"),
+    ("inputs", "placement", "metrics", "pages", "network", "quantizers"),
     ("token_files", "model"),
-    ("checkpoint", "data", "datasets"),
-    ("train", "codec"),
-    ("evaluate", "compare"),
+    ("checkpoint", "data", "datasets", "token_folders", "token_images", "pictures"),
+    ("train", "codec", "export", "loading"),
+    ("evaluate", "compare", "outputs"),
     ("__init__",),  # the front door of the library
     ("cli",),
 )
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
 FILES = sorted(file for folder in ("tokenizer", "cli") for file in (ROOT / folder).rglob("*.py"))
-WITHOUT_TORCH = ["tokenizer.token_files", "tokenizer.images", "tokenizer.metrics", "tokenizer.checkpoint"]
+WITHOUT_TORCH = ["tokenizer.token_files", "tokenizer.images", "tokenizer.inputs", "tokenizer.metrics", "tokenizer.checkpoint"]
 
 
 def room(parts: tuple[str, ...]) -> str:

@@ -102,7 +102,8 @@ class Tokenizer(nn.Module):
         height, width = images.shape[-2:]
         if height % self.downsample or width % self.downsample or not height * width:
             raise ValueError(f"images are {height}x{width}, expected positive multiples of {self.downsample}")
-        latents: Tensor = (encoder or self.encoder)(images.contiguous(memory_format=torch.channels_last))
+        encoder = self.encoder if encoder is None else encoder  # compiled, it has no truth value
+        latents: Tensor = encoder(images.contiguous(memory_format=torch.channels_last))
         return fold(latents.permute(0, 2, 3, 1), self.quantizer.block)
 
     def pictures(self, vectors: Tensor) -> Tensor:

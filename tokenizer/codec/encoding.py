@@ -126,8 +126,7 @@ class _Line:
 
     def _keep_busy(self) -> None:
         """Send what waits longest, until each thread has a batch and another to go on with."""
-        self._sent = [work for work in self._sent if not work.done]
-        while self._open and len(self._sent) < 2 * self._threads.count:
+        while self._open and sum(not work.done for work in self._sent) < 2 * self._threads.count:
             self._send(next(iter(self._open)))
 
     def _send(self, canvas: tuple[int, int]) -> Work:
@@ -140,7 +139,7 @@ class _Line:
             part.add_done_callback(partial(self._give, len(pixels) * tile.positions * f**2))
             parts.append((tile, part))
         batch.work = Work(parts)
-        self._sent.append(batch.work)
+        self._sent = [*(work for work in self._sent if not work.done), batch.work]
         return batch.work
 
     def _give(self, pixels: int, _: object) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -31,12 +32,8 @@ class Threads:
     def __init__(self, device: torch.device, *, compiled: bool = False) -> None:
         single = device.type == "cpu" and not compiled
         self.count = torch.get_num_threads() if single else 1
-        self._pool = ThreadPoolExecutor(
-            self.count,
-            thread_name_prefix="network",
-            initializer=torch.set_num_threads if single else None,
-            initargs=(1,) if single else (),
-        )
+        one_processor = partial(torch.set_num_threads, 1) if single else None
+        self._pool = ThreadPoolExecutor(self.count, thread_name_prefix="network", initializer=one_processor)
 
     def submit(self, make: Callable[..., NDArray[Any]], *arguments: Any) -> Future[NDArray[Any]]:
         """Let one of them call `make`; calls begin in the order of these."""

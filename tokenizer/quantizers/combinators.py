@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
-import torch
 from torch import Tensor, nn
 
 from tokenizer.quantizers.base import Quantized, Quantizer, Reseeded
@@ -56,7 +56,7 @@ class Combinator(Quantizer):
 
     def cut(self, tokens: Tensor) -> tuple[Tensor, ...]:
         """Return the (..., C_i) tokens of each stage; one that has none of them left gets an empty one."""
-        ends = torch.tensor([len(stage.sizes) for stage in self.parts]).cumsum(0).tolist()
+        ends = itertools.accumulate(len(stage.sizes) for stage in self.parts)
         return tuple(tokens[..., end - len(stage.sizes) : end] for stage, end in zip(self.parts, ends, strict=True))
 
 

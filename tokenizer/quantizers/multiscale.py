@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import torch
 from torch import Tensor, nn
 
@@ -49,8 +51,7 @@ class Multiscale(Combinator):
     @property
     def prefixes(self) -> tuple[int, ...]:
         """Any number of whole grids."""
-        ends = torch.tensor([s * s * len(stage.sizes) for _, stage, s in self._grids()]).cumsum(0)
-        return tuple(ends.tolist())
+        return tuple(itertools.accumulate(s * s * len(stage.sizes) for _, stage, s in self._grids()))
 
     def encode(self, z: Tensor) -> Tensor:
         """Return the (..., C) tokens, grid after grid, row after row."""

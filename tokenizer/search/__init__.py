@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from tokenizer.search import fused, tiles
+from tokenizer.search import fused, graph, tiles
 from tokenizer.search.precision import full_precision
 from tokenizer.search.scores import Scores
 from tokenizer.search.settle import in_float64
@@ -35,6 +35,8 @@ def nearest(z: Tensor, codebook: Tensor) -> Tensor:
     Raises:
         NonFiniteError: a latent or a code is not finite.
     """
+    if _exporting():
+        return graph.scan(z, codebook, by_distance=True)
     with full_precision(z.device.type):
         return _winners(Scores.distances(z, codebook))
 
@@ -49,6 +51,8 @@ def largest_product(z: Tensor, codebook: Tensor) -> Tensor:
     Raises:
         NonFiniteError: as `nearest`.
     """
+    if _exporting():
+        return graph.scan(z, codebook, by_distance=False)
     with full_precision(z.device.type):
         return _winners(Scores.products(z, codebook))
 
@@ -67,6 +71,11 @@ def nearest_several(z: Tensor, codebook: Tensor, count: int) -> Tensor:
         scores = Scores.distances(z, codebook)
         found, certain = tiles.several(scores, count)
         return _settle(scores, found, certain, count)
+
+
+def _exporting() -> bool:
+    # torch 2.6 says only that it traces; the search itself is never compiled.
+    return bool(getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)())
 
 
 def _winners(scores: Scores) -> Tensor:

@@ -1,0 +1,89 @@
+"""`vqtok export`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cli import models
+from cli import options as o
+from cli.console import Console, printable, write_json
+from cli.inputs import check_writable
+from tokenizer.errors import ImageError, UsageError
+from tokenizer.files import refuse_existing
+from tokenizer.images import Pixels, Source, read
+from tokenizer.inputs import find
+
+if TYPE_CHECKING:
+    from tokenizer.export import Check
+
+
+def export(
+    output: Annotated[str, o.option("--output", "-o", help="A folder.", env=False)] = "",
+    model: o.Model = None,
+    images: Annotated[
+        list[Path] | None,
+        o.option("--images", help="Compare on these images too: a file or a folder; may be repeated.", env=False),
+    ] = None,
+    overwrite: o.Overwrite = False,
+    as_json: o.AsJson = False,
+    quiet: o.Quiet = False,
+    verbose: o.Verbose = False,
+    no_progress: o.NoProgress = False,
+    debug: o.Debug = False,  # noqa: ARG001  # read by main
+) -> None:
+    """Write encoder and decoder as ONNX files, which run without vqtok and torch.
+
+    \b
+    vqtok export -m run -o onnx/
+    vqtok export -m run -o onnx/ --images photos/      compares on your images too
+    vqtok export -m run -o onnx/ -f --json
+
+    encoder.onnx takes (batch, height, width, 3) uint8 RGB pixels, height and width multiples of the downsampling, and
+    gives (batch, h, w, C) int64 tokens; decoder.onnx takes these and gives pixels. vqtok.json says the rest. Before
+    anything is written, onnxruntime must give the same tokens as vqtok encode, and pixels within one step of 255.
+
+    Needs: pip install 'vqtok[onnx]'
+    """
+    console = Console("export", quiet=quiet, verbose=verbose, progress=not no_progress)
+    if output in ("", "-"):
+        raise UsageError("no output: pass -o FOLDER/")
+    folder = Path(output)
+    refuse_existing(folder, overwrite=overwrite)
+    check_writable(folder, folder=True)
+    checkpoint = models.required(model)
+    sources = find(images) if images else []
+
+    from tokenizer import export as exporter
+
+    exporter.require_packages()
+    loaded = models.load(checkpoint, "cpu", console)
+    began = time.perf_counter()
+    exported = exporter.to_onnx(loaded.network, loaded.fingerprint)
+    console.detail(f"exported in {time.perf_counter() - began:.1f} s")
+    checked = exporter.check(exported, loaded.network, _pictures(console, sources))
+    exporter.write(folder, exported, checked)
+    size = (len(exported.encoder) + len(exported.decoder)) / 1e6
+    console.say(f"encoder and decoder exported to {output}, {size:.1f} MB, in {time.perf_counter() - began:.1f} s")
+    console.say(_compared(checked))
+    if as_json:
+        write_json({"output": output, **exported.about, "checked": asdict(checked)})
+
+
+def _pictures(console: Console, sources: Sequence[Source]) -> Iterator[Pixels]:
+    for source in console.track(sources, len(sources)) if sources else ():
+        try:
+            yield read(source.file)
+        except ImageError as error:
+            raise ImageError(f"{printable(source.name)}: {error}") from error
+
+
+def _compared(checked: Check) -> str:
+    ties = f" ({checked.near_ties / checked.tokens:.1g} of all), each a near tie" if checked.near_ties else ""
+    return (
+        f"compared on {checked.images} images: {checked.near_ties} of {checked.tokens} tokens differ{ties}; "
+        f"{checked.off_by_one} of {checked.values} pixel values differ by 1 of 255, none by more"
+    )
