@@ -175,6 +175,6 @@ def test_they_are_encoded_as_their_files_are(run: Path, tmp_path: Path) -> None:
     results = list(codec.encode(model, made, options))
     tokens = codec.collect(results, codec.header(model, "0", options))
     wanted = codec.collect(codec.encode(model, files, options), codec.header(model, "0", options))
-    assert [image.name for image in tokens.header.images] == list("01234")
-    assert [failure.name for failure in tokens.header.failed] == ["broken"]
+    assert [image.name for image in tokens.images] == list("01234")
+    assert [failure.name for failure in tokens.failed] == ["broken"]
     assert all(np.array_equal(one, two) for one, two in zip(tokens.grids, wanted.grids, strict=True))

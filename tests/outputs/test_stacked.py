@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gc
-import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +11,6 @@ import pytest
 from tests.outputs.conftest import broken, files_of, stopped
 from tokenizer import codec, inputs
 from tokenizer.errors import ImageError, InputError, OutputError, UsageError
-from tokenizer.images import Source
 from tokenizer.outputs import Job, Outcome, to_file, to_stream
 from tokenizer.token_files import read
 
@@ -167,18 +164,3 @@ def test_to_a_stream(job: Make, sources: inputs.Listing, tmp_path: Path, file_fo
         Outcome("broken.png", "it is broken")
     ]
     assert pieces
-
-
-def test_memory_does_not_grow_with_the_images(job: Make, photos: Path, tmp_path: Path) -> None:
-    """3,000 images held back would be 10 MB, their batches 1 MB."""
-    options = {"image_size": 32, "resize_mode": "crop"}
-    many = (Source(f"{number:05d}.png", photos / "a/00.png") for number in range(3000))
-    held: list[int] = []
-    tracemalloc.start()
-    for number, _ in enumerate(to_file(job("npy", options), many, tmp_path / "t.npy")):
-        if number in (300, 2900):
-            gc.collect()
-            held.append(tracemalloc.get_traced_memory()[0])
-    tracemalloc.stop()
-    # Rows wait for the disk: up to 200 bytes each.
-    assert held[1] - held[0] < 600_000
