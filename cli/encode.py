@@ -19,9 +19,10 @@ from cli.sharing import share as share_of
 from cli.sharing import under_torchrun
 from tokenizer.config import Precision
 from tokenizer.errors import InputError, UsageError
+from tokenizer.files import refuse_existing
 from tokenizer.images import parse_colour
 from tokenizer.placement import ResizeMode
-from tokenizer.token_files import FORMATS
+from tokenizer.token_files import FORMATS, sidecar
 
 if TYPE_CHECKING:
     from tokenizer.inputs import Inputs
@@ -123,7 +124,7 @@ def encode(
             raise UsageError("-o - cannot be combined with --json, --resume or --shard: name a file for the tokens")
         binary_stdout()
     else:
-        files.check_writable(Path(output), folder=kind == "folder")
+        _check_output(Path(output), kind, replaceable=resume or overwrite or part[1] > 1)
     checkpoint = models.required(model)
     found = files.gather(inputs or [], files_from, null=null)
     if kind == "folder" and found.count is None and shard_size is None and not found.archives:
@@ -148,6 +149,14 @@ def encode(
     began = time.perf_counter()
     tally = _run(console, outcomes, output, found.count if part[1] == 1 else None)
     _finish(console, output, tally, time.perf_counter() - began, as_json=as_json, alone=part[1] == 1)
+
+
+def _check_output(path: Path, kind: str, *, replaceable: bool) -> None:
+    """Look before any work whether the output can be written; what other processes began is looked at later."""
+    files.check_writable(path, folder=kind == "folder")
+    if not replaceable:
+        for file in (path, sidecar(path)):
+            refuse_existing(file, overwrite=False)
 
 
 def _outcomes(
