@@ -2,50 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
-from collections.abc import Generator
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from cli import encoding, models
 from cli import inputs as files
-from cli import models
 from cli import options as o
-from cli.console import Console, binary_stdout, printable, write_binary, write_json
+from cli.console import Console, binary_stdout
 from cli.sharing import share as share_of
-from cli.sharing import under_torchrun
 from tokenizer.config import Precision
-from tokenizer.errors import InputError, UsageError
+from tokenizer.errors import UsageError
 from tokenizer.files import refuse_existing
 from tokenizer.images import parse_colour
 from tokenizer.placement import ResizeMode
 from tokenizer.token_files import FORMATS, sidecar
-
-if TYPE_CHECKING:
-    from tokenizer.inputs import Inputs
-    from tokenizer.outputs import Job, Outcome
-
-_FAILURES_LISTED = 1000
-
-
-@dataclass
-class _Tally:
-    """What became of the inputs so far; the first failures are kept."""
-
-    images: int = 0
-    kept: int = 0
-    failed: int = 0
-    failures: list[Outcome] = field(default_factory=list)
-
-    def count(self, outcome: Outcome) -> None:
-        self.kept += outcome.kept
-        self.images += outcome.reason is None
-        self.failed += outcome.reason is not None
-        if outcome.reason is not None and len(self.failures) < _FAILURES_LISTED:
-            self.failures.append(outcome)
 
 
 def encode(
@@ -145,10 +118,10 @@ def encode(
     )
     header = codec.header(loaded.network, loaded.fingerprint, settings)
     job = Job(loaded.network, settings, header, file_format, resume, overwrite, fail=on_error == "fail")
-    outcomes = _outcomes(job, found, output, kind, shard_size, part)
+    outcomes = encoding.outcomes_of(job, found, output, kind, shard_size, part)
     began = time.perf_counter()
-    tally = _run(console, outcomes, output, found.count if part[1] == 1 else None)
-    _finish(console, output, tally, time.perf_counter() - began, as_json=as_json, alone=part[1] == 1)
+    tally = encoding.run(console, outcomes, output, found.count if part[1] == 1 else None)
+    encoding.finish(console, output, tally, time.perf_counter() - began, as_json=as_json, alone=part[1] == 1)
 
 
 def _check_output(path: Path, kind: str, *, replaceable: bool) -> None:
@@ -157,70 +130,6 @@ def _check_output(path: Path, kind: str, *, replaceable: bool) -> None:
     if not replaceable:
         for file in (path, sidecar(path)):
             refuse_existing(file, overwrite=False)
-
-
-def _outcomes(
-    job: Job, found: Inputs, output: str, kind: str, shard_size: int | None, part: tuple[int, int]
-) -> Generator[Outcome]:
-    from tokenizer import outputs
-
-    if output == "-":
-        return outputs.to_stream(job, found.sources, write_binary)
-    if kind == "file":
-        return outputs.to_file(job, found.sources, Path(output), part)
-    if shard_size is not None:
-        return outputs.to_shards(job, outputs.chunks(found.sources, shard_size), Path(output), part)
-    if found.archives:
-        pieces = [outputs.Piece(archive.name, archive.sources()) for archive in found.archives]
-        return outputs.to_shards(job, pieces, Path(output), part)
-    return outputs.to_tree(job, found.sources, Path(output), part)
-
-
-def _run(console: Console, outcomes: Generator[Outcome], output: str, total: int | None) -> _Tally:
-    tally = _Tally()
-    try:
-        with contextlib.closing(outcomes):
-            for outcome in console.track(outcomes, total):
-                tally.count(outcome)
-                if outcome.reason is not None:
-                    console.warn(f"{outcome.name}: {outcome.reason}")
-    except BaseException:
-        if output != "-" and tally.images and _left_behind(Path(output)):
-            console.say("what is done is kept: the same command with --resume goes on")
-        raise
-    return tally
-
-
-def _left_behind(path: Path) -> bool:
-    from tokenizer.outputs import PARTS
-    from tokenizer.token_files import PARTIAL
-
-    return path.is_dir() or any(path.with_name(path.name + suffix).exists() for suffix in (PARTIAL, PARTS))
-
-
-def _finish(console: Console, output: str, tally: _Tally, seconds: float, *, as_json: bool, alone: bool) -> None:
-    total = tally.images + tally.failed
-    if not tally.images and (total or alone):
-        first = f", the first failed with: {printable(tally.failures[0].reason)}" if tally.failures else ""
-        raise InputError(f"0 of {total} images encoded{first}")
-    kept = f", {tally.kept} of them before," if tally.kept else ""
-    share = "" if alone else " of this part"
-    where = "stdout" if output == "-" else output
-    console.say(f"{tally.images} of {total} images{share} encoded{kept} to {where} in {seconds:.1f} s")
-    if as_json:
-        failures = [{"name": failure.name, "reason": failure.reason} for failure in tally.failures]
-        write_json(
-            {
-                "output": output,
-                "images": tally.images,
-                "kept": tally.kept,
-                "failures": tally.failed,
-                "failed": failures,
-                "seconds": round(seconds, 3),
-            }
-        )
-    if tally.failed and not under_torchrun():
-        raise typer.Exit(3)
 
 
 def _output_kind(output: str, wanted: o.TokenFormat | None, shard_size: int | None) -> tuple[str, str]:
