@@ -57,6 +57,25 @@ def _discard(temporary: Path) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder, and those that it lies in, where they are missing.
+
+    Raises:
+        OutputError: it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"cannot write {folder}: {error.strerror or error}") from error
+
+
+def remove_temporaries(folder: Path) -> None:
+    """Remove what `replacing` of a process that was killed left in a folder, below which nobody may be writing."""
+    for path in folder.rglob(".*.tmp"):
+        if re.search(r"\.[0-9a-f]{8}\.tmp$", path.name):
+            _discard(path)
+
+
 def write_bytes(path: Path, data: bytes) -> None:
     """Write `data` to `path` whole or not at all."""
     with replacing(path) as file:

@@ -71,6 +71,6 @@ def test_killed_twenty_times_and_resumed(run: Path, tmp_path: Path, kind: str) -
     assert len(rest) == 300
     assert any(outcome.kept for outcome in rest)
     made = files_of(tmp_path / "killed")
-    leftovers = [name for name in made if name.endswith(".tmp")]  # of a file that was being written; harmless
-    assert len(leftovers) <= KILLS
-    assert {name: data for name, data in made.items() if name not in leftovers} == files_of(tmp_path / "whole")
+    # Of one file, what was being written beside it may lie there still, under a hidden name.
+    left = [name for name in made if kind == "file" and name.endswith(".tmp")]
+    assert {name: data for name, data in made.items() if name not in left} == files_of(tmp_path / "whole")

@@ -83,3 +83,11 @@ def test_names_do_not_lead_out(job: Make, sources: inputs.Listing, tmp_path: Pat
 def test_nothing_is_left_of_nothing(job: Make, tmp_path: Path) -> None:
     list(to_tree(job(), [broken()], tmp_path / "t"))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_killed_process_left_goes(job: Make, sources: inputs.Listing, tmp_path: Path) -> None:
+    for name in ("a/.00.png.safetensors.0123abcd.tmp", ".index.json.ffffffff.tmp", "a/mine.tmp", ".mine.tmp"):
+        (tmp_path / "t" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "t" / name).touch()
+    list(to_tree(job(resume=True), sources, tmp_path / "t"))
+    assert {name for name in files_of(tmp_path / "t") if name.endswith(".tmp")} == {"a/mine.tmp", ".mine.tmp"}

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tokenizer import codec
 from tokenizer.errors import ImageError, InputError
+from tokenizer.files import Lock, make_folder, remove_temporaries
 from tokenizer.images import Source
 from tokenizer.model import Tokenizer
 from tokenizer.token_files import Header, Journal, Row, StackWriter, TarWriter, TokenSet, Writer, before
@@ -117,3 +119,27 @@ def finished(tokens: TokenSet, sources: Iterable[Source], path: Path) -> Generat
         yield Outcome(source.name, failed.get(source.name), kept=True)
     if count < len(tokens.images) + len(tokens.failed):
         raise InputError(f"{path} was made of more images than there are now: pass --overwrite to start anew")
+
+
+@contextmanager
+def held(folder: Path, share: tuple[int, int]) -> Iterator[str]:
+    """Keep other processes with the same share out of a folder; yield what to add to file names that are this share's.
+
+    A process that does all the work first removes what killed ones left. A folder that stays empty is removed.
+
+    Raises:
+        OutputError: another process is writing there, or it cannot be written.
+    """
+    part, parts = share
+    label = "" if parts == 1 else f"-{part + 1}-of-{parts}"
+    make_folder(folder)
+    lock = Lock(folder / f".lock{label}")
+    try:
+        if parts == 1:
+            remove_temporaries(folder)
+        yield label
+    finally:
+        (folder / f".lock{label}").unlink(missing_ok=True)
+        lock.release()
+        with suppress(OSError):  # where something was made
+            folder.rmdir()

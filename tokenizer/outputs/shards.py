@@ -13,7 +13,7 @@ from typing import Any
 from tokenizer.errors import InputError
 from tokenizer.files import canonical_json, refuse_existing, write_bytes
 from tokenizer.images import Source
-from tokenizer.outputs.job import Job, Outcome, fill, finished
+from tokenizer.outputs.job import Job, Outcome, fill, finished, held
 from tokenizer.token_files import PARTIAL, Journal, crc32_of, read, refuse_another_job
 from tokenizer.token_folders import DONE, INDEX
 
@@ -67,13 +67,14 @@ def to_shards(job: Job, pieces: Iterable[Piece], folder: Path, share: tuple[int,
     if parts == 1:
         refuse_existing(folder, overwrite=job.overwrite or job.resume)
     names: list[str] = []
-    for number, piece in enumerate(pieces):
-        names.append(piece.name)
-        if number % parts == part:
-            yield from _shard(job, piece, folder)
-        elif piece.from_stream:
-            deque(piece.sources, maxlen=0)
-    _write_index(job, names, folder)
+    with held(folder, share):
+        for number, piece in enumerate(pieces):
+            names.append(piece.name)
+            if number % parts == part:
+                yield from _shard(job, piece, folder)
+            elif piece.from_stream:
+                deque(piece.sources, maxlen=0)
+        _write_index(job, names, folder)
 
 
 def _shard(job: Job, piece: Piece, folder: Path) -> Generator[Outcome]:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import itertools
 import tempfile
 from collections.abc import Generator, Iterable, Iterator
-from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
 from tokenizer.errors import InputError, UsageError
-from tokenizer.files import Lock, inside, refuse_existing, replacing
+from tokenizer.files import inside, refuse_existing, replacing
 from tokenizer.images import Source
-from tokenizer.outputs.job import Job, Outcome, encoded, outcome
+from tokenizer.outputs.job import Job, Outcome, encoded, held, outcome
 from tokenizer.token_files import ImageRecord, Row, TokenSet, header_line, line, read, refuse_another_job, write
 from tokenizer.token_folders import MANIFEST
 
@@ -36,9 +35,8 @@ def to_tree(job: Job, sources: Iterable[Source], folder: Path, share: tuple[int,
     part, parts = share
     if parts == 1:
         refuse_existing(folder, overwrite=job.overwrite or job.resume)
-    label = "" if parts == 1 else f"-{part + 1}-of-{parts}"
     mine = (source for number, source in enumerate(sources) if number % parts == part)
-    with _locked(folder / f".lock{label}"), tempfile.TemporaryFile(prefix="vqtok-") as manifest:
+    with held(folder, share) as label, tempfile.TemporaryFile(prefix="vqtok-") as manifest:
         images = 0
         for row, kept in _rows(job, mine, folder):
             if isinstance(row.record, ImageRecord) and row.grid is not None:
@@ -51,19 +49,6 @@ def to_tree(job: Job, sources: Iterable[Source], folder: Path, share: tuple[int,
             with replacing(folder / MANIFEST.replace(".", f"{label}.")) as file:
                 file.write(header_line(job.header))
                 file.writelines(manifest)
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lock = Lock(path)
-    try:
-        yield
-    finally:
-        path.unlink(missing_ok=True)
-        lock.release()
-        with suppress(OSError):  # where something was made
-            path.parent.rmdir()
 
 
 def _rows(job: Job, sources: Iterator[Source], folder: Path) -> Iterator[tuple[Row, bool]]:

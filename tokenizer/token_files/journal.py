@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tokenizer.errors import InputError, OutputError
-from tokenizer.files import Lock, canonical_json, write_bytes
+from tokenizer.files import Lock, canonical_json, make_folder, write_bytes
 from tokenizer.token_files.layout import Stored
 
 PARTIAL = ".partial"
@@ -69,10 +69,7 @@ class Journal:
         self._now = _Now({}, [], 0, 0)
         self.finished = self._gone = False
         self._pending_bytes, self._committed = 0, time.monotonic()
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OutputError(f"cannot write {folder}: {error.strerror or error}") from error
+        make_folder(folder)
         self._lock = Lock(folder / _LOCK, wait=wait)
         try:
             if resume:
