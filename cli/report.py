@@ -2,39 +2,76 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from cli import inputs as files
-from cli import models
 from cli import options as o
-from cli.console import Console, printable, write_json, write_rows, write_text
-from cli.decode import check_all, read_all
-from tokenizer.errors import InputError, UsageError
-from tokenizer.evaluate import Quality, Report, measure_quality, usage_report
-from tokenizer.images import Source, find, parse_colour
-from tokenizer.metrics import DEFINITIONS
+from cli import reporting
+from cli.comparing import command
+from cli.console import Console, write_text
+from cli.subjects import Wanted, measure, subjects
+from tokenizer.errors import UsageError
+from tokenizer.evaluate.figures import to_csv
+from tokenizer.evaluate.page import Section, page
+from tokenizer.files import write_bytes
+from tokenizer.images import Source, parse_colour
+from tokenizer.inputs import find
 
-if TYPE_CHECKING:
-    from tokenizer.token_files import TokenSet
+_STDOUT = "-"
+_MISSED = 4
 
 
 def report(
     inputs: Annotated[
-        list[str] | None, typer.Argument(metavar="TOKENS", help="Token files, folders of them, or - .")
+        list[str] | None,
+        typer.Argument(metavar="TOKENS", help="Token files, folders of them, or - ; each is a report of its own."),
     ] = None,
     images: Annotated[
-        Path | None, o.option("--images", help="The originals: adds PSNR and SSIM. Needs -m.", env=False)
+        Path | None, o.option("--images", help="The originals: adds how good the pictures are. Needs -m.", env=False)
     ] = None,
-    model: o.Model = None,
+    model: Annotated[
+        list[Path] | None,
+        o.option("--model", "-m", help="Checkpoint: the folder that vqtok train wrote; several for several reports."),
+    ] = None,
     top_k: Annotated[int, o.option("--top-k", min=0, help="How many of the most used codes to list.")] = 5,
     max_images: Annotated[
         int | None,
         o.option("--max-images", min=1, help="Without TOKENS: only the first of --images.", env=False),
     ] = None,
+    peers: Annotated[bool, o.option("--peers", help="Add JPEG and WebP at the same bits per pixel.")] = False,
+    stability: Annotated[
+        bool, o.option("--stability", help="Add how many tokens change with small changes of the picture.")
+    ] = False,
+    lpips_weights: Annotated[
+        Path | None, o.option("--lpips-weights", help="Add LPIPS: torchvision's weights of VGG-16 or AlexNet.")
+    ] = None,
+    inception_weights: Annotated[
+        Path | None, o.option("--inception-weights", help="Add rFID: weights of the Inception network.")
+    ] = None,
+    csv: Annotated[
+        str | None, o.option("--csv", help="A line for each report to this file; - is stdout.", env=False)
+    ] = None,
+    html: Annotated[
+        Path | None, o.option("--html", help="One page with plots and pictures to this file.", env=False)
+    ] = None,
+    max_pictures: Annotated[
+        int, o.option("--max-pictures", min=0, help="Pictures in the page: half the worst, half the best.")
+    ] = 24,
+    codebook_picture: Annotated[
+        Path | None, o.option("--codebook-picture", help="What each code means, as PNG to this file.", env=False)
+    ] = None,
+    fail_under_usage: Annotated[
+        float | None,
+        o.option("--fail-under-usage", min=0, max=1, help="Exit code 4 when a smaller share of codes is used."),
+    ] = None,
+    fail_under_psnr: Annotated[
+        float | None, o.option("--fail-under-psnr", help="Exit code 4 when the mean PSNR is under so many dB.")
+    ] = None,
+    overwrite: o.Overwrite = False,
     alpha: o.Alpha = "white",
     batch_size: o.BatchSize = 16,
     workers: o.Workers = None,
@@ -49,126 +86,92 @@ def report(
 
     \b
     vqtok report tokens.safetensors
-    vqtok report tokens.safetensors -m run --images photos/
-    vqtok report --images photos/ -m run          encodes them first
+    vqtok report tokens.safetensors -m run --images photos/ --html report.html
+    vqtok report --images photos/ -m run            encodes them first
+    vqtok report --images photos/ -m run8 -m run16  side by side, as are a.safetensors b.safetensors
     vqtok report tokens.safetensors --json | jq .perplexity
+    vqtok report tokens.safetensors -m run --images photos/ --fail-under-usage 0.9 --fail-under-psnr 24
+
+    A folder of shards is one report.
     """
     console = Console("report", quiet=quiet, verbose=verbose, progress=not no_progress)
-    if not inputs and images is None:
-        raise UsageError("nothing to report on: name token files, or --images with -m")
-    if images is not None and model is None:
-        raise UsageError("--images needs the checkpoint: pass -m RUN")
-    if max_images is not None and (inputs or images is None):
-        raise UsageError("--max-images is for --images without token files")
+    chosen = list(dict.fromkeys(model or []))
+    needing = {
+        "--stability": stability,
+        "--peers": peers,
+        "--lpips-weights": lpips_weights,
+        "--inception-weights": inception_weights,
+        "--fail-under-psnr": fail_under_psnr is not None,
+        "--codebook-picture": codebook_picture,
+    }
+    _check_call(inputs or [], images, chosen, max_images, [option for option, given in needing.items() if given])
+    if fail_under_psnr is not None and not math.isfinite(fail_under_psnr):
+        raise UsageError(f"--fail-under-psnr is {fail_under_psnr}, expected a number of dB")
+    if csv == _STDOUT and as_json:
+        raise UsageError("--csv - and --json both write to stdout: pass one of the two")
     colour = parse_colour(alpha)
-    named = read_all(inputs or [])
-    originals = find([images]) if images is not None else []
-    sizes = named[0][1].header.codebook_sizes if named else ()
-    quality: Quality | None = None
-    if model is not None:
-        loaded = models.load(model, device, console)
-        sizes = loaded.network.codebook_sizes
-        if not named:
-            originals = originals[:max_images]
-            named = [(str(images), _encode(console, loaded, originals, colour, batch_size, workers))]
-        check_all(named, loaded, allow_mismatch=False)
-        if images is not None:
-            quality = measure_quality(loaded.network, _sets(named), _by_name(originals), colour)
-    _check_alike(named, sizes)
-    result = usage_report(_sets(named), sizes, top_k, quality)
-    _warn(console, result, named)
-    if as_json:
-        write_json(result.to_json())
-    else:
-        _show(result)
-    if not inputs and result.failed:
+    table_file = Path(csv) if csv not in (None, _STDOUT) else None
+    reporting.check_outputs([table_file, html, codebook_picture], overwrite=overwrite)
+    several = subjects(inputs or [], chosen, console)
+    if codebook_picture is not None and len(several) > 1:
+        raise UsageError("--codebook-picture is of one report: name one token file, or one -m")
+    originals: Sequence[Source] = find([images]) if images is not None else []
+    wanted = Wanted(
+        originals=originals,
+        folder=str(images),
+        alpha=colour,
+        top=top_k,
+        max_images=max_images,
+        batch_size=batch_size,
+        workers=workers,
+        device=device,
+        lpips=lpips_weights,
+        inception=inception_weights,
+        peers=peers,
+        stability=stability,
+        codes=codebook_picture is not None or (html is not None and images is not None),
+        pictures=0 if html is None else max_pictures // len(several),
+    )
+    sections = [measure(subject, wanted, console, number) for number, subject in enumerate(several, 1)]
+    reporting.warn(console, sections)
+    _write(sections, table_file, html, codebook_picture)
+    _show(sections, csv, as_json=as_json)
+    lines = list(reporting.missed(sections, fail_under_usage, fail_under_psnr))
+    for line in lines:
+        console.warn(line)
+    if lines:
+        raise typer.Exit(_MISSED)
+    if not inputs and any(section.report.failed for section in sections):
         raise typer.Exit(3)
 
 
-def _encode(
-    console: Console,
-    loaded: models.Loaded,
-    originals: Sequence[Source],
-    alpha: tuple[int, int, int],
-    batch_size: int,
-    workers: int | None,
-) -> TokenSet:
-    from tokenizer import codec
-
-    settings = codec.EncodeOptions(alpha=alpha, batch_size=batch_size, workers=files.default_workers(workers))
-    results = console.track(codec.encode(loaded.network, originals, settings), len(originals))
-    tokens = codec.collect(results, codec.header(loaded.network, loaded.fingerprint, settings))
-    if not tokens.grids:
-        first = tokens.header.failed[0]
-        raise InputError(f"0 of {len(originals)} images encoded, the first is {printable(first.name)}: {first.reason}")
-    return tokens
+def _check_call(
+    inputs: Sequence[str], images: Path | None, chosen: Sequence[Path], max_images: int | None, needing: Sequence[str]
+) -> None:
+    if not inputs and images is None:
+        raise UsageError("nothing to report on: name token files, or --images with -m")
+    if images is not None and not chosen:
+        raise UsageError("--images needs the checkpoint: pass -m RUN")
+    if max_images is not None and (inputs or images is None):
+        raise UsageError("--max-images is for --images without token files")
+    if needing and images is None:
+        raise UsageError(f"{needing[0]} needs the originals: pass --images, and -m RUN")
 
 
-def _sets(named: Sequence[tuple[str, TokenSet]]) -> list[TokenSet]:
-    return [tokens for _, tokens in named]
+def _write(sections: Sequence[Section], table: Path | None, html: Path | None, codes: Path | None) -> None:
+    named = [(section.name, section.report) for section in sections]
+    if table is not None:
+        write_bytes(table, to_csv(named).encode())
+    if html is not None:
+        write_bytes(html, page(sections, command()).encode())
+    if codes is not None and sections[0].codes is not None:
+        write_bytes(codes, sections[0].codes)
 
 
-def _by_name(originals: Sequence[Source]) -> dict[str, Source]:
-    return {source.name: source for source in originals}
-
-
-def _check_alike(named: Sequence[tuple[str, TokenSet]], sizes: tuple[int, ...]) -> None:
-    if not sizes:
-        raise UsageError(f"{printable(named[0][0])} names no codebook size: pass -m RUN, the checkpoint that made it")
-    models = {tokens.header.model for _, tokens in named}
-    if len(models) > 1:
-        raise UsageError("these token files were made by different checkpoints: report on them one by one")
-
-
-def _warn(console: Console, result: Report, named: Sequence[tuple[str, TokenSet]]) -> None:
-    for _, tokens in named:
-        for failure in tokens.header.failed:
-            console.warn(f"not encoded: {failure.name}: {failure.reason}")
-    if result.quality and result.quality.missing:
-        console.warn(f"{len(result.quality.missing)} images of the token file are not among --images")
-    if result.tokens < 20 * sum(slot.codebook_size for slot in result.slots):
-        console.warn(f"{result.tokens} tokens are few for this codebook: used and perplexity are low for that alone")
-
-
-def _show(result: Report) -> None:
-    rows = [("images", str(result.images)), ("tokens", str(result.tokens))]
-    if result.failed:
-        rows.append(("failed", str(result.failed)))
-    rows += [
-        ("codebook", " x ".join(str(slot.codebook_size) for slot in result.slots)),
-        ("used", f"{100 * result.used:.2f} %"),
-        ("dead", str(result.dead)),
-        ("perplexity", f"{result.perplexity:.1f}"),
-        ("entropy", f"{result.entropy_bits:.3f} bits per code"),
-    ]
-    if result.bits_per_pixel is not None:
-        rows.append(("rate", f"{result.bits_per_pixel:.4f} bits per pixel"))
-    for number, slot in enumerate(result.slots):
-        label = "most used" if len(result.slots) == 1 else f"most used, code {number}"
-        if slot.top:
-            rows.append((label, ", ".join(f"{code} ({100 * share:.2f} %)" for code, _, share in slot.top)))
-    if result.quality:
-        rows += _quality_rows(result.quality)
-    write_rows(rows)
-    shown = [
-        "used",
-        "perplexity",
-        "entropy_bits",
-        "bits_per_pixel",
-        *(["psnr", "ssim"] if result.quality else []),
-    ]
-    write_text("\n" + "".join(f"{name}: {DEFINITIONS[name]}\n" for name in shown))
-
-
-def _quality_rows(quality: Quality) -> list[tuple[str, str]]:
-    rows = []
-    if quality.psnr is not None:
-        rows.append(("psnr", f"{quality.psnr:.2f} dB over {len(quality.images) - quality.exact} images"))
-        ranked = sorted((i for i in quality.images if i.psnr is not None), key=lambda i: i.psnr or 0)
-        rows.append(("worst", f"{printable(ranked[0].name)} ({ranked[0].psnr:.2f} dB)"))
-        rows.append(("best", f"{printable(ranked[-1].name)} ({ranked[-1].psnr:.2f} dB)"))
-    if quality.exact:
-        rows.append(("exact", f"{quality.exact} images came back without any error"))
-    if quality.ssim is not None:
-        rows.append(("ssim", f"{quality.ssim:.4f}"))
-    return rows
+def _show(sections: Sequence[Section], csv: str | None, *, as_json: bool) -> None:
+    if csv == _STDOUT:
+        write_text(to_csv([(section.name, section.report) for section in sections]))
+    elif as_json:
+        reporting.show_json(sections)
+    else:
+        reporting.show(sections)

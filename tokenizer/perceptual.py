@@ -5,26 +5,18 @@ from __future__ import annotations
 import functools
 import hashlib
 import itertools
-import pickle
-import struct
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-import safetensors
-import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from tokenizer.errors import ConfigError, InputError
+from tokenizer import weight_files
+from tokenizer.errors import ConfigError
 
 SOURCE = "https://download.pytorch.org/models/vgg16-397923af.pth"
 _ENDS = (4, 9, 16, 23, 30)  # behind relu1_2, relu2_2, relu3_3, relu4_3 and relu5_3
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _LEAST = 1e-8  # of a feature vector's squared length, so that its direction has a bounded gradient
-# What the two readers raise for files that are none of theirs.
-_BROKEN: tuple[type[Exception], ...] = (OSError, EOFError, RuntimeError, ValueError, TypeError, LookupError)
-_BROKEN += (AttributeError, struct.error, pickle.UnpicklingError, safetensors.SafetensorError)
 
 
 class Perceptual(nn.Module):
@@ -117,26 +109,15 @@ def _read(path: Path) -> dict[str, Tensor]:
     """
     try:
         status = path.stat()
-        return _read_once(path, (status.st_mtime_ns, status.st_size))
-    except _BROKEN as error:
-        reason = error.strerror if isinstance(error, OSError) else "damaged, or not a file of tensors"
-        raise InputError(f"cannot read the weights of VGG-16 from {path}: {reason}: get {SOURCE}") from error
+    except OSError:
+        return _read_once(path, (0, 0))
+    return _read_once(path, (status.st_mtime_ns, status.st_size))
 
 
 @functools.lru_cache(maxsize=1)  # a run is planned and then begun, and `compare` plans many
 def _read_once(path: Path, _version: tuple[int, int]) -> dict[str, Tensor]:
-    if path.suffix == ".safetensors":
-        held: Any = safetensors.torch.load_file(path)
-    else:
-        held = torch.load(path, map_location="cpu", weights_only=True)
-    state: dict[str, Tensor] = {}
-    for name, wanted in _empty().state_dict().items():
-        found = held.get(f"features.{name}") if isinstance(held, Mapping) else None
-        if not isinstance(found, Tensor) or found.shape != wanted.shape:
-            shape = tuple(found.shape) if isinstance(found, Tensor) else "missing"
-            raise InputError(
-                f"{path} does not hold torchvision's weights of VGG-16: features.{name} is {shape}, "
-                f"expected {tuple(wanted.shape)}: get {SOURCE}"
-            )
-        state[name] = found.float()
-    return state
+    held = weight_files.load(path, "VGG-16", f"get {SOURCE}")
+    wanted = {f"features.{name}": tensor for name, tensor in _empty().state_dict().items()}
+    told = f"{path} does not hold torchvision's weights of VGG-16"
+    picked = weight_files.pick(held, wanted, told, f"get {SOURCE}")
+    return {name.removeprefix("features."): tensor for name, tensor in picked.items()}

@@ -11,8 +11,8 @@ import torch
 
 from tests.conftest import TINY, draw
 from tokenizer.compare import figures
-from tokenizer.compare.figures import Scores, effective_rank, measure, steadiness, thinned
-from tokenizer.metrics import psnr, ssim
+from tokenizer.compare.figures import Scores, measure, steadiness, thinned
+from tokenizer.metrics import effective_rank, psnr, ssim
 from tokenizer.model import Tokenizer, to_pixels, to_unit_range
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tokenizer.images import Pixels
-from tokenizer.metrics import Usage, add_counts, overall, psnr, ssim
+from tokenizer.metrics import Usage, add_counts, effective_rank, overall, psnr, ssim
 from tokenizer.model import Tokenizer, to_pixels, to_unit_range
 
 MOST_VECTORS = 65_536
@@ -172,18 +172,6 @@ def _vectors(model: Tokenizer, tokens: Tensor) -> Tensor:
         drawn = torch.randperm(len(tokens), generator=torch.Generator().manual_seed(0))[:MOST_VECTORS]
         tokens = tokens[drawn.to(tokens.device)]
     return model.quantizer.decode(tokens)
-
-
-def effective_rank(vectors: Tensor) -> float:
-    """Return exp of the entropy of the normalised singular values of centred (M, D) vectors; 0 when all are one.
-
-    Source: Roy, Vetterli, "The effective rank: A measure of effective dimensionality" (EUSIPCO 2007), definition 1.
-    """
-    distinct = torch.unique(vectors.detach().cpu().double(), dim=0)
-    if len(distinct) < 2:
-        return 0.0
-    values = torch.linalg.svdvals(distinct - distinct.mean(dim=0))
-    return float(torch.special.entr(values / values.sum()).sum().exp())
 
 
 def steadiness(losses: Sequence[float]) -> float | None:

@@ -1,7 +1,8 @@
-"""The pictures that lie beside the entries: `curves.png` and `reconstructions.png`."""
+"""The pictures of a comparison: `curves.png` and `reconstructions.png` beside the entries, and those of the page."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,18 +15,22 @@ from tokenizer.compare.figures import decoded
 from tokenizer.compare.table import Row, Table
 from tokenizer.files import write_bytes
 from tokenizer.images import Pixels
+from tokenizer.metrics import psnr
+from tokenizer.pages import Pair, Plot, pair
 
 CURVES = "curves.png"
 RECONSTRUCTIONS = "reconstructions.png"
 _SHOWN = 6
+_MOST_PAIRS = 48
 
 
 @dataclass(frozen=True)
 class Gallery:
-    """Two PNGs."""
+    """Curves, a sheet of reconstructions, and for each ranked contestant originals beside what its tokens decode to."""
 
-    curves: bytes
-    reconstructions: bytes
+    curves: Plot
+    reconstructions: Plot
+    pairs: tuple[tuple[str, tuple[Pair, ...]], ...]
 
 
 def draw(contest: Contest, table: Table) -> Gallery:
@@ -37,11 +42,22 @@ def draw(contest: Contest, table: Table) -> Gallery:
     """
     entries = {(entry.label, entry.seed): entry for entry in contest.entries}
     originals = [picture for batch in held_out(contest.entries[0], _SHOWN) for picture in batch.numpy()]
-    made = [(_label(row), _pictures(entries[row.label, row.results[0].seed], originals)) for row in table.ranked]
-    gallery = Gallery(charts.curves(table), charts.reconstructions(originals, made))
-    write_bytes(contest.folder / CURVES, gallery.curves)
-    write_bytes(contest.folder / RECONSTRUCTIONS, gallery.reconstructions)
+    made = [_pictures(entries[row.label, row.results[0].seed], originals) for row in table.ranked]
+    sheet = charts.reconstructions(originals, list(zip(map(_label, table.ranked), made, strict=True)))
+    each = max(1, min(_SHOWN, _MOST_PAIRS // max(1, len(made))))
+    pairs = [_pairs(row, originals[:each], pictures) for row, pictures in zip(table.ranked, made, strict=True)]
+    gallery = Gallery(charts.curves(table), sheet, tuple(pairs))
+    write_bytes(contest.folder / CURVES, gallery.curves.light)
+    write_bytes(contest.folder / RECONSTRUCTIONS, gallery.reconstructions.light)
     return gallery
+
+
+def _pairs(row: Row, originals: Sequence[Pixels], made: Sequence[Pixels]) -> tuple[str, tuple[Pair, ...]]:
+    pairs = []
+    for number, (original, picture) in enumerate(zip(originals, made, strict=False), 1):
+        note = f"{psnr(original, picture):.2f} dB"
+        pairs.append(pair(f"picture-{row.rank}-{number}", f"picture {number}", note, original, picture))
+    return f"{row.rank}  {row.label}", tuple(pairs)
 
 
 def _label(row: Row) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,8 @@ from tokenizer.compare.document import Comparison
 from tokenizer.compare.figures import DEFINITIONS
 from tokenizer.compare.gallery import Gallery
 from tokenizer.compare.table import STEPS_TO_COMMON, Row, Stat
+from tokenizer.pages import render
+from tokenizer.pages.pairs import SHOWN
 
 _TEMPLATE = Path(__file__).with_name("page.html")
 # Not marked are a rate, what other work on the machine changes, and what earlier entries leave in memory.
@@ -22,14 +23,11 @@ _HIGH_IS_BEST = ("psnr", "ssim", "used", "perplexity", "effective_rank")
 
 def page(comparison: Comparison, gallery: Gallery) -> str:
     """Return the HTML of a comparison with its pictures."""
-    import jinja2
-
-    template = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined).from_string(
-        _TEMPLATE.read_text("utf-8")
-    )
     table = comparison.table
     shown = cols.shown(table)
-    return template.render(
+    return render(
+        _TEMPLATE,
+        "Quantizers compared",
         summary=_summary(comparison),
         columns=shown,
         definitions=DEFINITIONS,
@@ -37,8 +35,8 @@ def page(comparison: Comparison, gallery: Gallery) -> str:
         rows=[_row(row, shown, _bests(comparison)) for row in table.rows],
         entries=list(_entries(comparison, shown)),
         remarks=comparison.remarks(),
-        curves=base64.b64encode(gallery.curves).decode(),
-        reconstructions=base64.b64encode(gallery.reconstructions).decode(),
+        gallery=gallery,
+        stored=SHOWN,
         command=comparison.command,
         facts=list(_facts(comparison)),
     )

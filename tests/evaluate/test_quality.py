@@ -1,4 +1,4 @@
-"""The report: codebook use over several token sets, and the pictures against their originals."""
+"""The pictures against their originals."""
 
 from __future__ import annotations
 
@@ -10,93 +10,20 @@ import numpy as np
 import pytest
 import skimage.metrics
 import torch
+from torchvision.models import alexnet
 
 from tests.conftest import draw, save
 from tokenizer import checkpoint, codec
-from tokenizer.errors import InputError, TokenFileError
+from tokenizer.errors import InputError
 from tokenizer.evaluate import ImageQuality, Report, measure_quality, usage_report
-from tokenizer.images import Source, find
-from tokenizer.metrics import DEFINITIONS
+from tokenizer.evaluate.networks import Lpips
+from tokenizer.evaluate.peers import FORMATS, Contest
+from tokenizer.images import Source
+from tokenizer.inputs import find
+from tokenizer.metrics import DEFINITIONS, ms_ssim
 from tokenizer.model import Tokenizer
 from tokenizer.placement import place
-from tokenizer.token_files import Failure, Header, ImageRecord, TokenSet, bare
-
-
-def placed(grid: np.ndarray, original: tuple[int, int], mode: str = "none", size: int | None = None) -> TokenSet:
-    """One (h, w, C) grid of a tokenizer that divides by 8."""
-    record = ImageRecord("a.png", (grid.shape[0], grid.shape[1]), place(original, mode, size, 8))
-    return TokenSet(Header((record,), (Failure("b.png", "empty"),), downsample=8), (grid,))
-
-
-class TestUsage:
-    def test_over_several_sets(self) -> None:
-        first = bare(np.array([[0, 0], [1, 2]]))
-        second = bare(np.array([[[1, 1, 1, 1]], [[1, 2, 0, 5]]], np.uint8))
-        report = usage_report([first, second], (8,), top=2)
-        share = np.array([3, 6, 2, 1]) / 12
-        entropy = -(share * np.log2(share)).sum()
-        assert (report.images, report.tokens, report.codes_per_position, report.failed) == (3, 12, 1, 0)
-        assert (report.used, report.dead) == (0.5, 4)
-        assert report.entropy_bits == pytest.approx(entropy, rel=1e-14)
-        assert report.perplexity == pytest.approx(2**entropy, rel=1e-14)
-        (slot,) = report.slots
-        assert slot.codebook_size == 8
-        assert slot.top == ((1, 6, 0.5), (0, 3, 0.25))
-
-    def test_several_codes_per_position(self) -> None:
-        grid = np.array([[[0, 3], [0, 1], [0, 2], [0, 0]]])
-        report = usage_report([placed(grid, (8, 32))], (2, 4), top=1)
-        assert (report.tokens, report.codes_per_position) == (8, 2)
-        assert (report.used, report.dead) == (1 - 1 / 6, 1)
-        assert [slot.entropy_bits for slot in report.slots] == [0, 2]
-        assert [slot.perplexity for slot in report.slots] == [1, 4]
-        assert [slot.dead for slot in report.slots] == [1, 0]
-        assert (report.entropy_bits, report.perplexity) == (1, 2)
-        assert report.bits_per_pixel == (4 * 1 + 4 * 2) / (8 * 32)
-
-    def test_bits_per_pixel_leave_padding_out(self) -> None:
-        grid = np.zeros((2, 3, 1), int)
-        assert usage_report([placed(grid, (9, 17))], (16,), 0).bits_per_pixel == 6 * 4 / (9 * 17)
-        assert usage_report([placed(np.zeros((4, 4, 1), int), (50, 100), "pad", 32)], (16,), 0).bits_per_pixel == (
-            16 * 4 / (16 * 32)
-        )
-        sets = [placed(grid, (9, 17)), placed(grid, (16, 24))]
-        assert usage_report(sets, (5,), 0).bits_per_pixel == pytest.approx(12 * math.log2(5) / (9 * 17 + 16 * 24))
-
-    def test_bare_arrays_have_no_rate(self) -> None:
-        array = np.zeros((2, 3), int)
-        assert usage_report([bare(array)], (16,), 0).bits_per_pixel is None
-        assert usage_report([placed(array[..., None], (16, 24)), bare(array)], (16,), 0).bits_per_pixel is None
-
-    def test_failures_are_counted(self) -> None:
-        grid = np.zeros((1, 1, 1), int)
-        assert usage_report([placed(grid, (8, 8))] * 3, (2,), 0).failed == 3
-
-    def test_no_tokens(self) -> None:
-        report = usage_report([], (4, 4), 1)
-        assert (report.images, report.tokens, report.used, report.dead, report.entropy_bits) == (0, 0, 0, 8, 0)
-        assert (report.perplexity, report.bits_per_pixel) == (1, None)
-
-    def test_tokens_outside_the_alphabet(self) -> None:
-        with pytest.raises(TokenFileError, match=r"token 4 at row 0 \(0, 1\) is outside 0\.\.3"):
-            usage_report([bare(np.array([[0, 4]]))], (4,), 0)
-        with pytest.raises(TokenFileError, match="1 codes per position, the model 2"):
-            usage_report([bare(np.array([[0, 4]]))], (4, 4), 0)
-
-    def test_alphabets_that_do_not_fit_into_memory(self) -> None:
-        with pytest.raises(InputError, match="there are 1099511627776 codes to count, at most 134217728 fit"):
-            usage_report([bare(np.array([[0]]))], (2**40,), 0)
-
-    def test_as_plain_values(self) -> None:
-        report = usage_report([placed(np.array([[[1]]]), (8, 8))], (2,), 1)
-        values = json.loads(json.dumps(report.to_json(), allow_nan=False))
-        assert values["definitions"] == DEFINITIONS
-        assert values["version"] == 1
-        assert values["perplexity"] == 1
-        assert values["slots"][0]["top"] == [[1, 1, 1.0]]
-        assert values["quality"] is None
-        assert "psnr" not in values
-        assert {key for key in DEFINITIONS if key not in ("psnr", "ssim")} <= set(values)
+from tokenizer.token_files import Header, ImageRecord, TokenSet, bare
 
 
 @pytest.fixture(scope="module")
@@ -159,7 +86,7 @@ class TestQuality:
     def test_compares_what_the_network_saw(self, model: Tokenizer, pictures: dict[str, Source], mode: str) -> None:
         tokens = encoded(model, pictures, mode, 32)
         quality = measure_quality(model, [tokens], pictures)
-        for number, (record, grid) in enumerate(zip(tokens.header.images, tokens.grids, strict=True)):
+        for number, (record, grid) in enumerate(zip(tokens.images, tokens.grids, strict=True)):
             placement = record.placement
             assert placement is not None
             (top, left), (height, width) = placement.offset, placement.content
@@ -210,11 +137,11 @@ class TestQuality:
         save(tmp_path / "b.png", 255 - decoded(model, grid))
         records = tuple(ImageRecord(name, (2, 2), place((16, 16), "none", None, 8)) for name in ("a.png", "b.png"))
         originals = {source.name: source for source in find([tmp_path])}
-        quality = measure_quality(model, [TokenSet(Header(records), (grid, grid))], originals)
+        quality = measure_quality(model, [TokenSet(Header(), records, (grid, grid))], originals)
         assert quality.exact == 1
         assert quality.images[0] == ImageQuality("a.png", None, pytest.approx(1, abs=1e-12))
         assert quality.psnr == quality.images[1].psnr
-        only = measure_quality(model, [TokenSet(Header(records[:1]), (grid,))], originals)
+        only = measure_quality(model, [TokenSet(Header(), records[:1], (grid,))], originals)
         assert (only.psnr, only.exact) == (None, 1)
 
     def test_in_the_report(self, model: Tokenizer, pictures: dict[str, Source]) -> None:
@@ -225,4 +152,104 @@ class TestQuality:
         values = json.loads(json.dumps(report.to_json(), allow_nan=False))
         assert (values["psnr"], values["ssim"]) == (quality.psnr, quality.ssim)
         assert [image["name"] for image in values["quality"]["images"]] == list(pictures)
-        assert set(DEFINITIONS) <= set(values)
+        assert {name: DEFINITIONS[name] for name in ("psnr", "ssim")}.items() <= values["definitions"].items()
+
+
+class TestMore:
+    """MS-SSIM, LPIPS, rFID and other formats, on pictures large enough for one of them or for all."""
+
+    SIZES = ((40, 33), (176, 180), (16, 48))
+
+    @pytest.fixture(scope="class")
+    @staticmethod
+    def large(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Source]:
+        folder = tmp_path_factory.mktemp("large")
+        for number, (height, width) in enumerate(TestMore.SIZES):
+            save(folder / f"{number}.png", draw(height, width, number))
+        return {source.name: source for source in find([folder])}
+
+    def test_ms_ssim(self, model: Tokenizer, large: dict[str, Source]) -> None:
+        tokens = encoded(model, large)
+        quality = measure_quality(model, [tokens], large)
+        expected = ms_ssim(draw(176, 180, 1), decoded(model, tokens.grids[1])[:176, :180])
+        assert [image.ms_ssim for image in quality.images] == [None, pytest.approx(expected, abs=1e-6), None]
+        assert quality.ms_ssim == quality.images[1].ms_ssim
+        assert (quality.lpips, quality.lpips_network, quality.rfid, quality.peers) == (None, None, None, ())
+
+    def test_lpips(self, model: Tokenizer, large: dict[str, Source], tmp_path: Path) -> None:
+        state = alexnet(weights=None).features.state_dict()
+        torch.save({f"features.{name}": tensor for name, tensor in state.items()}, tmp_path / "a.pth")
+        tokens = encoded(model, large)
+        quality = measure_quality(model, [tokens], large, lpips_weights=tmp_path / "a.pth")
+        lpips = Lpips(tmp_path / "a.pth", torch.device("cpu"))
+        distances = [
+            lpips(draw(*size, number), decoded(model, tokens.grids[number])[: size[0], : size[1]])
+            for number, size in enumerate(self.SIZES)
+        ]
+        assert distances[2] is None
+        assert [image.lpips for image in quality.images[:2]] == pytest.approx(distances[:2], rel=1e-3)
+        assert quality.lpips == pytest.approx(np.mean(distances[:2]), rel=1e-3)
+        assert quality.lpips_network == "alexnet"
+
+    def test_rfid(
+        self, model: Tokenizer, large: dict[str, Source], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        class Counted:
+            def __init__(self, path: Path, device: torch.device) -> None:
+                assert (path, device) == (tmp_path / "a.pth", torch.device("cpu"))
+                self.errors: list[float] = []
+
+            def add(self, original: np.ndarray, made: np.ndarray) -> None:
+                self.errors.append(float(np.square(original.astype(float) - made).mean()))
+
+            def distance(self) -> float:
+                return sum(self.errors)
+
+        monkeypatch.setattr("tokenizer.evaluate.networks.Frechet", Counted)
+        quality = measure_quality(model, [encoded(model, large)], large, inception_weights=tmp_path / "a.pth")
+        errors = [65025 / 10 ** (image.psnr / 10) for image in quality.images if image.psnr]
+        assert quality.rfid == pytest.approx(sum(errors), rel=1e-9)
+
+    def test_peers(self, model: Tokenizer, large: dict[str, Source]) -> None:
+        tokens = encoded(model, large)
+        quality = measure_quality(model, [tokens], large, peers=True)
+        for kind, peer in zip(FORMATS, quality.peers, strict=True):
+            contest = Contest(kind)
+            for number, (height, width) in enumerate(self.SIZES):
+                contest.add(draw(height, width, number), 5 * math.ceil(height / 8) * math.ceil(width / 8))
+            assert peer == contest.result()
+            assert not peer.reached
+
+    def test_pictures_are_handed_on(self, model: Tokenizer, large: dict[str, Source]) -> None:
+        tokens = encoded(model, large, "pad", 32)
+        kept: list[tuple[str, np.ndarray, np.ndarray]] = []
+        quality = measure_quality(model, [tokens], large, keep=lambda *pictures: kept.append(pictures))
+        assert [name for name, _, _ in kept] == list(large)
+        for record, grid, (_, original, made), image in zip(
+            tokens.images, tokens.grids, kept, quality.images, strict=True
+        ):
+            assert record.placement is not None
+            assert original.shape == made.shape == (*record.placement.content, 3)
+            np.testing.assert_array_equal(made, record.placement.content_of(decoded(model, grid)))
+            assert image.psnr == pytest.approx(
+                skimage.metrics.peak_signal_noise_ratio(original, made, data_range=255), abs=1e-9
+            )
+
+    def test_in_the_report(self, model: Tokenizer, large: dict[str, Source]) -> None:
+        tokens = encoded(model, large)
+        quality = measure_quality(model, [tokens], large, peers=True)
+        values = usage_report([tokens], model.codebook_sizes, 0, quality).to_json()
+        values = json.loads(json.dumps(values, allow_nan=False))
+        assert values["ms_ssim"] == quality.ms_ssim
+        assert [peer["name"] for peer in values["quality"]["peers"]] == ["JPEG", "WebP"]
+        assert {"ms_ssim", "lpips", "rfid", "peers"} <= set(values["definitions"])
+
+    @pytest.mark.parametrize("argument", ["lpips_weights", "inception_weights"])
+    def test_weights_are_looked_at_first(
+        self, model: Tokenizer, tmp_path: Path, argument: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
+        with pytest.raises(
+            InputError, match=r"^cannot read the weights of .*gone\.pth: No such file or directory: get "
+        ):
+            measure_quality(model, [], {}, **{argument: tmp_path / "gone.pth"})

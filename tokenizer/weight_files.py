@@ -1,0 +1,64 @@
+"""Weights of networks that others trained, from files that the user names. Nothing is downloaded or unpickled."""
+
+from __future__ import annotations
+
+import pickle
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from tokenizer.errors import InputError
+
+# What the two readers raise for files that are none of theirs.
+_BROKEN: tuple[type[Exception], ...] = (OSError, EOFError, RuntimeError, ValueError, TypeError, LookupError)
+_BROKEN += (AttributeError, struct.error, pickle.UnpicklingError, safetensors.SafetensorError)
+
+
+def load(path: Path, network: str, advice: str) -> dict[str, Tensor]:
+    """Return the tensors of a file that `torch.save` or safetensors wrote, by name; those of a foreign file are none.
+
+    Args:
+        path: the file.
+        network: whose weights it should hold, for messages.
+        advice: where to get it, for messages.
+
+    Raises:
+        InputError: the file is missing or damaged.
+    """
+    try:
+        if path.suffix == ".safetensors":
+            held: Any = safetensors.torch.load_file(path)
+        else:
+            held = torch.load(path, map_location="cpu", weights_only=True)
+    except _BROKEN as error:
+        reason = error.strerror if isinstance(error, OSError) else None
+        told = reason or "damaged, or not a file of tensors"
+        raise InputError(f"cannot read the weights of {network} from {path}: {told}: {advice}") from error
+    held = held if isinstance(held, Mapping) else {}
+    return {str(name): value for name, value in held.items() if isinstance(value, Tensor)}
+
+
+def pick(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor], told: str, advice: str) -> dict[str, Tensor]:
+    """Return float32 copies or views of the tensors that `wanted` names, each of the shape it has there.
+
+    Args:
+        state: what a file holds.
+        wanted: name to a tensor of the right shape.
+        told: what the file should be, for messages: `FILE does not hold ...`.
+        advice: where to get it, for messages.
+
+    Raises:
+        InputError: one is missing, or has another shape.
+    """
+    for name, tensor in wanted.items():
+        found = state.get(name)
+        if found is None or found.shape != tensor.shape:
+            shape = "missing" if found is None else tuple(found.shape)
+            raise InputError(f"{told}: {name} is {shape}, expected {tuple(tensor.shape)}: {advice}")
+    return {name: state[name].float() for name in wanted}
