@@ -3,17 +3,20 @@
     python -m benchmarks.killed -m run --images 2000 --kills 20
 
 Images are drawn. For each kind of output (one file, a tree, shards) the command is started with `--resume` and killed
-after a random time, until it was killed that often; then it runs to its end, and every file is compared byte for byte.
+after a random time, until it was killed that often, from the start again whenever it came to its end; every end is
+compared byte for byte with an undisturbed run.
 """
 
 from __future__ import annotations
 
 import argparse
 import random
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -56,39 +59,52 @@ def main() -> None:
         command = [sys.executable, "-m", "cli", "encode", root / "images", "-m", arguments.model, "-q"]
         for kind, (name, *extra) in OUTPUTS.items():
             began = time.perf_counter()
-            subprocess.run([*command, "-o", f"{root}/whole/{name}", *extra], stderr=subprocess.DEVNULL, check=False)
+            run([*command, "-o", f"{root}/whole/{name}", *extra])
             seconds = time.perf_counter() - began
-            killed = 0
+            wanted, killed, ends = files_of(root / "whole"), 0, 0
+            resume = [*command, "-o", f"{root}/killed/{name}", "--resume", *extra]
             while killed < arguments.kills:
-                process = subprocess.Popen(
-                    [*command, "-o", f"{root}/killed/{name}", "--resume", *extra], stderr=subprocess.DEVNULL
-                )
-                try:
-                    # From the loading of the model on; at least one of the kills must not wait for the end.
-                    process.wait(dice.uniform(1.5, 3 + 2 * seconds / arguments.kills))
-                    if process.returncode not in (0, 3):
-                        raise SystemExit(f"{kind}: exit {process.returncode}")
-                    break
-                except subprocess.TimeoutExpired:
-                    process.kill()
-                    process.wait()
+                # From the loading of the model on, and so short that there are several kills before the end.
+                if is_killed(resume, dice.uniform(1.5, 3 + seconds / 4)):
                     killed += 1
-            last = subprocess.run(
-                [*command, "-o", f"{root}/killed/{name}", "--resume", *extra], stderr=subprocess.DEVNULL, check=False
-            )
-            made, wanted = files_of(root / "killed"), files_of(root / "whole")
-            same = made == wanted
-            print(
-                f"{kind}: killed {killed} times, then exit {last.returncode}; {len(wanted)} files, equal: {same}",
-                flush=True,
-            )
-            if not same:
-                raise SystemExit(
-                    f"they differ: {sorted(k for k in made.keys() | wanted.keys() if made.get(k) != wanted.get(k))[:9]}"
-                )
+                    continue
+                ends += compare(root / "killed", wanted)
+                shutil.rmtree(root / "killed")
+            run(resume)
+            ends += compare(root / "killed", wanted)
+            print(f"{kind}: killed {killed} times in {ends} runs; {len(wanted)} files, equal each time", flush=True)
             for folder in ("whole", "killed"):
-                for path in sorted((root / folder).rglob("*"), reverse=True):
-                    path.rmdir() if path.is_dir() else path.unlink()
+                shutil.rmtree(root / folder)
+
+
+def run(command: Sequence[str | Path]) -> None:
+    """Run a command to its end; 3 says that some images were unreadable."""
+    done = subprocess.run(command, stderr=subprocess.DEVNULL, check=False)
+    if done.returncode not in (0, 3):
+        raise SystemExit(f"exit {done.returncode}")
+
+
+def is_killed(command: Sequence[str | Path], after: float) -> bool:
+    """Kill a command after some seconds; return False where it had ended before."""
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    try:
+        process.wait(after)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+        return True
+    if process.returncode not in (0, 3):
+        raise SystemExit(f"exit {process.returncode}")
+    return False
+
+
+def compare(folder: Path, wanted: dict[str, bytes]) -> int:
+    """Return 1 where a folder holds what it should, byte for byte; stop where it does not."""
+    made = files_of(folder)
+    if made != wanted:
+        odd = sorted(name for name in made.keys() | wanted.keys() if made.get(name) != wanted.get(name))
+        raise SystemExit(f"they differ: {odd[:9]}")
+    return 1
 
 
 if __name__ == "__main__":

@@ -17,10 +17,11 @@ set -x
 vqtok train "$train" -o "$out/run" --minutes "${MINUTES:-2}" --overwrite "$@"
 vqtok encode "$test" -m "$out/run" -o "$out/tokens.safetensors" --overwrite
 vqtok decode "$out/tokens.safetensors" -m "$out/run" -o "$out/back/" --overwrite
-vqtok report "$out/tokens.safetensors" -m "$out/run" --images "$test"
+vqtok report "$out/tokens.safetensors" -m "$out/run" --images "$test" --html "$out/report.html" --overwrite
 { set +x; } 2>/dev/null
 
 echo
 echo "Look at:"
 echo "  $out/run/pictures/          originals above reconstructions, as training went on"
+echo "  $out/report.html           figures, plots, and originals beside what their tokens decode to, in a browser"
 echo "  $out/back/                  the test photographs, decoded from $out/tokens.safetensors alone"

@@ -58,7 +58,7 @@ def context_rate(sample: Sample, sizes: Sequence[int]) -> Context | None:
 
     A code's context is the code left of it and the code above it in its own slot, and for all slots but the first the
     one before in the same position; beyond the border lies a code of its own. Each slot takes the shortest of the
-    coders of `code_lengths` for all its tokens, and pays in each half for saying which.
+    coders of `code_lengths` for all its tokens, or log2 K bits for each, and pays in each half for saying which.
     """
     if sample.images < 2:
         return None
@@ -72,14 +72,14 @@ def context_rate(sample: Sample, sizes: Sequence[int]) -> Context | None:
             contexts.append(_flat([stack[..., slot - 1] for stack in stacks]))
         lengths = code_lengths(codes, contexts, halves, size)
         single += lengths[0]
-        chosen += min(lengths) + 2 * choice_bits(len(contexts))
+        chosen += min(*lengths, len(codes) * math.log2(size)) + 2 * choice_bits(len(contexts))
     tokens = sum(stack.size for stack in stacks)
     return Context(sample.images, tokens, single / tokens, chosen / tokens)
 
 
 def choice_bits(contexts: int) -> float:
-    """Return what it costs to say which coder: the one to fall back on, and whether to fall back at all."""
-    return math.log2(2 * (contexts + 2))
+    """Return what it costs to say which coder: that of log2 K bits, or what to fall back on and whether to at all."""
+    return math.log2(2 * (contexts + 2) + 1)
 
 
 def _halves(stacks: Sequence[Tokens]) -> Integers:
