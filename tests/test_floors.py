@@ -25,7 +25,9 @@ FLOORS = (
 )
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
 FILES = sorted(file for folder in ("tokenizer", "cli") for file in (ROOT / folder).rglob("*.py"))
-WITHOUT_TORCH = ["tokenizer.token_files", "tokenizer.images", "tokenizer.inputs", "tokenizer.metrics", "tokenizer.checkpoint"]
+WITHOUT_TORCH = [
+    f"tokenizer.{name}" for name in ("token_files", "token_images", "images", "inputs", "metrics", "checkpoint")
+]
 
 
 def room(parts: tuple[str, ...]) -> str:

@@ -62,7 +62,8 @@ def test_one_size_to_one_array(vqtok: Vqtok, photos: Path, run: Path, tmp_path: 
     array = np.load(tmp_path / "t.npy", mmap_mode="r")
     assert (array.shape, array.dtype) == ((24, 4, 4), np.uint8)
     _, *rows = map(json.loads, (tmp_path / "t.npy.jsonl").read_text().splitlines())
-    assert [(row["name"], row["row"]) for row in rows] == [(n, i) for i, n in enumerate(names(read(tmp_path / "t.npy")))]
+    assert [row["name"] for row in rows] == names(read(tmp_path / "t.npy"))
+    assert [row["row"] for row in rows] == list(range(24))
 
 
 @pytest.mark.parametrize("suffix", ["npy", "safetensors"])
@@ -205,7 +206,7 @@ def test_alpha(vqtok: Vqtok, run: Path, tmp_path: Path) -> None:
         (["-", "--files-from", "-"], 2, "stdin is named twice"),
         (["x.png", "-0"], 2, "--null is for --files-from: pass both"),
         (["x.png", "-o", ""], 2, "no output: pass -o FILE.safetensors, -o FILE.npy, -o FILE.tar, -o FOLDER/ or"),
-        (["x.png", "-o", "t.bin"], 2, "t.bin has the suffix .bin: use one of .npy, .safetensors, .tar, or end a folder with"),
+        (["x.png", "-o", "t.bin"], 2, "t.bin has the suffix .bin: use one of .npy, .safetensors, .tar, or end"),
         (["x.png", "-o", "t.npy", "--format", "safetensors"], 2, "t.npy and --format safetensors contradict"),
         (["x.png", "-o", "-", "--json"], 2, "-o - cannot be combined with --json, --resume or --shard"),
         (["x.png", "-o", "-", "--resume"], 2, "-o - cannot be combined with --json, --resume or --shard"),
@@ -309,7 +310,8 @@ def test_weights_cut_short(vqtok: Vqtok, photos: Path, tmp_path: Path, broken: C
 
 
 def test_nothing_is_replaced_unasked(vqtok: Vqtok, photos: Path, run: Path, tmp_path: Path) -> None:
-    taken = {"t.safetensors": tmp_path / "t.safetensors", "u.npy": tmp_path / "u.npy.jsonl", "tree": tmp_path / "tree/x"}
+    paths = {"t.safetensors": "t.safetensors", "u.npy": "u.npy.jsonl", "tree": "tree/x"}
+    taken = {output: tmp_path / path for output, path in paths.items()}
     for path in taken.values():
         path.parent.mkdir(exist_ok=True)
         path.write_text("mine")
