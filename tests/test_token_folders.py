@@ -102,3 +102,11 @@ def test_damaged_lists_and_empty_folders(tmp_path: Path) -> None:
     (tmp_path / "manifest.jsonl").write_text("{")
     with pytest.raises(InputError, match=r"manifest\.jsonl: its header is damaged"):
         look_into(tmp_path)
+
+
+@pytest.mark.parametrize("change", [{"format": "other"}, {"version": 2}])
+def test_an_index_of_another_kind(tmp_path: Path, change: dict[str, object]) -> None:
+    values = {"format": "vqtok-index", "version": 1, "shards": [], **change}
+    (tmp_path / "index.json").write_text(json.dumps(values))
+    with pytest.raises(InputError, match=r"index\.json is of a newer vqtok, or another program's"):
+        look_into(tmp_path)

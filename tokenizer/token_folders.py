@@ -16,6 +16,8 @@ from tokenizer.files import inside
 from tokenizer.token_files import PARTIAL, SUFFIXES, Failure, split_sidecar
 
 INDEX = "index.json"
+INDEX_FORMAT = "vqtok-index"
+INDEX_VERSION = 1
 MANIFEST = "manifest.jsonl"
 DONE = ".done"
 
@@ -70,8 +72,10 @@ def _whole(names: Sequence[str]) -> Sequence[str]:
 
 def _shards(folder: Path) -> TokenFolder:
     try:
-        shards = json.loads((folder / INDEX).read_text("utf-8"))["shards"]
-        images = {_name(shard["name"]): int(shard["images"]) for shard in shards}
+        values = json.loads((folder / INDEX).read_text("utf-8"))
+        if values["format"] != INDEX_FORMAT or int(values["version"]) > INDEX_VERSION:
+            raise InputError(f"{folder / INDEX} is of a newer vqtok, or another program's: upgrade vqtok, or move it")
+        images = {_name(shard["name"]): int(shard["images"]) for shard in values["shards"]}
     except OSError as error:
         raise InputError(f"cannot read {folder / INDEX}: {error.strerror or error}") from error
     except (KeyError, TypeError, ValueError, RecursionError) as error:

@@ -15,10 +15,8 @@ from tokenizer.files import canonical_json, refuse_existing, write_bytes
 from tokenizer.images import Source
 from tokenizer.outputs.job import Job, Outcome, fill, finished, held
 from tokenizer.token_files import PARTIAL, Journal, crc32_of, read, refuse_another_job
-from tokenizer.token_folders import DONE, INDEX
+from tokenizer.token_folders import DONE, INDEX, INDEX_FORMAT, INDEX_VERSION
 
-INDEX_FORMAT = "vqtok-index"
-INDEX_VERSION = 1
 _ENTRY = ("name", "images", "failed", "bytes", "crc32")
 
 
