@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import random
-import time
 from collections.abc import Generator
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -12,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import draw, save
+from tests.killing import is_killed
 from tests.outputs.conftest import files_of
 from tokenizer import checkpoint, codec, inputs
 from tokenizer.outputs import Job, Outcome, chunks, to_file, to_shards, to_tree
@@ -38,26 +37,6 @@ def work(kind: str, run: str, images: str, folder: str, tell: Connection) -> Non
             tell.send(outcome.name)
 
 
-def is_killed(arguments: tuple[str, ...], dice: random.Random) -> bool:
-    """Kill at a random moment after some images; return False when it ended before."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["pytest", "tokenizer.outputs", "tokenizer.checkpoint"])
-    listen, tell = context.Pipe(duplex=False)
-    process = context.Process(target=work, args=(*arguments, tell))
-    process.start()
-    tell.close()
-    try:
-        for _ in range(dice.randint(0, 3)):
-            listen.recv()
-        time.sleep(dice.uniform(0, 0.02))
-    except EOFError:
-        process.join()
-        return False
-    process.kill()
-    process.join()
-    return process.exitcode == -9
-
-
 @pytest.mark.parametrize("kind", ["file", "tree", "shards"])
 def test_killed_twenty_times_and_resumed(run: Path, tmp_path: Path, kind: str) -> None:
     for number in range(300):
@@ -66,7 +45,8 @@ def test_killed_twenty_times_and_resumed(run: Path, tmp_path: Path, kind: str) -
     list(outcomes(kind, run, tmp_path / "images", tmp_path / "whole"))
     dice = random.Random(0)
     arguments = (kind, str(run), str(tmp_path / "images"), str(tmp_path / "killed"))
-    assert sum(is_killed(arguments, dice) for _ in range(KILLS)) == KILLS
+    preload = ("tokenizer.outputs", "tokenizer.checkpoint")
+    assert sum(is_killed(work, arguments, preload, dice, (0, 3), 0.02) for _ in range(KILLS)) == KILLS
     rest = list(outcomes(kind, run, tmp_path / "images", tmp_path / "killed"))
     assert len(rest) == 300
     assert any(outcome.kept for outcome in rest)

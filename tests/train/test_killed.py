@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import multiprocessing
 import random
-import time
 from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pytest
 import torch
 
+from tests.killing import is_killed
 from tokenizer import checkpoint, train
 from tokenizer.config import TrainConfig
 from tokenizer.train import saves
@@ -29,26 +28,6 @@ def work(config: TrainConfig, photos: str, folder: str, tell: Connection) -> Non
         tell.send(step.step)
 
 
-def is_killed(config: TrainConfig, photos: Path, folder: Path, dice: random.Random) -> bool:
-    """Kill a training at a random moment after some steps; return False when it ended before."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["pytest", "tokenizer.train", "tokenizer.losses", "torchvision.utils"])
-    listen, tell = context.Pipe(duplex=False)
-    process = context.Process(target=work, args=(config, str(photos), str(folder), tell))
-    process.start()
-    tell.close()
-    try:
-        for _ in range(dice.randint(1, 8)):
-            listen.recv()
-        time.sleep(dice.uniform(0, 0.06))
-    except EOFError:
-        process.join()
-        return False
-    process.kill()
-    process.join()
-    return process.exitcode == -9
-
-
 @pytest.mark.parametrize("method", ["diveq", "ema"])
 def test_killed_twenty_times_and_resumed(quick: TrainConfig, photos: Path, tmp_path: Path, method: str) -> None:
     quantizer = {"name": method, "codebook_size": 32, "revival_patience": 2}
@@ -60,7 +39,9 @@ def test_killed_twenty_times_and_resumed(quick: TrainConfig, photos: Path, tmp_p
     list(train.train(plan, whole, tmp_path / "whole"))
 
     dice, folder = random.Random(0), tmp_path / "killed"
-    assert sum(is_killed(config, photos, folder, dice) for _ in range(KILLS)) == KILLS
+    arguments = (config, str(photos), str(folder))
+    preload = ("tokenizer.train", "tokenizer.losses", "torchvision.utils")
+    assert sum(is_killed(work, arguments, preload, dice, (1, 8), 0.06) for _ in range(KILLS)) == KILLS
     at = train.read_state(folder)[0].plain["step"]
     assert 0 < at < 160
     state = train.resume(plan, train.read_state(folder)[0])
