@@ -164,3 +164,14 @@ def test_to_a_stream(job: Make, sources: inputs.Listing, tmp_path: Path, file_fo
         Outcome("broken.png", "it is broken")
     ]
     assert pieces
+
+
+def test_killed_before_what_was_joined_is_gone(job: Make, sources: inputs.Listing, tmp_path: Path) -> None:
+    path = tmp_path / "t.safetensors"
+    before = whole(job(), sources, path)
+    (tmp_path / "t.safetensors.parts/1.partial").mkdir(parents=True)
+    assert all(outcome.kept for outcome in to_file(job(resume=True), sources, path, (0, 2)))
+    (tmp_path / "t.safetensors.partial").mkdir()  # and before rows that were written are gone
+    assert len(list(to_file(job(resume=True), sources, path))) == 24
+    assert [file.name for file in tmp_path.iterdir()] == ["t.safetensors"]
+    assert path.read_bytes() == before

@@ -39,10 +39,12 @@ def to_file(job: Job, sources: Iterable[Source], path: Path, share: tuple[int, i
         ImageError: an image cannot be read, and the job is to fail then.
     """
     _refuse_existing(job, path)
-    if job.resume and path.exists():
+    partial, parts = (path.with_name(path.name + suffix) for suffix in (PARTIAL, PARTS))
+    if job.resume and path.exists() and not partial.exists():
         tokens = read(path)
         refuse_another_job(tokens.header.to_json(), job.header.to_json(), path)
         yield from finished(tokens, sources, path)
+        shutil.rmtree(parts, ignore_errors=True)  # of a process that was killed once it had joined them
     elif share[1] == 1:
         yield from _alone(job, sources, path)
     else:
