@@ -178,8 +178,8 @@ def test_a_shard_that_is_not_as_its_index_says(vqtok: Vqtok, run: Path, tmp_path
     (tmp_path / "shards").mkdir()
     for file in (damaged[0], sidecar(damaged[0])):
         file.rename(tmp_path / "shards" / file.name)
-    shards = [{"name": "0.npy", "images": 7}]
-    (tmp_path / "shards/index.json").write_text(json.dumps({"shards": shards}))
+    index = {"format": "vqtok-index", "version": 1, "shards": [{"name": "0.npy", "images": 7}]}
+    (tmp_path / "shards/index.json").write_text(json.dumps(index))
     result = vqtok("decode", tmp_path / "shards", "-m", run, "-o", tmp_path / "back")
     assert result.error.endswith("shards/0.npy: it holds 8 images, the index beside it says 7")
 
