@@ -23,5 +23,5 @@ vqtok report "$out/tokens.safetensors" -m "$out/run" --images "$test" --html "$o
 echo
 echo "Look at:"
 echo "  $out/run/pictures/          originals above reconstructions, as training went on"
-echo "  $out/report.html           figures, plots, and originals beside what their tokens decode to, in a browser"
+echo "  $out/report.html            figures, plots, and originals beside what their tokens decode to, in a browser"
 echo "  $out/back/                  the test photographs, decoded from $out/tokens.safetensors alone"
