@@ -78,10 +78,9 @@ def run(console: Console, outcomes: Generator[Outcome], output: str, total: int 
 
 
 def _left_behind(path: Path) -> bool:
-    from tokenizer.outputs import PARTS
-    from tokenizer.token_files import PARTIAL
+    from tokenizer.outputs import is_unfinished
 
-    return path.is_dir() or any(path.with_name(path.name + suffix).exists() for suffix in (PARTIAL, PARTS))
+    return path.is_dir() or is_unfinished(path)
 
 
 def finish(console: Console, output: str, tally: Tally, seconds: float, *, as_json: bool, alone: bool) -> None:

@@ -13,7 +13,7 @@ from tokenizer.errors import ImageError, InputError
 from tokenizer.files import Lock, make_folder, remove_temporaries
 from tokenizer.images import Source
 from tokenizer.model import Tokenizer
-from tokenizer.token_files import Header, Journal, Row, StackWriter, TarWriter, TokenSet, Writer, before
+from tokenizer.token_files import PARTIAL, Header, Journal, Row, StackWriter, TarWriter, TokenSet, Writer, before
 
 
 @dataclass(frozen=True)
@@ -119,6 +119,11 @@ def finished(tokens: TokenSet, sources: Iterable[Source], path: Path) -> Generat
         yield Outcome(source.name, failed.get(source.name), kept=True)
     if count < len(tokens.images) + len(tokens.failed):
         raise InputError(f"{path} was made of more images than there are now: pass --overwrite to start anew")
+
+
+def partial_of(path: Path) -> Path:
+    """Return where the rows on their way to a token file grow."""
+    return path.with_name(path.name + PARTIAL)
 
 
 @contextmanager

@@ -13,8 +13,8 @@ from typing import Any
 from tokenizer.errors import InputError
 from tokenizer.files import canonical_json, refuse_existing, write_bytes
 from tokenizer.images import Source
-from tokenizer.outputs.job import Job, Outcome, fill, finished, held
-from tokenizer.token_files import PARTIAL, Journal, crc32_of, read, refuse_another_job
+from tokenizer.outputs.job import Job, Outcome, fill, finished, held, partial_of
+from tokenizer.token_files import Journal, crc32_of, read, refuse_another_job
 from tokenizer.token_folders import DONE, INDEX, INDEX_FORMAT, INDEX_VERSION
 
 _ENTRY = ("name", "images", "failed", "bytes", "crc32")
@@ -77,15 +77,14 @@ def to_shards(job: Job, pieces: Iterable[Piece], folder: Path, share: tuple[int,
 
 def _shard(job: Job, piece: Piece, folder: Path) -> Generator[Outcome]:
     path, mark = folder / f"{piece.name}.{job.file_format}", _mark(folder, piece.name)
-    partial = path.with_name(path.name + PARTIAL)
-    if job.resume and not partial.exists() and _is_whole(job, mark, path):
+    if job.resume and not partial_of(path).exists() and _is_whole(job, mark, path):
         yield from _kept(piece, path)
         return
     if not job.resume:
         refuse_existing(path, overwrite=job.overwrite)
     for file in (mark, folder / INDEX):
         file.unlink(missing_ok=True)
-    with Journal(partial, job.describe(), resume=job.resume, overwrite=job.overwrite) as journal:
+    with Journal(partial_of(path), job.describe(), resume=job.resume, overwrite=job.overwrite) as journal:
         writer = job.writer(journal)
         yield from fill(job, writer, piece.sources)
         journal.commit()

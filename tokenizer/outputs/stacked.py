@@ -11,7 +11,7 @@ from typing import Any
 from tokenizer.errors import OutputError, UsageError
 from tokenizer.files import Lock, refuse_existing
 from tokenizer.images import Source
-from tokenizer.outputs.job import Job, Outcome, fill, finished
+from tokenizer.outputs.job import Job, Outcome, fill, finished, partial_of
 from tokenizer.token_files import (
     PARTIAL,
     Journal,
@@ -22,8 +22,6 @@ from tokenizer.token_files import (
     refuse_another_job,
     sidecar,
 )
-
-PARTS = ".parts"
 
 
 def to_file(job: Job, sources: Iterable[Source], path: Path, share: tuple[int, int] = (0, 1)) -> Generator[Outcome]:
@@ -39,12 +37,11 @@ def to_file(job: Job, sources: Iterable[Source], path: Path, share: tuple[int, i
         ImageError: an image cannot be read, and the job is to fail then.
     """
     _refuse_existing(job, path)
-    partial, parts = (path.with_name(path.name + suffix) for suffix in (PARTIAL, PARTS))
-    if job.resume and path.exists() and not partial.exists():
+    if job.resume and path.exists() and not partial_of(path).exists():
         tokens = read(path)
         refuse_another_job(tokens.header.to_json(), job.header.to_json(), path)
         yield from finished(tokens, sources, path)
-        shutil.rmtree(parts, ignore_errors=True)  # of a process that was killed once it had joined them
+        shutil.rmtree(_parts_of(path), ignore_errors=True)  # of a process that was killed once it had joined them
     elif share[1] == 1:
         yield from _alone(job, sources, path)
     else:
@@ -53,14 +50,22 @@ def to_file(job: Job, sources: Iterable[Source], path: Path, share: tuple[int, i
         yield from _part(job, sources, path, *share)
 
 
+def is_unfinished(path: Path) -> bool:
+    """Return whether something on its way to a token file was left, by this process or another."""
+    return partial_of(path).exists() or _parts_of(path).exists()
+
+
+def _parts_of(path: Path) -> Path:
+    return path.with_name(path.name + ".parts")
+
+
 def _refuse_existing(job: Job, path: Path) -> None:
     for file in (path, sidecar(path)):
         refuse_existing(file, overwrite=job.overwrite or job.resume)
 
 
 def _alone(job: Job, sources: Iterable[Source], path: Path) -> Generator[Outcome]:
-    folder = path.with_name(path.name + PARTIAL)
-    with Journal(folder, job.describe(), resume=job.resume, overwrite=job.overwrite) as journal:
+    with Journal(partial_of(path), job.describe(), resume=job.resume, overwrite=job.overwrite) as journal:
         writer = job.writer(journal)
         try:
             yield from fill(job, writer, sources)
@@ -85,7 +90,7 @@ def to_stream(job: Job, sources: Iterable[Source], write: Callable[[bytes], Any]
 
 
 def _part(job: Job, sources: Sequence[Source], path: Path, part: int, parts: int) -> Generator[Outcome]:
-    folder = path.with_name(path.name + PARTS)
+    folder = _parts_of(path)
     first, last = part * len(sources) // parts, (part + 1) * len(sources) // parts
     described = {**job.describe(), "parts": parts, "inputs": len(sources)}
     mine = _part_folder(folder, part)
@@ -116,7 +121,7 @@ def _join(job: Job, described: dict[str, Any], folder: Path, parts: int, path: P
 
 
 def _write_joined(job: Job, described: dict[str, Any], parts: Sequence[Path], path: Path) -> None:
-    with Journal(path.with_name(path.name + PARTIAL), {}, overwrite=True) as journal:
+    with Journal(partial_of(path), {}, overwrite=True) as journal:
         whole = StackWriter(journal, job.header, job.file_format)
         for part in parts:
             with Journal(part, described, resume=True, wait=True) as finished:

@@ -85,13 +85,13 @@ def lines(
 
 @dataclass(frozen=True)
 class Manifest:
-    """The rows of a manifest: `images` have tokens, `rows` is where (the same order), `failed` have none.
+    """The rows of a manifest: `images` have tokens, `places` is where: grid and row there, `failed` have none.
 
     `where` begins the messages of what is found wrong later.
     """
 
     images: Lazy[ImageRecord]
-    rows: Lazy[int]
+    places: Lazy[tuple[tuple[int, int], int]]
     failed: Lazy[Failure]
     where: str = ""
 
@@ -122,7 +122,7 @@ def parse(data: NDArray[np.uint8], downsample: int | None, where: str = "") -> M
     images = data, starts[done], ends[done]
     return Manifest(
         lines(*images, lambda values: record(values, downsample), where),
-        lines(*images, lambda values: _index(values["row"]), where),
+        lines(*images, lambda values: (_pair(values["grid"]), _index(values["row"])), where),
         lines(data, starts[failed], ends[failed], _failure, where),
         where,
     )

@@ -110,7 +110,7 @@ class MappedGrids(Lazy[Array]):
 
     def row(self, index: int) -> int:
         """Return the row of an image in the array of its grid."""
-        return index if self._manifest is None else self._manifest.rows[index]
+        return index if self._manifest is None else self._manifest.places[index][1]
 
     def blocks(self) -> Iterator[tuple[str, int, Array]]:
         """Yield the arrays in blocks, see `TokenSet.blocks`."""
@@ -124,7 +124,7 @@ def _grid(stacks: Mapping[tuple[int, int], Array], manifest: Manifest | None, nu
     if manifest is None:
         (stack,) = stacks.values()
         return stack[number]
-    grid, row = manifest.images[number].grid, manifest.rows[number]
+    grid, row = manifest.places[number]
     stack = stacks.get(grid, np.empty(0))
     if row >= len(stack):
         raise TokenFileError(
