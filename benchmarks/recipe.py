@@ -122,6 +122,15 @@ VARIANTS: dict[str, Variant] = {
     "crops of 96 px": ({"image_size": 96, "batch_size": 16}, None),
     "crops of 160 px": ({"image_size": 160, "batch_size": 16}, None),
     "no weight average": ({"ema_decay": 0.0}, None),
+    "folders balanced by half": ({"balance": 0.5}, None),
+    "folders alike": ({"balance": 1.0}, None),
+    "ema": ({"quantizer": {"name": "ema"}}, None),
+    "transform bridge": ({"quantizer": {"transform": "bridge"}}, None),
+    "f8: 128-192 x 3-3": ({"network": {"widths": (128, 192), "depths": (3, 3)}}, None),
+    "f8: 96-256 x 2-4": ({"network": {"widths": (96, 256), "depths": (2, 4)}}, None),
+    "f8: 96-256 x 2-4, batches of 32": ({"network": {"widths": (96, 256), "depths": (2, 4)}, "batch_size": 32}, None),
+    "f8: 64-256 x 2-6": ({"network": {"widths": (64, 256), "depths": (2, 6)}}, None),
+    "f16: 64-192-256 x 1-2-4": ({"network": {"widths": (64, 192, 256), "depths": (1, 2, 4)}}, None),
 }
 
 
@@ -199,15 +208,14 @@ def main() -> None:
     arguments = parser.parse_args()
     results = run_all(arguments)
     print(f"{arguments.minutes:g} processor minutes each, {platform.machine()}, torch {torch.__version__}\n")
-    print(
-        "| variant | parameters | steps | held-out PSNR | SSIM | used | Kodak PSNR | SSIM | used |\n"
-        + "| --- " * 9
-        + "|"
-    )
+    columns = ["PSNR", "SSIM", "used", "perplexity"]
+    titles = ["variant", "parameters", "steps", *(f"{where} {c}" for where in ("held-out", "Kodak") for c in columns)]
+    print(f"| {' | '.join(titles)} |\n" + "| --- " * len(titles) + "|")
     for r in results:
         cells = [r["variant"], f"{r['parameters'] / 1e6:.1f} M", str(r["steps"])]
         for key in ("held_out", "kodak"):
             cells += [f"{r[key]['psnr']:.2f}", f"{r[key]['ssim']:.3f}", f"{100 * r[key]['used']:.1f} %"]
+            cells.append(f"{r[key]['perplexity']:.0f}")
         print(f"| {' | '.join(cells)} |")
 
 

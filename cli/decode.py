@@ -27,7 +27,7 @@ def decode(
     output: Annotated[
         str, o.option("--output", "-o", help="A folder, an image file for one image or a sheet, or - .", env=False)
     ] = "",
-    model: o.Model = None,
+    model: o.ModelOfTokens = None,
     image_format: Annotated[
         o.ImageFormat | None, o.option("--image-format", help="png (the default), jpg, or lossless webp.")
     ] = None,
@@ -74,14 +74,15 @@ def decode(
     """Turn tokens back into images, with their names and sizes.
 
     \b
-    vqtok decode tokens.safetensors -m run -o back/
+    vqtok decode tokens.safetensors -o back/                         of a checkpoint that ships
+    vqtok decode tokens.safetensors -m run -o back/                  of one of your own
     vqtok decode shards/ -m run -o back/ --resume                    goes on after Ctrl-C
     vqtok decode shards/ -m run -o back/ --shard 3/16                one of 16 processes
     vqtok decode tokens.npy -m run -o back/ --index 0:10 --image-format jpg
     vqtok decode tokens.npy -m run -o sheet.png --contact-sheet --index :64
     vqtok decode samples.npy -m run -o samples/ --grid 16x16         (N, 256), from a generator
     vqtok decode tokens.safetensors -m run -o coarse/ --codes 2      of a residual quantizer
-    vqtok encode photo.jpg -m run -o - | vqtok decode - -m run -o back.png
+    vqtok encode photo.jpg -o - | vqtok decode - -o back.png
 
     An array without a header, as a generator writes it, may be (h, w), (N, h, w) or (N, h, w, C); with --grid also
     (N, h*w), (h*w,), (N, h*w, C) or (N, h*w*C).
@@ -94,16 +95,16 @@ def decode(
     if output == "-" and as_json:
         raise UsageError("-o - and --json both want stdout: name a file for the image")
     check_output(target)
-    checkpoint = models.required(model)
     shape = job.parse_grid(grid)
     skipping = job.Skipping(console, on_error)
-    files = read_all(inputs, console, shape, len(describe(checkpoint).codebook_sizes) if shape else 1)
+    checkpoint = models.chosen(model) if model or shape else None
+    files = read_all(inputs, console, shape, len(describe(checkpoint).codebook_sizes) if checkpoint and shape else 1)
     images = job.choose(files, index, skipping)
     if target.kind == "file" and len(images) > 1:
         raise UsageError(
             f"{len(images)} images do not fit {output}: name a folder, pick one with --index, or pass --contact-sheet"
         )
-    loaded = models.load(checkpoint, device, console)
+    loaded = models.load(checkpoint or job.checkpoint_of(images), device, console, named=model is not None)
     images = job.check_images(images, loaded, skipping, allow_mismatch=allow_mismatch)
     began = time.perf_counter()
     done = job.run(target, images, job.Decoder(loaded, batch_size, codes), console)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cli import models
 from cli import options as o
 from cli.console import Console, write_binary
 from cli.models import Loaded
@@ -133,6 +134,19 @@ def _range(index: str | None) -> tuple[int | None, int | None]:
     except ValueError:
         raise UsageError(f"--index is {index!r}, expected A:B or one row number") from None
     return start, stop
+
+
+def checkpoint_of(images: Images) -> Path:
+    """Return the shipped checkpoint that made the first image's tokens; the default where nothing says who did.
+
+    Raises:
+        UsageError: no shipped one did.
+        InputError: the tokens cannot be read.
+    """
+    if not images:
+        return models.chosen(None)
+    name = images.files.files[images.parts[0][0]].name
+    return models.maker(name, images.tokens(0).header.model)
 
 
 def check_images(images: Images, loaded: Loaded, skipping: Skipping, *, allow_mismatch: bool) -> Images:

@@ -74,13 +74,14 @@ def encode(
     """Turn images into tokens.
 
     \b
-    vqtok encode photos/ -m run -o tokens.safetensors    one file, original sizes
-    vqtok encode photos/ -m run -o tokens.npy --image-size 256    one (N, h, w) array
-    vqtok encode photos/ -m run -o tokens/               one file an image, same tree
+    vqtok encode photos/ -o tokens.safetensors           one file, original sizes, the checkpoint that ships
+    vqtok encode photos/ -m run -o tokens.safetensors    with one of your own
+    vqtok encode photos/ -o tokens.npy --image-size 256  one (N, h, w) array
+    vqtok encode photos/ -m photo-f16 -o tokens/         one file an image, same tree
     vqtok encode photos/ -m run -o shards/ --shard-size 10000 --shard 3/16    part of a cluster's work
-    vqtok encode imgs-*.tar -m run -o shards/            one token file a tar; --format tar: tars again
-    vqtok encode photo.jpg -m run -o - | vqtok decode - -m run -o back.png
-    find . -name '*.jpg' -print0 | vqtok encode --files-from - -0 -m run -o t.safetensors
+    vqtok encode imgs-*.tar -o shards/                   one token file a tar; --format tar: tars again
+    vqtok encode photo.jpg -o - | vqtok decode - -o back.png
+    find . -name '*.jpg' -print0 | vqtok encode --files-from - -0 -o t.safetensors
 
     Without --image-size every image keeps its size, padded to the network's multiple; decoding undoes it.
     After Ctrl-C or a crash, the same command with --resume goes on.
@@ -98,7 +99,7 @@ def encode(
         binary_stdout()
     else:
         _check_output(Path(output), kind, replaceable=resume or overwrite or part[1] > 1)
-    checkpoint = models.required(model)
+    checkpoint = models.chosen(model)
     found = files.gather(inputs or [], files_from, null=null)
     if kind == "folder" and found.count is None and shard_size is None and not found.archives:
         raise UsageError("archives beside images do not make a tree: pass --shard-size, or encode them apart")
@@ -106,7 +107,7 @@ def encode(
     from tokenizer import codec, runtime
     from tokenizer.outputs import Job
 
-    loaded = models.load(checkpoint, device, console)
+    loaded = models.load(checkpoint, device, console, named=model is not None)
     settings = codec.EncodeOptions(
         image_size=size,
         resize_mode=mode,

@@ -54,13 +54,13 @@ def export(
     folder = Path(output)
     refuse_existing(folder, overwrite=overwrite)
     check_writable(folder, folder=True)
-    checkpoint = models.required(model)
+    checkpoint = models.chosen(model)
     sources = find(images) if images else []
 
     from tokenizer import export as exporter
 
     exporter.require_packages()
-    loaded = models.load(checkpoint, "cpu", console)
+    loaded = models.load(checkpoint, "cpu", console, named=model is not None)
     began = time.perf_counter()
     exported = exporter.to_onnx(loaded.network, loaded.fingerprint)
     console.detail(f"exported in {time.perf_counter() - began:.1f} s")

@@ -12,6 +12,7 @@ import typer
 from cli import options as o
 from cli.console import Console, printable, write_json, write_rows
 from cli.tokens import read_all
+from tokenizer import shipped
 from tokenizer.checkpoint import CONFIG, WEIGHTS, describe, fingerprint
 from tokenizer.errors import InputError
 from tokenizer.token_files import SUFFIXES, Failure, TokenSet
@@ -23,7 +24,9 @@ _SHOWN = 20
 def info(
     path: Annotated[
         str,
-        typer.Argument(metavar="PATH", help="A checkpoint, a token file, a folder of them, or - .", show_default=False),
+        typer.Argument(
+            metavar="PATH", help="A checkpoint or its name, a token file, a folder of them, or - .", show_default=False
+        ),
     ],
     as_json: o.AsJson = False,
     quiet: o.Quiet = False,
@@ -35,9 +38,11 @@ def info(
 
     \b
     vqtok info run
+    vqtok info photo-f8
     vqtok info tokens.safetensors --json
     vqtok info shards/ --json | jq .images
     """
+    path = path if path == "-" else str(shipped.locate(path))
     if path != "-" and not Path(path).exists():
         raise InputError(f"{path} does not exist")
     is_folder = path != "-" and Path(path).is_dir()

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from cli import options as o
 from cli.console import write_json, write_rows
+from tokenizer import shipped
 from tokenizer.config import DOWNSAMPLES, PRESETS, RECIPES
 from tokenizer.images import SUFFIXES
 from tokenizer.token_files import FORMATS
 
 if TYPE_CHECKING:
+    from tokenizer.checkpoint import Description
     from tokenizer.quantizers import Method
 
 
@@ -22,18 +24,20 @@ def list_all(
     no_progress: o.NoProgress = False,  # noqa: ARG001
     debug: o.Debug = False,  # noqa: ARG001  # read by main
 ) -> None:
-    """List quantizers, presets, losses and formats.
+    """List shipped checkpoints, quantizers, presets, losses and formats.
 
     \b
     vqtok list
     vqtok list --json | jq '.quantizers | keys'
     """
+    from tokenizer.checkpoint import describe
     from tokenizer.losses import LEARNED, TERMS
     from tokenizer.quantizers import METHODS
 
     # Those made of others last.
     methods = sorted(METHODS.values(), key=lambda method: ("stages" in method.options, method.name))
     values = {
+        "checkpoints": {name: _checkpoint(describe(shipped.folder() / name)) for name in shipped.names()},
         "quantizers": {method.name: method.summary for method in methods},
         "quantizer options": {method.name: _options(method) for method in methods},
         "presets": {name: _shape(preset) for name, preset in PRESETS.items()}
@@ -54,6 +58,14 @@ def list_all(
             for first, (name, text) in zip([True] + [False] * len(entries), entries.items(), strict=False)
         ]
     )
+
+
+def _checkpoint(made: Description) -> str:
+    codes = " + ".join(map(str, made.codebook_sizes))
+    quality = made.training.get("held_out", {}).get("psnr")
+    measured = "" if quality is None else f", {quality:.2f} dB on held-out images"
+    side = made.downsample
+    return f"one position for {side}x{side} pixels, {codes} codes, {made.bits_per_pixel:.4f} bits a pixel{measured}"
 
 
 def _options(method: Method) -> str:

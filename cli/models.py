@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cli.console import Console
+from cli.console import Console, printable
+from tokenizer import shipped
 from tokenizer.errors import UsageError
 
 if TYPE_CHECKING:
@@ -25,15 +26,40 @@ class Loaded:
     device: torch.device
 
 
-def required(model: Path | None) -> Path:
-    """Return the checkpoint that -m names, or raise UsageError."""
-    if model is None:
+def chosen(model: Path | None) -> Path:
+    """Return the folder of the checkpoint that -m names, or of the default that ships.
+
+    Raises:
+        UsageError: none is named, and none ships.
+    """
+    if model is not None:
+        return shipped.locate(model)
+    if shipped.DEFAULT not in shipped.names():
         raise UsageError("no checkpoint: pass -m RUN, the folder that vqtok train wrote")
-    return model
+    return shipped.folder() / shipped.DEFAULT
 
 
-def load(model: Path, device: str, console: Console) -> Loaded:
-    """Load a checkpoint; this imports torch.
+def maker(name: str, fingerprint: str | None) -> Path:
+    """Return the shipped checkpoint that made the tokens of the file `name`; the default where no `fingerprint` says.
+
+    Raises:
+        UsageError: none of them did.
+    """
+    from tokenizer import checkpoint
+
+    if not fingerprint:
+        return chosen(None)
+    for folder in (shipped.folder() / own for own in shipped.names()):
+        if fingerprint in (checkpoint.fingerprint(folder), *checkpoint.describe(folder).reads):
+            return folder
+    raise UsageError(
+        f"{printable(name)} was made by checkpoint {fingerprint[:12]}, which does not ship with vqtok: pass -m RUN, "
+        "the folder that vqtok train wrote"
+    )
+
+
+def load(model: Path, device: str, console: Console, *, named: bool = True) -> Loaded:
+    """Load a checkpoint, and say which unless -m named it; this imports torch.
 
     Raises:
         CheckpointError: it is missing, damaged, or does not fit.
@@ -45,5 +71,7 @@ def load(model: Path, device: str, console: Console) -> Loaded:
     target = runtime.choose_device(device)
     network = checkpoint.load(model).to(target)
     loaded = Loaded(network, checkpoint.fingerprint(model), checkpoint.describe(model).reads, target)
+    if not named:
+        console.say(f"checkpoint: {model.name}, which ships with vqtok; -m names another")
     console.detail(f"checkpoint {loaded.fingerprint[:12]} from {model}, on {target}")
     return loaded

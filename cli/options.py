@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from tokenizer import shipped
 from tokenizer.config import PRESETS, RECIPES, Precision
 
 
@@ -15,6 +16,11 @@ def option(*names: str, help: str, env: bool = True, **settings: Any) -> Any:  #
     long = next(name for name in names if name.startswith("--")).split("/")[0]
     variable = "VQTOK_" + long.removeprefix("--").upper().replace("-", "_")
     return typer.Option(*names, help=help, envvar=variable if env else None, show_envvar=False, **settings)
+
+
+def complete_model(incomplete: str) -> list[str]:
+    """Return the names of shipped checkpoints that begin so; where there are none, the shell completes paths."""
+    return [name for name in shipped.names() if name.startswith(incomplete)]
 
 
 OnError = Literal["skip", "fail"]
@@ -31,7 +37,17 @@ Shard = Annotated[
     str | None,
     option("--shard", help="I/N: only the I-th of N parts of the work; torchrun sets this by itself.", env=False),
 ]
-Model = Annotated[Path | None, option("--model", "-m", help="Checkpoint: the folder that vqtok train wrote.")]
+MODEL_HELP = "Checkpoint: a folder that vqtok train wrote, or the name of one that ships (vqtok list)"
+Model = Annotated[
+    Path | None,
+    option("--model", "-m", help=f"{MODEL_HELP}; {shipped.DEFAULT} unless said.", autocompletion=complete_model),
+]
+ModelOfTokens = Annotated[
+    Path | None,
+    option(
+        "--model", "-m", help=f"{MODEL_HELP}; unless said, the one of these that fits.", autocompletion=complete_model
+    ),
+]
 Device = Annotated[str, option("--device", help="auto, cpu, cuda, cuda:1 or mps.")]
 BatchSize = Annotated[int, option("--batch-size", "-b", min=1, help="Images that go through the network together.")]
 Workers = Annotated[int | None, option("--workers", "-j", min=0, help="Threads that read images.")]

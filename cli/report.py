@@ -31,11 +31,16 @@ def report(
         typer.Argument(metavar="TOKENS", help="Token files, folders of them, or - ; each is a report of its own."),
     ] = None,
     images: Annotated[
-        Path | None, o.option("--images", help="The originals: adds how good the pictures are. Needs -m.", env=False)
+        Path | None, o.option("--images", help="The originals: adds how good the pictures are.", env=False)
     ] = None,
     model: Annotated[
         list[Path] | None,
-        o.option("--model", "-m", help="Checkpoint: the folder that vqtok train wrote; several for several reports."),
+        o.option(
+            "--model",
+            "-m",
+            help=f"{o.MODEL_HELP}; several for several reports. Unless said, the shipped one that made the tokens.",
+            autocompletion=o.complete_model,
+        ),
     ] = None,
     top_k: Annotated[int, o.option("--top-k", min=0, help="How many of the most used codes to list.")] = 5,
     max_images: Annotated[
@@ -86,7 +91,7 @@ def report(
 
     \b
     vqtok report tokens.safetensors
-    vqtok report tokens.safetensors -m run --images photos/ --html report.html
+    vqtok report tokens.safetensors --images photos/ --html report.html
     vqtok report --images photos/ -m run            encodes them first
     vqtok report --images photos/ -m run8 -m run16  side by side, as are a.safetensors b.safetensors
     vqtok report tokens.safetensors --json | jq .perplexity
@@ -104,7 +109,7 @@ def report(
         "--fail-under-psnr": fail_under_psnr is not None,
         "--codebook-picture": codebook_picture,
     }
-    _check_call(inputs or [], images, chosen, max_images, [option for option, given in needing.items() if given])
+    _check_call(inputs or [], images, max_images, [option for option, given in needing.items() if given])
     if fail_under_psnr is not None and not math.isfinite(fail_under_psnr):
         raise UsageError(f"--fail-under-psnr is {fail_under_psnr}, expected a number of dB")
     if csv == _STDOUT and as_json:
@@ -112,7 +117,7 @@ def report(
     colour = parse_colour(alpha)
     table_file = Path(csv) if csv not in (None, _STDOUT) else None
     reporting.check_outputs([table_file, html, codebook_picture], overwrite=overwrite)
-    several = subjects(inputs or [], chosen, console)
+    several = subjects(inputs or [], chosen, console, with_model=bool(chosen) or images is not None)
     if codebook_picture is not None and len(several) > 1:
         raise UsageError("--codebook-picture is of one report: name one token file, or one -m")
     originals: Sequence[Source] = find([images]) if images is not None else []
@@ -145,17 +150,13 @@ def report(
         raise typer.Exit(3)
 
 
-def _check_call(
-    inputs: Sequence[str], images: Path | None, chosen: Sequence[Path], max_images: int | None, needing: Sequence[str]
-) -> None:
+def _check_call(inputs: Sequence[str], images: Path | None, max_images: int | None, needing: Sequence[str]) -> None:
     if not inputs and images is None:
-        raise UsageError("nothing to report on: name token files, or --images with -m")
-    if images is not None and not chosen:
-        raise UsageError("--images needs the checkpoint: pass -m RUN")
+        raise UsageError("nothing to report on: name token files, or --images")
     if max_images is not None and (inputs or images is None):
         raise UsageError("--max-images is for --images without token files")
     if needing and images is None:
-        raise UsageError(f"{needing[0]} needs the originals: pass --images, and -m RUN")
+        raise UsageError(f"{needing[0]} needs the originals: pass --images")
 
 
 def _write(sections: Sequence[Section], table: Path | None, html: Path | None, codes: Path | None) -> None:

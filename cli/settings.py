@@ -8,6 +8,7 @@ from typing import Any
 
 import typer
 
+from tokenizer import shipped
 from tokenizer.config import PRESETS, RECIPES, NetworkConfig, TrainConfig
 from tokenizer.errors import ConfigError, InputError, nearest_name
 from tokenizer.settings import assignments, coerce_option, merge, parse, read_toml, to_dict
@@ -117,7 +118,7 @@ def fresh(given: dict[str, Any]) -> TrainConfig:
         CheckpointError: the checkpoint cannot be loaded.
     """
     if given.get("init_from") is not None:
-        return _tuned(given, Path(coerce_option(given["init_from"], str, "init_from")))
+        return _tuned(given, shipped.locate(coerce_option(given["init_from"], str, "init_from")))
     defaults = {"quantizer": {"name": TrainConfig().quantizer["name"]}}
     return parse(TrainConfig, _with_spec(merge(defaults, _with_preset(given))))
 

@@ -12,6 +12,7 @@ from cli import inputs as files
 from cli import models
 from cli.console import Console, printable
 from cli.tokens import check_all, read_all
+from tokenizer import shipped
 from tokenizer.errors import InputError, UsageError
 from tokenizer.evaluate import Quality, Stability, codebook_reports, measure_quality, measure_stability, usage_report
 from tokenizer.evaluate.gallery import Gallery
@@ -32,12 +33,14 @@ class Subject:
     Attributes:
         name: of the report.
         files: its token files; None to encode the images first.
-        model: the checkpoint, where one was named.
+        model: the checkpoint, where one is needed or was named.
+        named: -m named it.
     """
 
     name: str
     files: TokenFiles | None
     model: Path | None
+    named: bool = True
 
 
 @dataclass(frozen=True)
@@ -77,29 +80,36 @@ class Wanted:
     pictures: int
 
 
-def subjects(inputs: Sequence[str], chosen: Sequence[Path], console: Console) -> list[Subject]:
+def subjects(inputs: Sequence[str], chosen: Sequence[Path], console: Console, *, with_model: bool) -> list[Subject]:
     """Return what to report on: each argument with the checkpoint that made it, or each checkpoint.
+
+    `with_model` finds a shipped checkpoint where none was named.
 
     Raises:
         InputError: a folder holds no token file, or a checkpoint cannot be read.
         UsageError: stdin is named twice, or no checkpoint made the tokens of an argument.
     """
     if not inputs:
-        return [Subject(str(model), None, model) for model in chosen]
+        if not chosen:
+            return [Subject(shipped.DEFAULT, None, models.chosen(None), named=False)]
+        return [Subject(str(model), None, models.chosen(model)) for model in chosen]
     if inputs.count("-") > 1:
         raise UsageError("stdin is named twice")
     named = [("stdin" if name == "-" else name, read_all([name], console)) for name in inputs]
-    if len(chosen) < 2:
-        return [Subject(name, own, chosen[0] if chosen else None) for name, own in named]
-    return [Subject(name, own, _maker(name, own, chosen)) for name, own in named]
+    makers = [_maker(name, own, chosen) if with_model else None for name, own in named]
+    return [Subject(name, own, model, bool(chosen)) for (name, own), model in zip(named, makers, strict=True)]
 
 
 def _maker(name: str, own: TokenFiles, chosen: Sequence[Path]) -> Path:
-    """Return the checkpoint that decodes the tokens of an argument."""
+    """Return the checkpoint that decodes the tokens of an argument: the only one, one of several, or one that ships."""
     from tokenizer import checkpoint
 
+    if len(chosen) == 1:
+        return models.chosen(chosen[0])
     wanted = own[0].header.model
-    for model in chosen:
+    if not chosen:
+        return models.maker(name, wanted)
+    for model in map(shipped.locate, chosen):
         if wanted in (checkpoint.fingerprint(model), *checkpoint.describe(model).reads):
             return model
     raise UsageError(f"none of the {len(chosen)} checkpoints made {printable(name)}: pass -m with the one that did")
@@ -115,7 +125,7 @@ def measure(subject: Subject, wanted: Wanted, console: Console, number: int) -> 
     """
     if subject.model is None:
         return _from_tokens(subject, wanted, console)
-    loaded = models.load(subject.model, wanted.device, console)
+    loaded = models.load(subject.model, wanted.device, console, named=subject.named)
     originals, own = wanted.originals, subject.files
     if own is None:
         originals = originals[: wanted.max_images]

@@ -39,7 +39,12 @@ def train(
         int | None, o.option("--codebooks", min=1, help="Codes per position: that many, residual.")
     ] = None,
     init_from: Annotated[
-        Path | None, o.option("--init-from", help="Start from this checkpoint: the folder that vqtok train wrote.")
+        Path | None,
+        o.option(
+            "--init-from",
+            help="Start from this checkpoint: a folder that vqtok train wrote, or the name of one that ships.",
+            autocompletion=o.complete_model,
+        ),
     ] = None,
     freeze: Annotated[
         list[str] | None,
@@ -102,6 +107,7 @@ def train(
     vqtok train photos/ -o run -c my.toml --set quantizer.noise_std=0.01
     vqtok train photos/ -o run --quantizer 'residual(4*diveq, drop=0.5)' --codebook-size 256
     vqtok train photos/ --print-config > my.toml
+    vqtok train more/ -o new --init-from photo-f8
     vqtok train more/ -o new --init-from run --freeze encoder --freeze codebook
     torchrun --nproc-per-node 4 -m cli train photos/ -o run         on several GPUs
 

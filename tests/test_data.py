@@ -33,6 +33,28 @@ def test_every_image_comes_once_an_epoch_in_another_order(photos: Path) -> None:
     assert orders[0] != orders[1] != orders[2]
 
 
+def uneven(tmp_path: Path) -> list[Source]:
+    names = [*(f"many/{n}.png" for n in range(12)), "few/a.png", "few/b.png", "loose.png"]
+    return [Source(name, tmp_path / name) for name in names]
+
+
+@pytest.mark.parametrize(("balance", "shares"), [(0.0, [12, 2, 1]), (0.5, [9, 4, 2]), (1.0, [5, 5, 5])])
+def test_balance_says_how_often_a_folder_comes(tmp_path: Path, balance: float, shares: list[int]) -> None:
+    sources = uneven(tmp_path)
+    crops = Crops(sources, 16, seed=0, balance=balance)
+    orders = [[crops._index(n) for n in range(e * 15, (e + 1) * 15)] for e in range(4)]
+    for order in orders:
+        assert [sum(row < 12 for row in order), sum(row in (12, 13) for row in order), order.count(14)] == shares
+    assert orders[0] != orders[1]
+    # Over the epochs each image of a folder comes as often as any other, within one.
+    for rows in (range(12), range(12, 14)):
+        counts = [sum(order.count(row) for order in orders) for row in rows]
+        assert max(counts) - min(counts) <= 1
+    again = Crops(sources, 16, seed=0, balance=balance)
+    assert [again._index(n) for n in (59, 3, 31)] == [orders[3][14], orders[0][3], orders[2][1]]
+    assert Crops(sources, 16, seed=1, balance=balance)._index(7) != orders[0][7] or balance
+
+
 def test_a_crop_depends_on_its_number_alone(photos: Path) -> None:
     sources = find([photos])
     first, second = Crops(sources, 16, seed=0), Crops(sources, 16, seed=0)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tokenizer import shipped
 from tokenizer._version import __version__
 from tokenizer.config import NetworkConfig
 from tokenizer.errors import CheckpointError, ConfigError
@@ -89,7 +90,8 @@ def _read_config(folder: Path) -> dict[str, Any]:
             "pickled weights (.pt, .pth, .ckpt) are never opened"
         )
     if not folder.exists():
-        raise CheckpointError(f"there is no checkpoint {folder}: train one with vqtok train")
+        ships = f", or name one that ships: {', '.join(shipped.names())}" if shipped.names() else ""
+        raise CheckpointError(f"there is no checkpoint {folder}: train one with vqtok train{ships}")
     for name in (CONFIG, WEIGHTS):
         if not (folder / name).is_file():
             raise CheckpointError(f"{folder} is not a checkpoint: it has no {name}")

@@ -93,11 +93,14 @@ class TrainConfig:
     Attributes:
         network: the encoder's and decoder's shape.
         quantizer: name of a registered quantizer and its options, which its constructor declares and checks.
-        init_from: checkpoint folder whose weights and codes the run starts from. `network` and `quantizer` must fit
-            it, `train.initial.settings` makes them so; there is no phase without quantization, and no k-means.
+        init_from: checkpoint, a folder or the name of one that ships, whose weights and codes the run starts from.
+            `network` and `quantizer` must fit it, `train.initial.settings` makes them so; there is no phase without
+            quantization, and no k-means.
         freeze: parts that stay as the checkpoint has them: encoder, decoder, codebook.
         image_size: side of the training crops in pixels.
         smallest_crop: share of an image's shorter side that the smallest crop spans; the largest spans all of it.
+        balance: how far the folders of the data are drawn alike: 0 draws every image alike, 1 every folder, and between
+            them a folder of n images has a weight of n^(1 - balance).
         steps: budget in optimizer steps; or
         minutes: budget in wall-clock minutes, evaluations included. The schedule follows either.
         batch_size: crops that go through the network together, on each device.
@@ -139,6 +142,7 @@ class TrainConfig:
     freeze: tuple[str, ...] = ()
     image_size: int | None = None
     smallest_crop: float = 0.5
+    balance: float = 0.0
     steps: int | None = None
     minutes: float | None = None
     batch_size: int | None = None
@@ -216,6 +220,7 @@ _RULES: tuple[tuple[tuple[str, ...], Callable[[Any], bool], str], ...] = (
         "0 or more and less than 1",
     ),
     (("smallest_crop",), lambda value: 0 < value <= 1, "more than 0, at most 1"),
+    (("balance",), lambda value: 0 <= value <= 1, "0 to 1"),
     (("log_to",), lambda value: value in LOGS, f"one of {', '.join(LOGS)}"),
     (("precision",), lambda value: value in PRECISIONS, f"one of {', '.join(PRECISIONS)}"),
     (("freeze",), lambda value: set(value) <= set(FREEZABLE), f"any of {', '.join(FREEZABLE)}"),

@@ -32,8 +32,8 @@ class Crops:
     """Random square crops of a list of images.
 
     The n-th crop is fixed by (seed, n) alone: image and place follow from them, whatever was drawn before and by
-    how many workers, so that a run can go on from any step. Every image comes once an epoch. Decoded images are
-    kept in memory up to 1 GiB.
+    how many workers, so that a run can go on from any step. Every image comes once an epoch, or, with `balance`, as
+    often as its folder's weight says. Decoded images are kept in memory up to 1 GiB.
 
     Attributes:
         sources: the images.
@@ -41,6 +41,8 @@ class Crops:
         seed: of the order and the crops.
         alpha: (red, green, blue) under transparent pixels.
         smallest: share of an image's shorter side that the smallest crop spans; the largest spans all of it.
+        balance: 0 draws every image alike; 1 every folder alike, whatever it holds; between them, n images share a
+            weight of n^(1 - balance). A folder is the first part of an image's name.
         unreadable: name and reason of each image that could not be read; it yields no crop, and no other image
             takes its place.
     """
@@ -50,11 +52,13 @@ class Crops:
     seed: int
     alpha: tuple[int, int, int] = (255, 255, 255)
     smallest: float = 0.5
+    balance: float = 0.0
     unreadable: dict[str, str] = field(default_factory=dict)
     _cache: dict[int, Pixels] = field(default_factory=dict, init=False, repr=False)
     _cached_bytes: int = field(default=0, init=False)
     _told: int = field(default=0, init=False)
     _order: tuple[int, NDArray[np.int64]] | None = field(default=None, init=False, repr=False)
+    _folders: list[NDArray[np.int64]] = field(default_factory=list, init=False, repr=False)
 
     def crop(self, number: int) -> Pixels | None:
         """Return the (size, size, 3) crop of that number, or None when its image cannot be read."""
@@ -84,9 +88,22 @@ class Crops:
         epoch, place_in_epoch = divmod(number, len(self.sources))
         order = self._order
         if order is None or order[0] != epoch:
-            order = epoch, np.random.default_rng([self.seed, 0, epoch]).permutation(len(self.sources))
+            order = epoch, self._permuted(epoch)
             self._order = order
         return int(order[1][place_in_epoch])
+
+    def _permuted(self, epoch: int) -> NDArray[np.int64]:
+        """Return the images of an epoch, as many as there are sources, in its order."""
+        order = np.random.default_rng([self.seed, 0, epoch]).permutation(len(self.sources))
+        if not self.balance:
+            return order
+        self._folders = self._folders or folders_of(self.sources)
+        quotas = _quotas([len(rows) for rows in self._folders], self.balance)
+        drawn = [
+            _dealt(rows, epoch * quota, quota, [self.seed, 2, number])
+            for number, (rows, quota) in enumerate(zip(self._folders, quotas, strict=True))
+        ]
+        return np.concatenate(drawn)[order]
 
     def _pixels(self, index: int) -> Pixels | None:
         if index in self._cache:
@@ -101,6 +118,32 @@ class Crops:
             self._cached_bytes += pixels.nbytes
             self._cache[index] = pixels
         return pixels
+
+
+def folders_of(sources: Sequence[Source]) -> list[NDArray[np.int64]]:
+    """Return the places of the images of each folder, in the order in which the folders come."""
+    rows: dict[str, list[int]] = {}
+    for row, source in enumerate(sources):
+        first, slash, _ = source.name.partition("/")
+        rows.setdefault(first if slash else "", []).append(row)
+    return [np.array(found, np.int64) for found in rows.values()]
+
+
+def _quotas(sizes: Sequence[int], balance: float) -> list[int]:
+    """Return how many of `sum(sizes)` draws each folder gets: the largest remainders are rounded up."""
+    weights = np.array(sizes, float) ** (1 - balance)
+    exact = sum(sizes) * weights / weights.sum()
+    quotas = np.floor(exact).astype(int)
+    quotas[np.argsort(quotas - exact, kind="stable")[: sum(sizes) - quotas.sum()]] += 1
+    return [int(quota) for quota in quotas]
+
+
+def _dealt(rows: NDArray[np.int64], first: int, count: int, seed: Sequence[int]) -> NDArray[np.int64]:
+    """Return `count` of `rows` from the `first`-th on, of shuffles of all of them one after the other."""
+    rounds = range(first // len(rows), -(-(first + count) // len(rows)))
+    shuffled = [np.random.default_rng([*seed, number]).permutation(rows) for number in rounds]
+    start = first - rounds.start * len(rows)
+    return np.concatenate([*shuffled, rows[:0]])[start : start + count]
 
 
 def batches(

@@ -244,13 +244,6 @@ def test_wrong_calls(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bare", "h.npy", "h.npy.jsonl", "t.npy"]
 
 
-def test_no_checkpoint_named(vqtok: Vqtok, tmp_path: Path) -> None:
-    np.save(tmp_path / "t.npy", np.zeros((2, 3), np.uint8))
-    result = vqtok("decode", tmp_path / "t.npy", "-o", tmp_path / "x.png")
-    assert result.code == 2
-    assert "no checkpoint: pass -m RUN" in result.error
-
-
 def test_no_images(vqtok: Vqtok, run: Path, tmp_path: Path) -> None:
     write(tmp_path / "t.npy", TokenSet(Header("f" * 64, (32,), 8), [], []))
     result = vqtok("decode", tmp_path / "t.npy", "-m", run, "-o", tmp_path / "back")

@@ -248,12 +248,6 @@ def test_wrong_calls(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bare", "w.pt", "x.png"]
 
 
-def test_no_checkpoint_named(vqtok: Vqtok, photos: Path, tmp_path: Path) -> None:
-    result = vqtok("encode", photos, "-o", tmp_path / "t.npy")
-    assert result.code == 2
-    assert "no checkpoint: pass -m RUN, the folder that vqtok train wrote" in result.error
-
-
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has CUDA")
 @pytest.mark.parametrize("command", [["encode", "-o", "t.npy"], ["report", "--images"], ["train", "-o", "r"]])
 def test_cuda_where_there_is_none(vqtok: Vqtok, photos: Path, run: Path, command: list[str]) -> None:

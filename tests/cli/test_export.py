@@ -117,7 +117,6 @@ def test_without_the_extra(vqtok: Vqtok, run: Path, tmp_path: Path, monkeypatch:
     [
         (["-m", "run"], 2, "no output: pass -o FOLDER/"),
         (["-m", "run", "-o", "-"], 2, "no output: pass -o FOLDER/"),
-        (["-o", "onnx"], 2, "no checkpoint: pass -m RUN"),
         (["-m", "run", "-o", "onnx"], 1, "there is no checkpoint run"),
         (["-m", "run", "-o", "taken", "-f"], 1, "cannot write taken: taken is not a folder"),
         (["-m", "run", "-o", "onnx", "--images", "gone.png"], 1, "gone.png does not exist"),

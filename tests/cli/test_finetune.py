@@ -164,7 +164,7 @@ def test_a_checkpoint_that_cannot_be_loaded(
         assert not (tmp_path / "new").exists()
         return result.error.removeprefix("vqtok train: error: ")
 
-    assert train(tmp_path / "no") == f"there is no checkpoint {tmp_path}/no: train one with vqtok train"
+    assert train(tmp_path / "no").startswith(f"there is no checkpoint {tmp_path}/no: train one with vqtok train")
     assert train(photos) == f"{photos} is not a checkpoint: it has no config.json"
     newer = broken(config=lambda values: values.update(version=99))
     assert train(newer) == f"{newer} has format version 99, this vqtok reads 1: upgrade vqtok"

@@ -159,8 +159,7 @@ def test_damage_names_the_file(vqtok: Vqtok, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
-        ([], 2, "nothing to report on: name token files, or --images with -m"),
-        (["--images", "in"], 2, "--images needs the checkpoint: pass -m RUN"),
+        ([], 2, "nothing to report on: name token files, or --images"),
         (["nowhere.npy"], 1, "cannot read nowhere.npy: No such file or directory"),
         (["in"], 1, "no token files in in: looked for .npy .npz .safetensors .tar"),
         (["t.npy", "--max-images", "3", "-m", "RUN"], 2, "--max-images is for --images without token files"),
@@ -173,8 +172,8 @@ def test_damage_names_the_file(vqtok: Vqtok, tmp_path: Path) -> None:
         (["t.npy", "--html", "there.txt"], 1, "there.txt exists: pass --overwrite to replace it"),
         (["t.npy", "--csv", "in"], 1, "in exists: pass --overwrite to replace it"),
         (["t.npy", "--html", "in", "-f"], 1, "cannot write in: it is a folder"),
-        (["t.npy", "--fail-under-psnr", "20"], 2, "--fail-under-psnr needs the originals: pass --images, and -m RUN"),
-        (["t.npy", "-m", "RUN", "--stability"], 2, "--stability needs the originals: pass --images, and -m RUN"),
+        (["t.npy", "--fail-under-psnr", "20"], 2, "--fail-under-psnr needs the originals: pass --images"),
+        (["t.npy", "-m", "RUN", "--stability"], 2, "--stability needs the originals: pass --images"),
         (["t.npy", "--codebook-picture", "x.png"], 2, "--codebook-picture needs the originals"),
         (["t.npy", "--fail-under-usage", "90"], 2, "--fail-under-usage"),
         (["t.npy", "--fail-under-usage", "nan"], 2, "--fail-under-usage"),

@@ -98,7 +98,7 @@ class _Run:
         config, alpha = plan.config, parse_colour(plan.config.alpha)
         self.plan, self.state, self.folder, self.config = plan, state, folder, config
         self.first = runtime.rank() == 0
-        self.crops = Crops(plan.train, config.image_size or 0, config.seed, alpha, config.smallest_crop)
+        self.crops = Crops(plan.train, config.image_size or 0, config.seed, alpha, config.smallest_crop, config.balance)
         # A rank without held-out images has none to evaluate; all ranks' figures are added.
         mine = plan.held_out[runtime.rank() :: runtime.ranks()]
         size = config.batch_size or 1

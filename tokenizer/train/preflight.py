@@ -108,7 +108,8 @@ def estimate(plan: Plan) -> Estimate | None:
 def _seconds_per_step(plan: Plan) -> float | None:
     """Return the time of a step: of training, or of reading its images where that takes longer."""
     config = plan.config
-    crops = Crops(plan.train, config.image_size or 0, config.seed, parse_colour(config.alpha), config.smallest_crop)
+    alpha = parse_colour(config.alpha)
+    crops = Crops(plan.train, config.image_size or 0, config.seed, alpha, config.smallest_crop, config.balance)
     state = prepare(plan)
     state.quantizing = True  # where the codes lie changes no figure
     learner = Learner(state, config)

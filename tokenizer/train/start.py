@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from tokenizer import checkpoint, runtime
+from tokenizer import checkpoint, runtime, shipped
 from tokenizer.config import TrainConfig
 from tokenizer.errors import CheckpointError, ConfigError, InputError
 from tokenizer.images import Source
@@ -41,8 +41,9 @@ def begin(plan: Plan, *, encoder: nn.Module | None = None, decoder: nn.Module | 
     state = prepare(plan, encoder, decoder)
     if plan.config.init_from:
         like = copy.deepcopy((encoder, decoder))
-        initial.start(state, Path(plan.config.init_from), *like)
-        state.reads = initial.readable(Path(plan.config.init_from), plan.config.freeze)
+        source = shipped.locate(plan.config.init_from)
+        initial.start(state, source, *like)
+        state.reads = initial.readable(source, plan.config.freeze)
     return state
 
 
