@@ -2,9 +2,9 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-# For `make demo`: a folder of your own photographs, and how long to train.
+# For `make demo`: a folder of your own photographs, and a checkpoint in place of the one that ships.
 PHOTOS ?=
-MINUTES ?= 2
+MODEL ?=
 
 .PHONY: demo test check bench
 
@@ -14,7 +14,7 @@ $(VENV)/.installed: pyproject.toml
 	touch $@
 
 demo: $(VENV)/.installed
-	PATH="$(abspath $(BIN)):$$PATH" PHOTOS="$(PHOTOS)" MINUTES="$(MINUTES)" sh examples/demo.sh
+	PATH="$(abspath $(BIN)):$$PATH" PHOTOS="$(PHOTOS)" MODEL="$(MODEL)" sh examples/demo.sh
 
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest --cov --cov-report=term --cov-fail-under=95

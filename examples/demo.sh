@@ -1,27 +1,27 @@
 #!/bin/sh
-# The main job from end to end: train briefly, encode, decode, report. Run it with `make demo`.
-#   PHOTOS   a folder of your own photographs; without it, those that come with scikit-image
-#   MINUTES  how long to train (2)
+# The main job from end to end, with the checkpoint that ships: encode, decode, report. Run it with `make demo`.
+#   PHOTOS  a folder of your own photographs; without it, those that come with scikit-image
+#   MODEL   a checkpoint of your own, or another that ships (vqtok list)
 set -eu
 out=${OUT:-demo}
-if [ -n "${PHOTOS:-}" ]; then
-    train=$PHOTOS test=$PHOTOS
-    set --
-else
-    python "$(dirname "$0")/sample_photos.py" "$out/photos"
-    train=$out/photos/train test=$out/photos/test
-    set -- --val-data "$test"
+here=$(dirname "$0")
+if [ -z "${PHOTOS:-}" ]; then
+    PHOTOS=$out/photos
+    python "$here/sample_photos.py" "$PHOTOS"
 fi
+set -- ${MODEL:+-m "$MODEL"}
 
 set -x
-vqtok train "$train" -o "$out/run" --minutes "${MINUTES:-2}" --overwrite "$@"
-vqtok encode "$test" -m "$out/run" -o "$out/tokens.safetensors" --overwrite
-vqtok decode "$out/tokens.safetensors" -m "$out/run" -o "$out/back/" --overwrite
-vqtok report "$out/tokens.safetensors" -m "$out/run" --images "$test" --html "$out/report.html" --overwrite
+vqtok encode "$PHOTOS" "$@" -o "$out/tokens.safetensors" --overwrite
+vqtok decode "$out/tokens.safetensors" "$@" -o "$out/back/" --overwrite
+vqtok report "$out/tokens.safetensors" "$@" --images "$PHOTOS" --html "$out/report.html" --overwrite
 { set +x; } 2>/dev/null
+if [ "$PHOTOS" = "$out/photos" ]; then
+    python "$here/pairs.py" "$PHOTOS" "$out/back" -o "$out/pairs.png"
+fi
 
 echo
 echo "Look at:"
-echo "  $out/run/pictures/          originals above reconstructions, as training went on"
-echo "  $out/report.html            figures, plots, and originals beside what their tokens decode to, in a browser"
-echo "  $out/back/                  the test photographs, decoded from $out/tokens.safetensors alone"
+[ "$PHOTOS" != "$out/photos" ] || echo "  $out/pairs.png      originals above what their tokens decode to"
+echo "  $out/report.html    figures, plots, and originals beside what their tokens decode to, in a browser"
+echo "  $out/back/          the photographs, decoded from $out/tokens.safetensors alone"
