@@ -128,3 +128,19 @@ def test_where_none_ships(vqtok: Vqtok, tmp_path: Path, monkeypatch: pytest.Monk
         assert result.code == 2
         assert "no checkpoint: pass -m RUN, the folder that vqtok train wrote" in result.error
     assert vqtok("list", "--json").json["checkpoints"] == {}
+
+
+def test_the_demo(shell: Vqtok, run: Path, tmp_path: Path) -> None:
+    for number in range(3):
+        save(tmp_path / f"demo/photos/{number}.png", draw(270, 260, number))
+    examples = Path(__file__).parents[2] / "examples"
+    done = shell(f"sh {examples}/demo.sh", PHOTOS="demo/photos", MODEL=str(run))
+    assert done.code == 0, done.err
+    assert b"demo/report.html" in done.out
+    assert (tmp_path / "demo/report.html").stat().st_size > 10_000
+    with Image.open(tmp_path / "demo/pairs.png") as pairs:
+        pixels = np.asarray(pairs)
+    assert pixels.shape == (516, 776, 3)
+    with Image.open(tmp_path / "demo/back/1.png") as back:
+        assert (pixels[260:, 260:516] == np.asarray(back)[7:263, 2:258]).all()
+    assert (pixels[:256, 520:] == draw(270, 260, 2)[7:263, 2:258]).all()
