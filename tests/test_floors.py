@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 FLOORS = (
     ("errors", "contexts", "_version"),
-    ("files", "colours", "settings", "runtime", "memory", "search", "weight_files"),
+    ("files", "colours", "opening", "settings", "runtime", "memory", "search", "weight_files"),
     ("config", "images", "file_names", "losses", "perceptual"),
     ("inputs", "placement", "metrics", "pages", "network", "quantizers"),
     ("token_files", "model"),

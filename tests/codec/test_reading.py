@@ -17,8 +17,9 @@ from tests.conftest import draw
 from tokenizer.codec import EncodeOptions, Unreadable
 from tokenizer.codec.budget import PixelBudget
 from tokenizer.codec.reading import Fitted, read_ahead
-from tokenizer.images import File, Source, read
+from tokenizer.images import Source, read
 from tokenizer.metrics import psnr
+from tokenizer.opening import File
 from tokenizer.placement import place
 
 WHITE = (255, 255, 255)
