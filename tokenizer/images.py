@@ -21,6 +21,7 @@ from tokenizer.opening import File, opened
 Pixels = NDArray[np.uint8]
 
 SUFFIXES = (".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
+_OF_FRAMES = ("AVIF", "GIF", "PNG", "TIFF", "WEBP")
 WRITTEN: dict[str, tuple[str, dict[str, Any]]] = {
     "png": ("PNG", {"compress_level": 1}),  # four times as fast as 6, 2 to 15 % larger
     "jpg": ("JPEG", {"quality": 95}),
@@ -93,11 +94,13 @@ class Decoded:
         pixels: (H, W, 3) uint8, upright.
         original: (height, width) of the upright image in the file.
         scale: what its sides were divided by, rounded up.
+        has_more: the file holds further frames or pages, which are not read.
     """
 
     pixels: Pixels
     original: tuple[int, int]
     scale: int
+    has_more: bool
 
 
 def read_scaled(file: File, alpha: tuple[int, int, int], choose: Callable[[Opened], int]) -> Decoded:
@@ -117,7 +120,15 @@ def read_scaled(file: File, alpha: tuple[int, int, int], choose: Callable[[Opene
         if scale > 1:
             image.draft("", (image.width // scale, image.height // scale))
         pixels = np.asarray(upright_rgb(image, alpha))
-        return Decoded(pixels, found.size if scale > 1 else (pixels.shape[0], pixels.shape[1]), scale)
+        original = found.size if scale > 1 else (pixels.shape[0], pixels.shape[1])
+        return Decoded(pixels, original, scale, _has_more(image))
+
+
+def _has_more(image: Image.Image) -> bool:
+    # Not of MPO and PSD: previews, depth maps and layers are no frames. Damage behind the first is no loss.
+    with contextlib.suppress(Exception):
+        return image.format in _OF_FRAMES and bool(getattr(image, "is_animated", False))
+    return False
 
 
 def _look(image: Image.Image) -> Opened:
