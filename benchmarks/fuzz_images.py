@@ -123,6 +123,8 @@ def tell(
 ) -> None:
     """Count a result, and show one that escaped."""
     counts[result.partition(":")[0]] += 1
+    if sum(counts.values()) % 10_000 == 0:
+        print(dict(counts), flush=True)
     if result.startswith("escaped"):
         print(f"input {number}: {result}", flush=True)
         if arguments.keep:

@@ -10,8 +10,6 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageCms
 
-from tests.conftest import draw
-
 
 def _compressions(names: str) -> list[dict[str, Any]]:
     return [{"compression": f"tiff_{name}"} for name in names.split()]
@@ -80,7 +78,8 @@ def _saved(make: Callable[[io.BytesIO], None]) -> bytes:
 
 def in_mode(mode: str) -> Image.Image:
     """Return a drawn image of 24x33 pixels in one of Pillow's modes."""
-    image = Image.fromarray(draw(24, 33))
+    row, column = np.mgrid[:24, :33]
+    image = Image.fromarray(np.stack([column * 7, row * 9, row * column % 256], axis=-1).astype(np.uint8))
     if mode == "LAB":
         profiles = ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB")
         lab = ImageCms.applyTransform(image, ImageCms.buildTransform(*profiles, "RGB", "LAB"))

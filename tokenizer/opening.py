@@ -18,8 +18,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, UnidentifiedImageError, _imaging
-from PIL.TiffImagePlugin import TiffImageFile
+from PIL import Image, UnidentifiedImageError, _imaging
 
 from tokenizer.contexts import Shared
 from tokenizer.errors import ImageError, reason
@@ -77,16 +76,7 @@ def _identified(stream: BinaryIO) -> Image.Image:
         raise ImageError("not an image, or of an unknown format") from error
     if image.format in _DRAWINGS:
         raise ImageError(f"a drawing ({image.format}), not pixels: convert it to PNG")
-    if isinstance(image, TiffImageFile) and not _is_covered(image):
-        raise ImageError("it is damaged: its strips or tiles do not cover it")
     return image
-
-
-def _is_covered(image: TiffImageFile) -> bool:
-    """Return whether there are pixels for the whole image: Pillow leaves the rest black."""
-    right = max((tile.extents[2] for tile in image.tile if tile.extents), default=0)
-    bottom = max((tile.extents[3] for tile in image.tile if tile.extents), default=0)
-    return right >= image.tag_v2[ExifTags.Base.ImageWidth] and bottom >= image.tag_v2[ExifTags.Base.ImageLength]
 
 
 def _stream(path: Path, *, whole: bool) -> BinaryIO:
