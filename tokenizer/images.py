@@ -1,4 +1,4 @@
-"""Image files: reading, writing. Pixels are (H, W, 3) uint8 arrays, sRGB as the file holds them."""
+"""Image files: reading, writing. Pixels are (H, W, 3) uint8 arrays of sRGB."""
 
 from __future__ import annotations
 
@@ -57,9 +57,10 @@ def parse_colour(text: str) -> tuple[int, int, int]:
 def read(file: File, alpha: tuple[int, int, int] = (255, 255, 255), shrink_to: int | None = None) -> Pixels:
     """Return the first frame of an image file as (H, W, 3) uint8.
 
-    EXIF orientation is applied, transparency is laid over the colour `alpha`, 16-bit samples are rescaled,
-    CMYK, LAB, gray and palette become RGB. With `shrink_to`, an image whose shorter side is longer than that many
-    pixels is shrunk to it, which large JPEG files allow at a fraction of the cost.
+    EXIF orientation is applied, or XMP's where EXIF has none; transparency is laid over the colour `alpha`; 16-bit
+    samples are rescaled; CMYK, LAB, gray and palette become RGB, by the file's colour profile where it holds one. With
+    `shrink_to`, an image whose shorter side is longer than that many pixels is shrunk to it, which large JPEG files
+    allow at a fraction of the cost.
 
     Raises:
         ImageError: the file cannot be read as an image; the message is the reason alone.
