@@ -69,7 +69,13 @@ def _saved(make: Callable[[io.BytesIO], None]) -> bytes:
     file = io.BytesIO()
     try:
         make(file)
-    except (OSError, ValueError, KeyError, struct.error):  # a mode that the format, or this option of it, has not
+    except (
+        OSError,
+        ValueError,
+        TypeError,
+        KeyError,
+        struct.error,
+    ):  # a mode that the format, or this option of it, has not
         return b""
     return file.getvalue()
 
