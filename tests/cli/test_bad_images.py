@@ -129,3 +129,14 @@ def test_out_of_archives_urls_and_stdin(vqtok: Vqtok, run: Path, tmp_path: Path)
         assert piped.err.splitlines()[-1].startswith(
             "vqtok encode: error: 0 of 1 images encoded, the first failed with"
         )
+
+
+def test_compare(vqtok: Vqtok, folder: Path, photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "c.toml").write_text(QUICK.replace("workers = 0", "workers = 3"))
+    tiny = ["--steps", 4, "--downsample", 8, "--codebook-size", 16, "--set", "network.widths=8,8"]
+    tiny += ["--set", "network.depths=0,0", "--val-data", photos / "a", "--quantizers", "ste, ema"]
+    result = vqtok("compare", folder, "-c", tmp_path / "c.toml", "-o", tmp_path / "out", "--json", *tiny)
+    assert (result.code, len(result.json["ranking"])) == (3, 2)
+    told = bad_lines(result.err, "compare")
+    assert 10 < len(told) == len(set(told))
+    assert set(told) <= set(names(folder))
