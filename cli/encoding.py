@@ -28,6 +28,7 @@ class Tally:
     images: int = 0
     kept: int = 0
     failed: int = 0
+    first_frames: int = 0
     failures: list[Outcome] = field(default_factory=list)
 
     def count(self, outcome: Outcome) -> None:
@@ -35,6 +36,7 @@ class Tally:
         self.kept += outcome.kept
         self.images += outcome.reason is None
         self.failed += outcome.reason is not None
+        self.first_frames += outcome.has_more
         if outcome.reason is not None and len(self.failures) < _FAILURES_LISTED:
             self.failures.append(outcome)
 
@@ -94,6 +96,8 @@ def finish(console: Console, output: str, tally: Tally, seconds: float, *, as_js
     if not tally.images and (alone or (total and not under_torchrun())):
         first = f", the first failed with: {printable(tally.failures[0].reason)}" if tally.failures else ""
         raise InputError(f"0 of {total} images encoded{first}")
+    if tally.first_frames:
+        console.warn(f"files with several frames or pages: {tally.first_frames}; the first of each was encoded")
     kept = f", {tally.kept} of them before," if tally.kept else ""
     share = "" if alone else " of this part"
     where = "stdout" if output == "-" else output
@@ -107,6 +111,7 @@ def finish(console: Console, output: str, tally: Tally, seconds: float, *, as_js
                 "kept": tally.kept,
                 "failed_total": tally.failed,
                 "failed": failures,
+                "first_frames": tally.first_frames,
                 "seconds": round(seconds, 3),
             }
         )

@@ -12,8 +12,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 FLOORS = (
-    ("errors", "contexts", "_version"),
-    ("files", "shipped", "colours", "settings", "runtime", "memory", "search", "weight_files"),
+    ("errors", "contexts", "profiles", "_version"),
+    ("files", "shipped", "colours", "opening", "settings", "runtime", "memory", "search", "weight_files"),
     ("config", "images", "file_names", "losses", "perceptual"),
     ("inputs", "placement", "metrics", "pages", "network", "quantizers"),
     ("token_files", "model"),

@@ -18,7 +18,7 @@ import pytest
 from PIL import Image, ImageCms
 
 from tests.conftest import draw, save
-from tokenizer import images
+from tokenizer import images, opening
 from tokenizer.errors import ImageError, OutputError, UsageError
 from tokenizer.images import encode_image, parse_colour, read, resize
 
@@ -373,8 +373,8 @@ class TestQuiet:
 
     def test_the_last_reader_restores_them(self) -> None:
         before = list(warnings.filters)
-        with images._quiet:
-            with images._quiet:
+        with opening._quiet:
+            with opening._quiet:
                 warnings.warn("unseen", stacklevel=1)
             warnings.warn("unseen too", stacklevel=1)
         assert warnings.filters == before

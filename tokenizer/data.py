@@ -80,7 +80,7 @@ class Crops:
 
     def take_unreadable(self) -> tuple[tuple[str, str], ...]:
         """Return name and reason of the images that turned out unreadable since the last call."""
-        found = tuple(self.unreadable.items())
+        found = tuple(self.unreadable.copy().items())  # threads add to it
         new, self._told = found[self._told :], len(found)
         return new
 

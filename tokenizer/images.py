@@ -1,31 +1,27 @@
-"""Image files: reading, writing. Pixels are (H, W, 3) uint8 arrays, sRGB as the file holds them."""
+"""Image files: reading, writing. Pixels are (H, W, 3) uint8 arrays of sRGB."""
 
 from __future__ import annotations
 
 import contextlib
 import io
-import logging
 import math
-import warnings
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageColor, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageColor
 from PIL.JpegImagePlugin import JpegImageFile
 
 from tokenizer.colours import upright_rgb
-from tokenizer.contexts import Shared
-from tokenizer.errors import ImageError, OutputError, UsageError, reason
+from tokenizer.errors import OutputError, UsageError
+from tokenizer.opening import File, opened
 
 Pixels = NDArray[np.uint8]
-# A call returns the same image each time; bytes are those of an image file.
-File = Path | BinaryIO | Callable[[], Pixels | Image.Image | bytes]
 
 SUFFIXES = (".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
+_OF_FRAMES = ("AVIF", "GIF", "PNG", "TIFF", "WEBP")
 WRITTEN: dict[str, tuple[str, dict[str, Any]]] = {
     "png": ("PNG", {"compress_level": 1}),  # four times as fast as 6, 2 to 15 % larger
     "jpg": ("JPEG", {"quality": 95}),
@@ -58,32 +54,18 @@ def parse_colour(text: str) -> tuple[int, int, int]:
     return red, green, blue
 
 
-@contextlib.contextmanager
-def _silenced() -> Generator[None]:
-    logger, handler = logging.getLogger("PIL"), logging.NullHandler()
-    logger.addHandler(handler)
-    try:
-        with warnings.catch_warnings(action="ignore"):
-            yield
-    finally:
-        logger.removeHandler(handler)
-
-
-# Silences Pillow while any thread reads: `warnings` has one list of filters, which all threads share.
-_quiet = Shared(_silenced)
-
-
 def read(file: File, alpha: tuple[int, int, int] = (255, 255, 255), shrink_to: int | None = None) -> Pixels:
     """Return the first frame of an image file as (H, W, 3) uint8.
 
-    EXIF orientation is applied, transparency is laid over the colour `alpha`, 16-bit samples are rescaled,
-    CMYK, LAB, gray and palette become RGB. With `shrink_to`, an image whose shorter side is longer than that many
-    pixels is shrunk to it, which large JPEG files allow at a fraction of the cost.
+    EXIF orientation is applied, or XMP's where EXIF has none; transparency is laid over the colour `alpha`; 16-bit
+    samples are rescaled; CMYK, LAB, gray and palette become RGB, by the file's colour profile where it holds one. With
+    `shrink_to`, an image whose shorter side is longer than that many pixels is shrunk to it, which large JPEG files
+    allow at a fraction of the cost.
 
     Raises:
         ImageError: the file cannot be read as an image; the message is the reason alone.
     """
-    with _opened(file) as image:
+    with opened(file) as image:
         if shrink_to:
             image.draft("", (2 * shrink_to, 2 * shrink_to))
         rgb = upright_rgb(image, alpha)
@@ -113,11 +95,13 @@ class Decoded:
         pixels: (H, W, 3) uint8, upright.
         original: (height, width) of the upright image in the file.
         scale: what its sides were divided by, rounded up.
+        has_more: the file holds further frames or pages, which are not read.
     """
 
     pixels: Pixels
     original: tuple[int, int]
     scale: int
+    has_more: bool
 
 
 def read_scaled(file: File, alpha: tuple[int, int, int], choose: Callable[[Opened], int]) -> Decoded:
@@ -131,13 +115,21 @@ def read_scaled(file: File, alpha: tuple[int, int, int], choose: Callable[[Opene
     Raises:
         ImageError: the file cannot be read as an image; the message is the reason alone.
     """
-    with _opened(file) as image:
-        opened = _look(image)
-        scale = choose(opened)
+    with opened(file) as image:
+        found = _look(image)
+        scale = choose(found)
         if scale > 1:
             image.draft("", (image.width // scale, image.height // scale))
         pixels = np.asarray(upright_rgb(image, alpha))
-        return Decoded(pixels, opened.size if scale > 1 else (pixels.shape[0], pixels.shape[1]), scale)
+        original = found.size if scale > 1 else (pixels.shape[0], pixels.shape[1])
+        return Decoded(pixels, original, scale, _has_more(image))
+
+
+def _has_more(image: Image.Image) -> bool:
+    # Not of MPO and PSD: previews, depth maps and layers are no frames. Damage behind the first is no loss.
+    with contextlib.suppress(Exception):
+        return image.format in _OF_FRAMES and bool(getattr(image, "is_animated", False))
+    return False
 
 
 def _look(image: Image.Image) -> Opened:
@@ -154,57 +146,20 @@ def _look(image: Image.Image) -> Opened:
     return Opened(size, (1, *fitting), "progressive" in image.info)
 
 
-@contextlib.contextmanager
-def _opened(file: File) -> Generator[Image.Image]:
-    """Open an image, and raise ImageError for whatever goes wrong until it is closed."""
-    try:
-        with _quiet, _open(file) as image:
-            yield image
-    except FileNotFoundError as error:
-        raise ImageError("it does not exist, or is a link to nothing") from error
-    except (MemoryError, RecursionError) as error:
-        raise ImageError("it needs more memory than there is") from error
-    except Exception as error:  # decoders raise anything: ValueError, TypeError, struct.error, ...
-        raise ImageError(_reason(error)) from error
-
-
 def probe(file: File) -> tuple[int, int]:
     """Return the (height, width) that an image file's header names, without reading its pixels.
 
     Raises:
         ImageError: the file cannot be read as an image; the message is the reason alone.
     """
-    try:
-        with _quiet, _open(file) as image:
-            return image.height, image.width
-    except Exception as error:  # as in `_opened`
-        raise ImageError(_reason(error)) from error
-
-
-def _open(file: File) -> Image.Image:
-    if callable(file):
-        made = file()
-        if isinstance(made, bytes):
-            return Image.open(io.BytesIO(made))
-        image = made.copy() if isinstance(made, Image.Image) else Image.fromarray(made)  # another's is not turned
-        if not all(image.size):
-            raise ImageError(f"it has no pixels: {image.width}x{image.height}")
-        return image
-    if isinstance(file, Path) and file.exists() and not (file.is_file() or file.is_dir()):
-        raise ImageError("it is a pipe or a device, not a file")  # opening it could wait for ever
-    return Image.open(file)
+    with opened(file, pixels=False) as image:
+        return image.height, image.width
 
 
 def _shrink(image: Image.Image, shortest: int) -> Image.Image:
     scale = min(1.0, shortest / min(image.size))
     width, height = (max(1, round(side * scale)) for side in image.size)
     return image.resize((width, height), Image.Resampling.BICUBIC, reducing_gap=2.0)
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, UnidentifiedImageError):
-        return "not an image, or of an unknown format"
-    return reason(error)
 
 
 def encode_image(pixels: Pixels, image_format: str) -> bytes:

@@ -14,11 +14,12 @@ from PIL import Image
 
 from tests.codec.conftest import as_file, drawn
 from tests.conftest import draw
-from tokenizer.codec import EncodeOptions, Unreadable
+from tokenizer.codec import EncodeOptions, Unreadable, reading
 from tokenizer.codec.budget import PixelBudget
 from tokenizer.codec.reading import Fitted, read_ahead
-from tokenizer.images import File, Source, read
+from tokenizer.images import Source, read
 from tokenizer.metrics import psnr
+from tokenizer.opening import File
 from tokenizer.placement import place
 
 WHITE = (255, 255, 255)
@@ -79,6 +80,45 @@ class TestOrder:
         assert bad.failure.reason == "not an image, or of an unknown format"
         assert gone.failure.reason == "it does not exist, or is a link to nothing"
         assert budget.held == 64 + 256  # their canvases
+
+    def test_no_memory_for_a_canvas_is_no_end(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        real = reading.place
+
+        def greedy(size: tuple[int, int], *others: Any) -> Any:
+            if size == (9, 9):
+                raise MemoryError
+            return real(size, *others)
+
+        monkeypatch.setattr(reading, "place", greedy)
+        budget = PixelBudget(PLENTY)
+        first, bad, last = read_ahead(drawn((8, 8), (9, 9), (8, 8)), 8, EncodeOptions(), budget)
+        assert isinstance(first, Fitted)
+        assert isinstance(last, Fitted)
+        assert isinstance(bad, Unreadable)
+        assert bad.failure.reason == "it needs more memory than there is"
+        assert budget.held == 128
+
+
+class TestFrames:
+    @pytest.mark.parametrize(
+        ("kind", "frames", "has_more"),
+        [(kind, 2, True) for kind in ("AVIF", "GIF", "PNG", "TIFF", "WEBP")]
+        + [(kind, 1, False) for kind in ("AVIF", "GIF", "PNG", "TIFF", "WEBP", "JPEG")]
+        + [("MPO", 2, False)],
+    )
+    def test_who_has_more(self, kind: str, frames: int, has_more: bool) -> None:
+        made = [Image.fromarray(draw(24, 24, seed)) for seed in range(frames)]
+        buffer = io.BytesIO()
+        made[0].save(buffer, kind, **({"save_all": True, "append_images": made[1:]} if frames > 1 else {}))
+        assert fitted(buffer).has_more == has_more
+
+    def test_a_damaged_second_frame_is_no_loss(self) -> None:
+        made = [Image.fromarray(draw(24, 24, seed)).quantize() for seed in range(2)]
+        buffer = io.BytesIO()
+        made[0].save(buffer, "GIF", save_all=True, append_images=made[1:])
+        whole = fitted(io.BytesIO(buffer.getvalue())).canvas
+        for cut in range(1, 400, 7):
+            np.testing.assert_array_equal(fitted(io.BytesIO(buffer.getvalue()[:-cut])).canvas, whole)
 
 
 class TestBudget:

@@ -19,9 +19,9 @@ import pytest
 from PIL import Image
 
 from tests.conftest import draw
-from tokenizer.errors import ImageError
+from tokenizer.errors import ImageError, InputError
 from tokenizer.images import Source, read
-from tokenizer.inputs import Archive
+from tokenizer.inputs import Archive, archives, from_stream, gathering
 from tokenizer.inputs.archives import is_archive, stem
 
 Members = Iterable[tuple[str, bytes]]
@@ -288,3 +288,40 @@ class TestDamage:
         reading = Archive("x", tmp_path / "x.tar").sources()
         assert [source.name for source in itertools.islice(reading, 2)] == ["0.png", "1.png"]
         reading.close()  # a file left open is a warning, and warnings are errors here
+
+
+class TestSize:
+    """A small archive that stands for more than there is memory for."""
+
+    @pytest.fixture(autouse=True)
+    def small(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(archives, "LARGEST", 10_000)
+
+    def test_an_image_that_is_too_large_is_passed_over(self) -> None:
+        data = tar([("a.png", png()), ("b.png", bytes(10_001)), ("c.png", png(1)), ("c.cls", b"1")], "w:gz")
+        first, large, last = Archive("t", io.BytesIO(data)).sources()
+        assert [read(source.file).shape for source in (first, last)] == [(12, 9, 3)] * 2
+        assert last.carried == (("c.cls", b"1"),)
+        with pytest.raises(ImageError, match="it has 10001 bytes, 10000 are allowed in an archive"):
+            read(large.file)
+
+    def test_what_is_too_large_to_be_carried_ends_it(self) -> None:
+        data = tar([("a.png", png()), ("b.mp4", bytes(10_001)), ("c.png", png(1))])
+        first, end = Archive("t", io.BytesIO(data)).sources()
+        assert first.name == "a.png"
+        with pytest.raises(ImageError, match=r"after member a\.png: the member b\.mp4 has 10001 bytes"):
+            read(end.file)
+
+    @pytest.mark.parametrize("layout", [tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+    def test_a_name_of_megabytes(self, layout: int) -> None:
+        data = tar([("x" * 2**21 + ".png", png())], "w:gz", format=layout)
+        (end,) = Archive("t", io.BytesIO(data)).sources()
+        with pytest.raises(ImageError, match=r"the archive cannot be read: a name of 2\d{6} bytes"):
+            read(end.file)
+
+    def test_a_stream_without_an_end(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(gathering, "LARGEST", 10_000)
+        monkeypatch.setattr(gathering, "_BLOCK", 1000)
+        said = "stdin goes on after 10000 bytes: expected one image, or a tar archive"
+        with Path("/dev/zero").open("rb") as endless, pytest.raises(InputError, match=said):
+            from_stream(endless)

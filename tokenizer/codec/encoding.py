@@ -67,6 +67,7 @@ class _Waiting:
     placement: Placement
     batch: _Batch
     index: int
+    has_more: bool
 
     @property
     def pixels(self) -> int:
@@ -91,7 +92,7 @@ class _Line:
             return
         canvas = reading.placement.canvas
         batch = self._open.setdefault(canvas, _Batch())
-        self._line.append(_Waiting(reading.source, reading.placement, batch, len(batch.canvases)))
+        self._line.append(_Waiting(reading.source, reading.placement, batch, len(batch.canvases), reading.has_more))
         self._pixels += reading.pixels
         batch.canvases.append(reading.canvas)
         if len(batch.canvases) == self._network.room(reading.pixels, self._batch_size):
@@ -122,7 +123,8 @@ class _Line:
         self._pixels -= place.pixels
         work = place.batch.work or self._send(place.placement.canvas)
         grid = work.result()[place.index]
-        return Encoded(place.source, ImageRecord(place.source.name, grid.shape[:2], place.placement), grid)
+        record = ImageRecord(place.source.name, grid.shape[:2], place.placement)
+        return Encoded(place.source, record, grid, place.has_more)
 
     def _keep_busy(self) -> None:
         """Send what waits longest, until each thread has a batch and another to go on with."""

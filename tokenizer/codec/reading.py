@@ -19,11 +19,12 @@ from tokenizer.token_files import Failure
 
 @dataclass(frozen=True)
 class Fitted:
-    """An image on its canvas, (H, W, 3) uint8."""
+    """An image on its canvas, (H, W, 3) uint8; of a file that `has_more` frames or pages, the first."""
 
     source: Source
     placement: Placement
     canvas: Pixels
+    has_more: bool
 
     @property
     def pixels(self) -> int:
@@ -77,10 +78,10 @@ def _fit(
 
     try:
         decoded = read_scaled(source.file, options.alpha, choose)
-    except ImageError as error:
+        placement = placed(decoded.original, (decoded.scale,))
+        fitted = Fitted(source, placement, placement.apply(decoded.pixels), decoded.has_more)
+    except (ImageError, MemoryError) as error:
         budget.give(taken)
-        return Unreadable(source, Failure(source.name, str(error)))
-    placement = placed(decoded.original, (decoded.scale,))
-    fitted = Fitted(source, placement, placement.apply(decoded.pixels))
+        return Unreadable(source, Failure(source.name, str(error) or "it needs more memory than there is"))
     budget.give(taken - fitted.pixels)
     return fitted

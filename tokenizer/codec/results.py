@@ -16,11 +16,15 @@ from tokenizer.token_files import Failure, Header, ImageRecord, TokenSet
 
 @dataclass(frozen=True)
 class Encoded:
-    """One image as tokens: where it came from, its record, and its (h, w, C) grid."""
+    """One image as tokens: where it came from, its record, and its (h, w, C) grid.
+
+    Of a file that `has_more` frames or pages, it is the first.
+    """
 
     source: Source
     record: ImageRecord
     grid: NDArray[np.int64]
+    has_more: bool
 
 
 @dataclass(frozen=True)

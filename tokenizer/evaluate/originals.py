@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from tokenizer.errors import ImageError, InputError
-from tokenizer.images import File, Pixels, read_scaled
+from tokenizer.images import Pixels, read_scaled
+from tokenizer.opening import File
 from tokenizer.placement import Placement
 
 

@@ -9,18 +9,23 @@ import io
 import itertools
 import lzma
 import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, NoReturn
+from typing import IO, Any, BinaryIO, NoReturn
 
 from tokenizer.errors import ImageError, InputError, reason
 from tokenizer.images import Source
 from tokenizer.inputs import urls
 from tokenizer.inputs.folders import is_image
 
+_Content = tuple[str, bytes | int]  # a member's name and bytes
 _SUFFIXES = (".tar", ".tar.bz2", ".tar.gz", ".tar.xz", ".tgz")
 _HEAD = 512  # bytes of a tar's header
+# Bytes of a member: a megabyte of a compressed archive can stand for a thousand of them.
+LARGEST = 2**30
+_LONGEST_NAME = 2**20  # bytes of a member that holds the name, or attributes, of the next one
+_NAMES = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)
 
 
 @dataclass(frozen=True)
@@ -122,14 +127,21 @@ class _Member(tarfile.TarInfo):
         archive.at_end = False
         return member
 
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str | None, errors: str) -> _Member:
+        member = super().frombuf(buf, encoding, errors)  # type: ignore[arg-type]
+        if member.type in _NAMES and member.size > _LONGEST_NAME:  # read into memory before it is handed over
+            raise tarfile.InvalidHeaderError(f"a name of {member.size} bytes")  # type: ignore[attr-defined]
+        return member
+
 
 class _Tar(tarfile.TarFile):
     tarinfo = _Member
     at_end = False
 
 
-def _members(where: Path | str | BinaryIO) -> Iterator[tuple[str, bytes]]:
-    """Yield name and bytes of each file in an archive."""
+def _members(where: Path | str | BinaryIO) -> Iterator[_Content]:
+    """Yield name and bytes of each file in an archive; in place of those of an image that is too large, how many."""
     last = ""
     files = _files(where)
     while True:
@@ -144,7 +156,7 @@ def _members(where: Path | str | BinaryIO) -> Iterator[tuple[str, bytes]]:
         yield found
 
 
-def _files(where: Path | str | BinaryIO) -> Iterator[tuple[str, bytes]]:
+def _files(where: Path | str | BinaryIO) -> Iterator[_Content]:
     with _open(where) as stream:
         head, whole = peek(stream)
         opener = _opener(head)
@@ -160,7 +172,15 @@ def _files(where: Path | str | BinaryIO) -> Iterator[tuple[str, bytes]]:
                 tar.members = []  # type: ignore[attr-defined]  # it would keep them all
                 file = tar.extractfile(member) if member.isreg() else None
                 if file is not None and not member.name.rpartition("/")[2].startswith("."):
-                    yield urls.safe(member.name), file.read()
+                    yield urls.safe(member.name), _content(member, file)
+
+
+def _content(member: tarfile.TarInfo, file: IO[bytes]) -> bytes | int:
+    if member.size <= LARGEST:
+        return file.read()
+    if not is_image(member.name):
+        raise tarfile.ReadError(f"the member {member.name} has {member.size} bytes, {LARGEST} are allowed")
+    return member.size
 
 
 def _open(where: Path | str | BinaryIO) -> contextlib.AbstractContextManager[BinaryIO]:
@@ -169,7 +189,7 @@ def _open(where: Path | str | BinaryIO) -> contextlib.AbstractContextManager[Bin
     return urls.open_stream(where) if isinstance(where, str) else contextlib.nullcontext(where)
 
 
-def _samples(members: Iterator[tuple[str, bytes]]) -> Iterator[Source]:
+def _samples(members: Iterator[_Content]) -> Iterator[Source]:
     for key, group in itertools.groupby(members, lambda member: _key(member[0])):
         yield from _sample(key, group)
 
@@ -179,23 +199,29 @@ def _key(name: str) -> str:
     return folder + slash + base.partition(".")[0]
 
 
-def _sample(key: str, members: Iterator[tuple[str, bytes]]) -> Iterator[Source]:
+def _sample(key: str, members: Iterator[_Content]) -> Iterator[Source]:
     """Yield the images of one sample, all but the last as they come."""
-    last: tuple[str, bytes] | None = None
+    last: _Content | None = None
     carried: list[tuple[str, bytes]] = []
     try:
         for name, data in members:
-            if not is_image(name):
+            if not is_image(name) and isinstance(data, bytes):
                 carried.append((name, data))
                 continue
             if last:
-                yield Source(last[0], io.BytesIO(last[1]))
+                yield _image(*last)
             last = name, data
     except InputError:
         if last:
-            yield Source(last[0], io.BytesIO(last[1]), tuple(carried))
+            yield _image(*last, carried)
         raise
-    yield Source(last[0], io.BytesIO(last[1]), tuple(carried)) if last else _without(key, carried)
+    yield _image(*last, carried) if last else _without(key, carried)
+
+
+def _image(name: str, data: bytes | int, carried: Sequence[tuple[str, bytes]] = ()) -> Source:
+    if isinstance(data, bytes):
+        return Source(name, io.BytesIO(data), tuple(carried))
+    return Source(name, _unreadable(f"it has {data} bytes, {LARGEST} are allowed in an archive"), tuple(carried))
 
 
 def _without(key: str, carried: list[tuple[str, bytes]]) -> Source:

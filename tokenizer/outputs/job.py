@@ -51,11 +51,19 @@ class Job:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one input: its name, why it has no tokens (None when it has), and whether it was done before."""
+    """What became of one input.
+
+    Attributes:
+        name: the input's.
+        reason: why it has no tokens; None when it has.
+        kept: it was done before.
+        has_more: it has further frames or pages, which were not encoded.
+    """
 
     name: str
     reason: str | None = None
     kept: bool = False
+    has_more: bool = False
 
 
 def encoded(job: Job, sources: Iterable[Source]) -> Iterator[Row]:
@@ -66,7 +74,7 @@ def encoded(job: Job, sources: Iterable[Source]) -> Iterator[Row]:
     """
     for result in codec.encode(job.model, sources, job.options):
         if isinstance(result, codec.Encoded):
-            yield Row(result.record, result.grid, result.source.carried)
+            yield Row(result.record, result.grid, result.source.carried, result.has_more)
             continue
         if job.fail:
             raise ImageError(f"{result.failure.name}: {result.failure.reason}")
@@ -91,7 +99,7 @@ def fill(job: Job, writer: Writer, sources: Iterable[Source]) -> Generator[Outco
 
 def outcome(row: Row) -> Outcome:
     """Return what became of the input of a row."""
-    return Outcome(row.record.name, getattr(row.record, "reason", None))
+    return Outcome(row.record.name, getattr(row.record, "reason", None), has_more=row.has_more)
 
 
 def refuse_other_input(number: int, name: str, source: Source | None) -> None:

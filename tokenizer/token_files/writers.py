@@ -34,11 +34,13 @@ class Row:
         record: the image's, or why there is none.
         grid: its (h, w, C) tokens, none for a failure.
         carried: name and bytes of what belongs to the image in an archive of tokens too.
+        has_more: the image's file has further frames or pages.
     """
 
     record: ImageRecord | Failure
     grid: Array | None = None
     carried: Sequence[tuple[str, bytes]] = ()
+    has_more: bool = False
 
 
 class Writer(Protocol):
