@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 FLOORS = (
-    ("errors", "contexts", "_version"),
+    ("errors", "contexts", "tensor_files", "_version"),
     ("files", "colours", "settings", "runtime", "memory", "search", "weight_files"),
     ("config", "images", "file_names", "losses", "perceptual"),
     ("inputs", "placement", "metrics", "pages", "network", "quantizers"),
