@@ -58,8 +58,8 @@ def root(
     vqtok compare photos/ -o cmp --quantizers 'diveq, ste, ema'
 
     Results go to stdout, messages to stderr. Exit codes: 0 done, 1 failed, 2 wrong usage, 3 finished but some inputs
-    failed, 4 a threshold was missed, 130 Ctrl-C, 143 SIGTERM. Settings can come from the environment: VQTOK_MODEL for
-    --model; the flag wins.
+    failed, 4 a threshold was missed, 129 SIGHUP, 130 Ctrl-C, 143 SIGTERM. Settings can come from the environment:
+    VQTOK_MODEL for --model; the flag wins.
     """
     _refuse_gone_folder()
     if context.invoked_subcommand is None:
