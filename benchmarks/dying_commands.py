@@ -85,7 +85,9 @@ COMMANDS = {
     "encode shards": Command([*_ENCODE, "shards", "--shard-size", "13"], ["--resume"]),
     "decode": Command([*_DECODE, "back"], ["--resume"]),
     "decode sheet": Command([*_DECODE, "sheet.png", "--contact-sheet"], ["--overwrite"]),
-    "report": Command(["report", "../t.npy", "--html", "r.html", "--csv", "r.csv"], ["--overwrite"], ["r.csv"]),
+    "report": Command(
+        ["report", "../t.npy", "-m", "../run", "--html", "r.html", "--csv", "r.csv"], ["--overwrite"], ["r.csv"]
+    ),
     "compare": Command(
         ["compare", "../photos", "--quantizers", "fsq, ste", "--steps", "12", *_TRAIN, "cmp", "--csv", "c.csv"],
         ["--resume"],

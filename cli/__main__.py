@@ -14,7 +14,7 @@ from cli.console import printable
 from cli.stderr import drop, tell
 from cli.stop import EXITS, exit_on_signals
 from cli.usage import describe
-from tokenizer.errors import UsageError, VqtokError
+from tokenizer.errors import UsageError, VqtokError, lacks_memory
 
 _EXIT_PIPE = 141
 _TRUE = ("1", "true", "t", "yes", "y", "on")
@@ -47,6 +47,10 @@ def _run() -> int:
         return _fail(describe(error, " ".join(filter(None, ["vqtok", _command()]))), 2)
     except (VqtokError, OSError, MemoryError) as error:
         return _fail(_reason(error), 2 if isinstance(error, UsageError) else 1)
+    except (RuntimeError, ImportError, SystemError) as error:
+        if not lacks_memory(error):
+            raise
+        return _fail(_reason(MemoryError()), 1)
     return code
 
 

@@ -30,7 +30,7 @@ COMMANDS: dict[str, tuple[Sequence[str], str]] = {
     "shards": ((*ENCODE, "-o", "out/shards", "--shard-size", "10"), "--resume"),
     "decode": (("decode", "t.npy", "-m", "run", "-b", "2", "-o", "out/back"), "--resume"),
     "sheet": (("decode", "t.npy", "-m", "run", "--contact-sheet", "-o", "out/sheet.png"), "-f"),
-    "report": (("report", "t.npy", "--html", "out/r.html", "--csv", "out/r.csv"), "-f"),
+    "report": (("report", "t.npy", "-m", "run", "--html", "out/r.html", "--csv", "out/r.csv"), "-f"),
 }
 # Of a run and a page, clocks are part.
 NOT_THE_SAME = re.compile(r"metrics\.jsonl|config\.json|states/|\.html$|\.tmp$|\.lock")
@@ -287,3 +287,21 @@ def test_two_comparisons(vqtok: Vqtok, here: Path, monkeypatch: pytest.MonkeyPat
     lock.release()
     assert vqtok(*words).code == 0
     assert not (here / "out/cmp/.lock").exists()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"),
+        RuntimeError("can't start new thread"),
+        RuntimeError("could not create a memory object"),
+        ImportError("libtorch.so: failed to map segment from shared object"),
+    ],
+)
+def test_memory_is_short_anywhere(vqtok: Vqtok, here: Path, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("cli.info.read_all", fail)
+    result = vqtok("info", here / "t.npy")
+    assert (result.code, result.error) == (1, "vqtok info: error: out of memory")
