@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import traceback
@@ -10,9 +11,10 @@ import typer
 
 from cli.app import app
 from cli.console import printable
-from cli.stop import EXIT_INTERRUPTED, EXIT_TERMINATED, exit_on_signals
+from cli.stderr import drop, tell
+from cli.stop import EXITS, exit_on_signals
 from cli.usage import describe
-from tokenizer.errors import UsageError, VqtokError
+from tokenizer.errors import UsageError, VqtokError, lacks_memory
 
 _EXIT_PIPE = 141
 _TRUE = ("1", "true", "t", "yes", "y", "on")
@@ -21,6 +23,8 @@ _TRUE = ("1", "true", "t", "yes", "y", "on")
 def main() -> None:
     """Run `vqtok` on the arguments of this process."""
     exit_on_signals()
+    # What libraries log, such as where matplotlib keeps its fonts, is not for the user.
+    logging.lastResort = logging.NullHandler()
     code = _run()
     _drop_unwritten(broken=code == _EXIT_PIPE)
     sys.exit(code)
@@ -34,7 +38,7 @@ def _run() -> int:
     except SystemExit as stop:
         if isinstance(stop.__context__, BrokenPipeError):
             return _EXIT_PIPE
-        if stop.code in (EXIT_INTERRUPTED, EXIT_TERMINATED):
+        if stop.code in EXITS:
             _say("interrupted: no half-written file is left")
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     except BrokenPipeError:
@@ -43,19 +47,22 @@ def _run() -> int:
         return _fail(describe(error, " ".join(filter(None, ["vqtok", _command()]))), 2)
     except (VqtokError, OSError, MemoryError) as error:
         return _fail(_reason(error), 2 if isinstance(error, UsageError) else 1)
+    except (RuntimeError, ImportError, SystemError) as error:
+        if not lacks_memory(error):
+            raise
+        return _fail(_reason(MemoryError()), 1)
     return code
 
 
 def _fail(reason: str, code: int) -> int:
-    if sys.stderr is not None and ("--debug" in sys.argv or os.environ.get("VQTOK_DEBUG", "").lower() in _TRUE):
-        traceback.print_exc()
+    if "--debug" in sys.argv or os.environ.get("VQTOK_DEBUG", "").lower() in _TRUE:
+        tell(traceback.format_exc())
     _say(f"error: {reason}")
     return code
 
 
 def _say(text: str) -> None:
-    if sys.stderr is not None:
-        sys.stderr.write(f"{' '.join(filter(None, ['vqtok', _command()]))}: {printable(text)}\n")
+    tell(f"{' '.join(filter(None, ['vqtok', _command()]))}: {printable(text)}\n")
 
 
 def _drop_unwritten(*, broken: bool) -> None:
@@ -66,9 +73,7 @@ def _drop_unwritten(*, broken: bool) -> None:
     except OSError:
         broken = True
     if broken and sys.stdout is not None:
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())
-        os.close(nowhere)
+        drop(sys.stdout)
 
 
 def _command() -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -16,6 +17,7 @@ from cli.listing import list_all
 from cli.report import report
 from cli.train import train
 from tokenizer._version import __version__
+from tokenizer.errors import InputError
 
 app = typer.Typer(
     name="vqtok",
@@ -29,6 +31,14 @@ def _version(value: bool) -> None:  # Typer's callback
     if value:
         write_text(f"vqtok {__version__}\n")
         raise typer.Exit
+
+
+def _refuse_gone_folder() -> None:
+    """Raise InputError where the working directory was removed: torch's libraries end the process then."""
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        raise InputError("the working directory was removed: change to one that is there") from None
 
 
 @app.callback(invoke_without_command=True)
@@ -48,9 +58,10 @@ def root(
     vqtok compare photos/ -o cmp --quantizers 'diveq, ste, ema'
 
     Results go to stdout, messages to stderr. Exit codes: 0 done, 1 failed, 2 wrong usage, 3 finished but some inputs
-    failed, 4 a threshold was missed, 130 Ctrl-C, 143 SIGTERM. Settings can come from the environment: VQTOK_MODEL for
-    --model; the flag wins.
+    failed, 4 a threshold was missed, 129 SIGHUP, 130 Ctrl-C, 143 SIGTERM. Settings can come from the environment:
+    VQTOK_MODEL for --model; the flag wins.
     """
+    _refuse_gone_folder()
     if context.invoked_subcommand is None:
         typer.echo(context.get_help(), err=True)
         raise typer.Exit(2)

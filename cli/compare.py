@@ -12,7 +12,7 @@ from cli import options as o
 from cli import settings as layers
 from cli.console import Console, printable, write_json, write_rows, write_text
 from tokenizer.errors import TrainingError, UsageError
-from tokenizer.files import write_bytes
+from tokenizer.files import held, write_bytes
 
 if TYPE_CHECKING:
     from tokenizer.compare import Comparison, Contest
@@ -105,8 +105,9 @@ def compare(
     if dry_run:
         _show_plan(contest, as_json=as_json)
         return
-    result, failed = _run(console, contest, resume=resume, overwrite=overwrite)
-    _write(console, result, table_file, html)
+    with held(output):
+        result, failed = _run(console, contest, resume=resume, overwrite=overwrite)
+        _write(console, result, table_file, html)
     _show(result, csv, as_json=as_json)
     if failed:
         raise typer.Exit(3)

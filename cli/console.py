@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
+from cli.stderr import Lenient, tell
 from tokenizer.errors import OutputError, UsageError
 
 if TYPE_CHECKING:
@@ -54,9 +55,8 @@ class Console:
         self._write(f"{self._prefix}: warning: {message}")
 
     def _write(self, message: str) -> None:
-        if sys.stderr is not None and not self._silent:
-            sys.stderr.write(printable(message) + "\n")
-            sys.stderr.flush()
+        if not self._silent:
+            tell(printable(message) + "\n")
 
     @contextmanager
     def progress(self, *columns: str, timed: bool = True) -> Iterator[Progress]:
@@ -71,6 +71,8 @@ class Console:
             TimeRemainingColumn,
         )
 
+        # Its own thread writes: what it raised would end in a traceback.
+        stderr = None if sys.stderr is None else Lenient(sys.stderr)
         shown = [TextColumn(f"{{task.fields[{column}]}}", markup=False) for column in columns]
         middle: list[ProgressColumn] = [
             *([] if columns else [MofNCompleteColumn()]),
@@ -81,7 +83,7 @@ class Console:
             *middle,
             *shown,
             # Quiet, as some versions of rich end even a disabled bar with a newline.
-            console=RichConsole(stderr=True, quiet=not self.live),
+            console=RichConsole(file=stderr, stderr=True, quiet=not self.live),  # type: ignore[arg-type]  # enough for it
             disable=not self.live,
             redirect_stdout=False,
             redirect_stderr=True,

@@ -20,7 +20,7 @@ from cli.tokens import check
 from tokenizer import pictures
 from tokenizer.errors import InputError, UsageError
 from tokenizer.file_names import FileNames
-from tokenizer.files import refuse_existing, write_bytes
+from tokenizer.files import held, refuse_existing, write_bytes
 from tokenizer.images import encode_image
 from tokenizer.token_images import Images, TokenFiles, images_of
 
@@ -178,10 +178,12 @@ def run(target: Target, images: Images, decoder: Decoder, console: Console) -> D
 
     Raises:
         UsageError: the sheet would be too large.
-        OutputError: a picture cannot be written, or would be replaced.
+        OutputError: a picture cannot be written, or would be replaced; or another process is writing them.
     """
-    write = _to_folder if target.kind == "folder" else _to_file
-    return write(target, images, decoder, console)
+    if target.kind != "folder":
+        return _to_file(target, images, decoder, console)
+    with held(Path(target.output), target.share):
+        return _to_folder(target, images, decoder, console)
 
 
 def _to_folder(target: Target, images: Images, decoder: Decoder, console: Console) -> Done:

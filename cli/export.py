@@ -13,7 +13,7 @@ from cli import options as o
 from cli.console import Console, printable, write_json
 from cli.inputs import check_writable
 from tokenizer.errors import ImageError, UsageError
-from tokenizer.files import refuse_existing
+from tokenizer.files import held, refuse_existing
 from tokenizer.images import Pixels, Source, read
 from tokenizer.inputs import find
 
@@ -65,7 +65,8 @@ def export(
     exported = exporter.to_onnx(loaded.network, loaded.fingerprint)
     console.detail(f"exported in {time.perf_counter() - began:.1f} s")
     checked = exporter.check(exported, loaded.network, _pictures(console, sources))
-    exporter.write(folder, exported, checked)
+    with held(folder):
+        exporter.write(folder, exported, checked)
     size = (len(exported.encoder) + len(exported.decoder)) / 1e6
     console.say(f"encoder and decoder exported to {output}, {size:.1f} MB, in {time.perf_counter() - began:.1f} s")
     console.say(_compared(checked))

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM."""
+"""Ctrl-C, SIGTERM, and SIGHUP: a terminal that was closed."""
 
 from __future__ import annotations
 
@@ -11,12 +11,16 @@ from types import FrameType
 
 EXIT_INTERRUPTED = 130
 EXIT_TERMINATED = 143
+EXIT_HUNG_UP = 129
 
 _CODES = {signal.SIGINT: EXIT_INTERRUPTED, signal.SIGTERM: EXIT_TERMINATED}
+if hasattr(signal, "SIGHUP"):  # not on Windows
+    _CODES[signal.SIGHUP] = EXIT_HUNG_UP
+EXITS = frozenset(_CODES.values())
 
 
 class StopRequest:
-    """Whether Ctrl-C or SIGTERM asked to stop, and the exit code that goes with it."""
+    """Whether a signal asked to stop, and the exit code that goes with it."""
 
     def __init__(self) -> None:
         self.exit_code: int | None = None
@@ -34,7 +38,7 @@ class StopRequest:
 
 @contextlib.contextmanager
 def between_steps() -> Iterator[StopRequest]:
-    """Hold Ctrl-C and SIGTERM back within the block: the work looks at the request where it can stop safely."""
+    """Hold the signals back within the block: the work looks at the request where it can stop safely."""
     request = StopRequest()
     before = {number: signal.getsignal(number) for number in _CODES}
     for number, handler in before.items():
@@ -49,7 +53,7 @@ def between_steps() -> Iterator[StopRequest]:
 
 
 def exit_on_signals() -> None:
-    """Make Ctrl-C and SIGTERM unwind with their exit codes, so that temporary files go."""
+    """Make the signals unwind with their exit codes, so that temporary files go."""
     for number in _CODES:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _exit)

@@ -15,6 +15,7 @@ from cli.console import Console, write_json
 from cli.stop import between_steps
 from cli.telling import Teller, stopped_early
 from tokenizer.errors import DeviceError, OutputError
+from tokenizer.files import held
 
 if TYPE_CHECKING:
     from tokenizer.train import Plan, Saved, TrainingState
@@ -23,7 +24,18 @@ if TYPE_CHECKING:
 def run(
     console: Console, plan: Plan, saved: Saved | None, data: Sequence[Path], folder: Path, *, as_json: bool
 ) -> None:
-    """Train from the beginning, or from where the run was saved, to the end or until it is asked to stop."""
+    """Train from the beginning, or from where the run was saved, to the end or until it is asked to stop.
+
+    Raises:
+        OutputError: another process is training there, or a file cannot be written.
+    """
+    with contextlib.nullcontext() if silent() else held(folder):
+        _run_alone(console, plan, saved, data, folder, as_json=as_json)
+
+
+def _run_alone(
+    console: Console, plan: Plan, saved: Saved | None, data: Sequence[Path], folder: Path, *, as_json: bool
+) -> None:
     from tokenizer import train as training
     from tokenizer.train import saves
 

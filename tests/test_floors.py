@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 FLOORS = (
-    ("errors", "contexts", "profiles", "_version"),
+    ("errors", "contexts", "profiles", "tensor_files", "_version"),
     ("files", "shipped", "colours", "opening", "settings", "runtime", "memory", "search", "weight_files"),
     ("config", "images", "file_names", "losses", "perceptual"),
     ("inputs", "placement", "metrics", "pages", "network", "quantizers"),

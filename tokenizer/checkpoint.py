@@ -160,14 +160,14 @@ def load(folder: Path, *, encoder: nn.Module | None = None, decoder: nn.Module |
         CheckpointError: it is missing, damaged, does not fit, holds NaN, or was written by a newer vqtok.
     """
     import safetensors
-    import safetensors.torch
     import torch
 
+    from tokenizer import tensor_files
     from tokenizer.model import Tokenizer
 
     description = describe(folder)
     try:
-        weights = safetensors.torch.load_file(folder / WEIGHTS)
+        weights, _ = tensor_files.read(folder / WEIGHTS)
     except (safetensors.SafetensorError, OSError, ValueError, KeyError) as error:
         raise CheckpointError(f"cannot read {folder / WEIGHTS}: {error}") from error
     try:

@@ -20,6 +20,18 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+_NO_MEMORY = (
+    "DefaultCPUAllocator",
+    "annot allocate memory",
+    "bad_alloc",
+    "can't start new thread",
+    "could not create a memory object",
+    "could not create a primitive",
+    "unable to mmap",
+    "failed to map segment from shared object",
+    "error return without exception set",
+)
+
 
 class VqtokError(Exception):
     """Base of every error that vqtok raises on purpose."""
@@ -76,6 +88,11 @@ def reason(error: BaseException) -> str:
     if isinstance(error, FileNotFoundError):  # fsspec's have a URL for a text
         return "no such file"
     return " ".join(str(error).split()) or type(error).__name__
+
+
+def lacks_memory(error: BaseException) -> bool:
+    """Return whether an error of torch, of a library below it, or of Python itself is for want of memory."""
+    return any(words in str(error) for words in _NO_MEMORY)
 
 
 def nearest_name(name: str, known: Iterable[str]) -> str:

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import glob
+import hashlib
 import json
 import os
 import re
 import secrets
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from tokenizer.errors import OutputError
+
+_LONGEST = 40
 
 
 @contextlib.contextmanager
@@ -25,7 +29,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     Raises:
         OutputError: the file cannot be written (permission, full disk, a folder of that name).
     """
-    temporary = path.with_name(f".{path.name[:40]}.{secrets.token_hex(4)}.tmp")
+    temporary = path.with_name(f"{_aside(path)}{secrets.token_hex(4)}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("xb") as file:
@@ -40,6 +44,13 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     except BaseException:
         _discard(temporary)
         raise
+
+
+def _aside(path: Path) -> str:
+    """Return how the names of the temporary files beside `path` begin, as those of no other file do."""
+    if len(path.name) <= _LONGEST:
+        return f".{path.name}."
+    return f".{path.name[:_LONGEST]}.{hashlib.blake2b(os.fsencode(path.name), digest_size=4).hexdigest()}."
 
 
 def _flush_folder(folder: Path) -> None:
@@ -71,7 +82,16 @@ def make_folder(folder: Path) -> None:
 
 def remove_temporaries(folder: Path) -> None:
     """Remove what `replacing` of a process that was killed left in a folder, below which nobody may be writing."""
-    for path in folder.rglob(".*.tmp"):
+    _remove_temporaries(folder.rglob(".*.tmp"))
+
+
+def remove_temporaries_of(path: Path) -> None:
+    """Remove what `replacing` of a process that was killed left beside a file, which nobody may be writing."""
+    _remove_temporaries(path.parent.glob(f"{glob.escape(_aside(path))}*.tmp"))
+
+
+def _remove_temporaries(found: Iterable[Path]) -> None:
+    for path in found:
         if re.search(r"\.[0-9a-f]{8}\.tmp$", path.name):
             _discard(path)
 
@@ -141,3 +161,30 @@ def _lock(file: BinaryIO, *, wait: bool) -> None:
     except OSError as error:
         if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):  # file systems without locks
             raise
+
+
+@contextlib.contextmanager
+def held(folder: Path, share: tuple[int, int] = (0, 1)) -> Iterator[str]:
+    """Keep other processes with the same share out of a folder; yield what to add to file names that are this share's.
+
+    A process that does all the work first removes what killed ones left. A folder that stays empty is removed.
+
+    Raises:
+        OutputError: another process is writing there, it cannot be written, or was removed meanwhile.
+    """
+    part, parts = share
+    label = "" if parts == 1 else f"-{part + 1}-of-{parts}"
+    path = folder / f".lock{label}"
+    make_folder(folder)
+    lock = Lock(path)
+    try:
+        if parts == 1:
+            remove_temporaries(folder)
+        yield label
+        if not path.exists():
+            raise OutputError(f"{folder} was removed while it was being written: run the same command once more")
+    finally:
+        _discard(path)
+        lock.release()
+        with contextlib.suppress(OSError):  # where something was made
+            folder.rmdir()

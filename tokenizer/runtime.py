@@ -11,7 +11,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from tokenizer.errors import DeviceError, UsageError
+from tokenizer.errors import DeviceError, UsageError, lacks_memory
 
 T = TypeVar("T")
 
@@ -85,7 +85,7 @@ def explain(error: RuntimeError, advice: str) -> DeviceError | None:
 
     These are: out of memory, nothing to compile with, another process of the run that is gone.
     """
-    if isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error):
+    if isinstance(error, torch.OutOfMemoryError) or lacks_memory(error):
         return DeviceError(f"out of memory: {advice}")
     if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
         reason = str(error).strip().partition("\n")[0]

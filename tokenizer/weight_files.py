@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import safetensors
-import safetensors.torch
 import torch
 from torch import Tensor
 
+from tokenizer import tensor_files
 from tokenizer.errors import InputError
 
 # What the two readers raise for files that are none of theirs.
@@ -33,7 +33,7 @@ def load(path: Path, network: str, advice: str) -> dict[str, Tensor]:
     """
     try:
         if path.suffix == ".safetensors":
-            held: Any = safetensors.torch.load_file(path)
+            held: Any = tensor_files.read(path)[0]
         else:
             held = torch.load(path, map_location="cpu", weights_only=True)
     except _BROKEN as error:

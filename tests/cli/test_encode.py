@@ -371,7 +371,7 @@ def test_full_disk(vqtok: Vqtok, photos: Path, run: Path, tmp_path: Path, output
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 @pytest.mark.parametrize("output", ["t.safetensors", "tree/"])
 def test_stopped_midway(
     vqtok: Vqtok,

@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Generator, Iterable, Iterator
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tokenizer import codec
 from tokenizer.errors import ImageError, InputError
-from tokenizer.files import Lock, make_folder, remove_temporaries
+from tokenizer.files import remove_temporaries_of
 from tokenizer.images import Source
 from tokenizer.model import Tokenizer
-from tokenizer.token_files import PARTIAL, Header, Journal, Row, StackWriter, TarWriter, TokenSet, Writer, before
+from tokenizer.token_files import (
+    PARTIAL,
+    Header,
+    Journal,
+    Row,
+    StackWriter,
+    TarWriter,
+    TokenSet,
+    Writer,
+    before,
+    sidecar,
+)
 
 
 @dataclass(frozen=True)
@@ -129,30 +140,20 @@ def finished(tokens: TokenSet, sources: Iterable[Source], path: Path) -> Generat
         raise InputError(f"{path} was made of more images than there are now: pass --overwrite to start anew")
 
 
+@contextlib.contextmanager
+def growing(job: Job, path: Path) -> Iterator[Journal]:
+    """Keep other processes from a token file, and yield the journal that it grows in; what killed ones left goes.
+
+    Raises:
+        OutputError: another process is writing the file, what is there is not to be touched, or it cannot be written.
+        InputError: what is to be resumed belongs to another job.
+    """
+    with Journal(partial_of(path), job.describe(), resume=job.resume, overwrite=job.overwrite) as journal:
+        for file in (path, sidecar(path)):
+            remove_temporaries_of(file)
+        yield journal
+
+
 def partial_of(path: Path) -> Path:
     """Return where the rows on their way to a token file grow."""
     return path.with_name(path.name + PARTIAL)
-
-
-@contextmanager
-def held(folder: Path, share: tuple[int, int]) -> Iterator[str]:
-    """Keep other processes with the same share out of a folder; yield what to add to file names that are this share's.
-
-    A process that does all the work first removes what killed ones left. A folder that stays empty is removed.
-
-    Raises:
-        OutputError: another process is writing there, or it cannot be written.
-    """
-    part, parts = share
-    label = "" if parts == 1 else f"-{part + 1}-of-{parts}"
-    make_folder(folder)
-    lock = Lock(folder / f".lock{label}")
-    try:
-        if parts == 1:
-            remove_temporaries(folder)
-        yield label
-    finally:
-        (folder / f".lock{label}").unlink(missing_ok=True)
-        lock.release()
-        with suppress(OSError):  # where something was made
-            folder.rmdir()

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from tokenizer.errors import InputError
-from tokenizer.files import canonical_json, refuse_existing, write_bytes
+from tokenizer.files import canonical_json, held, refuse_existing, write_bytes
 from tokenizer.images import Source
-from tokenizer.outputs.job import Job, Outcome, fill, finished, held, partial_of
-from tokenizer.token_files import Journal, crc32_of, read, refuse_another_job
+from tokenizer.outputs.job import Job, Outcome, fill, finished, growing, partial_of
+from tokenizer.token_files import crc32_of, read, refuse_another_job
 from tokenizer.token_folders import DONE, INDEX, INDEX_FORMAT, INDEX_VERSION
 
 _ENTRY = ("name", "images", "failed", "bytes", "crc32")
@@ -84,7 +84,7 @@ def _shard(job: Job, piece: Piece, folder: Path) -> Generator[Outcome]:
         refuse_existing(path, overwrite=job.overwrite)
     for file in (mark, folder / INDEX):
         file.unlink(missing_ok=True)
-    with Journal(partial_of(path), job.describe(), resume=job.resume, overwrite=job.overwrite) as journal:
+    with growing(job, path) as journal:
         writer = job.writer(journal)
         yield from fill(job, writer, piece.sources)
         journal.commit()

@@ -11,7 +11,7 @@ from typing import Any
 from tokenizer.errors import OutputError, UsageError
 from tokenizer.files import Lock, refuse_existing
 from tokenizer.images import Source
-from tokenizer.outputs.job import Job, Outcome, fill, finished, partial_of
+from tokenizer.outputs.job import Job, Outcome, fill, finished, growing, partial_of
 from tokenizer.token_files import (
     PARTIAL,
     Journal,
@@ -65,7 +65,7 @@ def _refuse_existing(job: Job, path: Path) -> None:
 
 
 def _alone(job: Job, sources: Iterable[Source], path: Path) -> Generator[Outcome]:
-    with Journal(partial_of(path), job.describe(), resume=job.resume, overwrite=job.overwrite) as journal:
+    with growing(job, path) as journal:
         writer = job.writer(journal)
         try:
             yield from fill(job, writer, sources)

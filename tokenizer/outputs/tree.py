@@ -9,9 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from tokenizer.errors import InputError, UsageError
-from tokenizer.files import inside, refuse_existing, replacing
+from tokenizer.files import held, inside, refuse_existing, replacing
 from tokenizer.images import Source
-from tokenizer.outputs.job import Job, Outcome, encoded, held, outcome
+from tokenizer.outputs.job import Job, Outcome, encoded, outcome
 from tokenizer.token_files import ImageRecord, Row, TokenSet, header_line, line, read, refuse_another_job, write
 from tokenizer.token_folders import MANIFEST
 

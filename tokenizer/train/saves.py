@@ -12,7 +12,7 @@ import safetensors
 import safetensors.torch
 from torch import Tensor
 
-from tokenizer import runtime
+from tokenizer import runtime, tensor_files
 from tokenizer.config import TrainConfig
 from tokenizer.errors import CheckpointError, ConfigError
 from tokenizer.files import canonical_json, write_bytes
@@ -93,9 +93,8 @@ def _files(folder: Path) -> list[Path]:
 
 def _read(path: Path) -> Saved:
     try:
-        with safetensors.safe_open(path, framework="pt") as file:
-            header = json.loads(file.metadata()[_KEY])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a dict
+        tensors, metadata = tensor_files.read(path)
+        header = json.loads(metadata[_KEY])
         if header["checksum"] != _checksum(tensors):
             raise CheckpointError(f"the training state {path} is damaged: its checksum is another")
         return Saved(parse(TrainConfig, header["config"]), header["data"], header["plain"], tensors)
