@@ -114,7 +114,7 @@ class Lock:
 
     def __init__(self, path: Path, *, wait: bool = False) -> None:
         try:
-            self._file = path.open("ab")
+            self._file = open_to_append(path)
         except OSError as error:
             raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
         try:
@@ -126,6 +126,13 @@ class Lock:
     def release(self) -> None:
         """Let go."""
         self._file.close()
+
+
+def open_to_append(path: Path) -> BinaryIO:
+    """Open a file to add to, made where it is missing; OSError for a link, and for what would wait, such as a pipe."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+    flags |= getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    return os.fdopen(os.open(path, flags, 0o666), "ab")
 
 
 def _lock(file: BinaryIO, *, wait: bool) -> None:

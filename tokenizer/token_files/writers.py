@@ -5,22 +5,24 @@ from __future__ import annotations
 import json
 import tarfile
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tokenizer.errors import UsageError
+from tokenizer.errors import InputError, UsageError
 from tokenizer.files import canonical_json
 from tokenizer.token_files.files import write_stored, write_with_sidecar
 from tokenizer.token_files.header import Header
 from tokenizer.token_files.journal import Journal
 from tokenizer.token_files.layout import Stack, Stored, npy_bytes, token_file
-from tokenizer.token_files.manifest import Failure, ImageRecord, line, record
+from tokenizer.token_files.manifest import PARSE_ERRORS, Failure, ImageRecord, line, record
 from tokenizer.token_files.tokens import Array, smallest_dtype
+
+T = TypeVar("T")
 
 _MANIFEST = "manifest"
 _ROWS = "rows"
@@ -74,11 +76,14 @@ class StackWriter:
         self._counts: list[int] = []  # rows of each grid
         self._which = array("i")  # number of the grid of each row
         self.images = self.failed = 0
-        for values in _lines(journal):
-            if values["status"] == "done":
-                self._count(record(values, None))
-            else:
+        for row, entry in _entries(journal, header.downsample):
+            if isinstance(entry, Failure):
                 self.failed += 1
+            elif self._count(entry) != row:
+                raise _damaged(journal, f"{entry.name} is in row {row}")
+        held = sum(count * self._row_bytes(grid) for grid, count in zip(self._grids, self._counts, strict=True))
+        if held != journal.stored(_ROWS).size:
+            raise _damaged(journal, f"{held} bytes of tokens are named, {journal.stored(_ROWS).size} are there")
 
     def _count(self, image: ImageRecord) -> int:
         """Note one more image and return its row among those of its grid."""
@@ -133,6 +138,10 @@ class StackWriter:
     def _row_bytes(self, grid: tuple[int, int]) -> int:
         return grid[0] * grid[1] * self._header.codes_per_position * self._dtype.itemsize
 
+    def entries(self) -> Iterator[tuple[int | None, ImageRecord | Failure]]:
+        """Yield what became of each input that is safe, with its row."""
+        return _entries(self.journal, self._header.downsample)
+
     def rows(self) -> Iterator[Array]:
         """Yield the (h, w, C) grid of each image, after all is committed."""
         grids, log, end = list(self._grids), self._log(), 0
@@ -166,12 +175,12 @@ class TarWriter:
         self._dtype = smallest_dtype(header.codebook_sizes)
         self.images = self.failed = 0
         self._stem = ""
-        for values in _lines(journal):
-            if values["status"] == "done":
-                self.images += 1
-                self._stem = _stem(values["name"])
-            else:
+        for _, entry in _entries(journal, header.downsample):
+            if isinstance(entry, Failure):
                 self.failed += 1
+            else:
+                self.images += 1
+                self._stem = _stem(entry.name)
 
     def add(self, row: Row) -> None:
         """Take the next row; a failure is named in the manifest alone."""
@@ -222,20 +231,45 @@ def _member(name: str, data: bytes) -> Iterator[bytes]:
 
 
 def before(journal: Journal) -> Iterator[tuple[str, str | None]]:
-    """Yield the names of the inputs that are safe in a journal, and why one has no tokens."""
-    return ((str(values["name"]), values.get("reason")) for values in _lines(journal))
+    """Yield the names of the inputs that are safe in a journal, and why one has no tokens.
+
+    Raises:
+        InputError: it is damaged.
+    """
+    return _lines(journal, lambda values: (str(values["name"]), values.get("reason")))
 
 
 def absorb(writer: StackWriter, part: StackWriter) -> None:
     """Add all rows of a finished part."""
     rows = part.rows()
-    for values in _lines(part.journal):
-        entry = record(values, None) if values["status"] == "done" else Failure(values["name"], values["reason"])
+    for _, entry in part.entries():
         writer.add(Row(entry, next(rows) if isinstance(entry, ImageRecord) else None))
 
 
-def _lines(journal: Journal) -> Iterator[dict[str, Any]]:
+def _entries(journal: Journal, downsample: int | None) -> Iterator[tuple[int | None, ImageRecord | Failure]]:
+    """Yield what became of each input that is safe in a journal, with its row."""
+
+    def parse(values: Mapping[str, Any]) -> tuple[int | None, ImageRecord | Failure]:
+        if values["status"] == "done":
+            return int(values["row"]), record(values, downsample)
+        return None, Failure(str(values["name"]), str(values["reason"]))
+
+    return _lines(journal, parse)
+
+
+def _lines(journal: Journal, parse: Callable[[Mapping[str, Any]], T]) -> Iterator[T]:
     left = b""
     for piece in journal.stored(_MANIFEST).pieces():
         *whole, left = (left + piece).split(b"\n")
-        yield from map(json.loads, whole)
+        try:
+            yield from [parse(json.loads(line)) for line in whole]
+        except PARSE_ERRORS as error:
+            raise _damaged(journal, f"{type(error).__name__} {error}") from error
+    if left:
+        raise _damaged(journal, "its manifest is truncated")
+
+
+def _damaged(journal: Journal, reason: str) -> InputError:
+    return InputError(
+        f"{journal.path(_MANIFEST).parent} is damaged: {' '.join(reason.split())}: pass --overwrite to start anew"
+    )
