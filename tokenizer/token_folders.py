@@ -95,7 +95,7 @@ def _images(shards: Sequence[Mapping[str, Any]]) -> dict[str, int]:
 
 
 def _name(value: Any) -> str:
-    if not isinstance(value, str) or Path(value).name != value or inside(value) != value:
+    if not isinstance(value, str) or Path(value).name != value or value in ("", "..") or b"\0" in os.fsencode(value):
         raise ValueError(f"{value!r:.80} is no name of a shard")
     return value
 

@@ -27,6 +27,7 @@ _PAPER_LEVELS: dict[int, tuple[int, ...]] = {
 _FLAT = 1e-4
 # Between these, a number of variance 1 is scaled to fill the range of tanh; it would be 0.9 for a normal one.
 _SCALES = (0.1, 10.0)
+_MOST_DRAWN = 2**15
 
 
 class LookupFreeQuantizer(Quantizer):
@@ -53,6 +54,8 @@ class LookupFreeQuantizer(Quantizer):
         super().__init__()
         if dim < len(levels):
             raise ValueError(f"latents are {dim} wide, {math.prod(levels)} codes of this method take {len(levels)}")
+        if math.prod(levels) >= 2**63:
+            raise ValueError("a token of these levels needs more than 63 bits")
         self.dim, self.sizes = dim, (math.prod(levels),)
         self.inward, self.outward = nn.Linear(dim, len(levels)), nn.Linear(len(levels), dim)
         radix = [math.prod(levels[:place]) for place in range(len(levels))]
@@ -131,7 +134,7 @@ class LookupFreeQuantizer(Quantizer):
     def start(self) -> None:
         """Place both maps as for standard normal latents; where tensors have shapes only, do nothing."""
         if not self.levels.is_meta:
-            self._place(torch.randn(32 * self.dim, self.dim))
+            self._place(torch.randn(min(32 * self.dim, _MOST_DRAWN), self.dim))
 
     def _place(self, z: Tensor) -> None:
         mean = z.mean(dim=0)

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from tokenizer.errors import ConfigError, nearest_name
 from tokenizer.quantizers.base import Quantizer
-from tokenizer.quantizers.notation import read_spec, write_spec
+from tokenizer.quantizers.notation import MOST_STAGES, leaves, read_spec, write_spec
 from tokenizer.settings import coerce_option
 
 Q = TypeVar("Q", bound=Quantizer)
@@ -65,13 +65,21 @@ def resolve(spec: Mapping[str, Any]) -> dict[str, Any]:
         spec: `{"name": ..., option: value, ...}`.
 
     Raises:
-        ConfigError: unknown name, unknown options, or values of the wrong type, all of them at once.
+        ConfigError: unknown name, unknown options, or values of the wrong type, all of them at once;
+            too many stages.
     """
+    try:
+        return _resolve(spec)
+    except RecursionError as error:
+        raise ConfigError(["the stages of the quantizer lie too deep in each other"]) from error
+
+
+def _resolve(spec: Mapping[str, Any]) -> dict[str, Any]:
     given = _read_name(spec)
     name = given.pop("name")
     if name not in METHODS:
         hint = nearest_name(str(name), METHODS)
-        raise ConfigError([f"unknown quantizer {name!r}{hint or ', known: ' + ', '.join(METHODS)}"])
+        raise ConfigError([f"unknown quantizer {name!r:.80}{hint or ', known: ' + ', '.join(METHODS)}"])
     options = METHODS[name].options
     if STAGES in options:
         given = _push_down(given, options)
@@ -95,11 +103,15 @@ def resolve(spec: Mapping[str, Any]) -> dict[str, Any]:
 def _resolve_each(stages: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     resolved: list[dict[str, Any]] = []
     faults: list[str] = []
+    count = 0
     for stage in stages:
         try:
-            resolved.append(resolve(stage))
+            resolved.append(_resolve(stage))
+            count += leaves(resolved[-1])
         except ConfigError as error:
             faults += [fault for fault in error.faults if fault not in faults]
+        if count > MOST_STAGES:
+            raise ConfigError([f"the quantizer has more than {MOST_STAGES} stages"])
     if faults:
         raise ConfigError(faults)
     return resolved

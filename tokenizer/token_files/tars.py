@@ -108,7 +108,7 @@ def _span(member: tarfile.TarInfo) -> tuple[int, int]:
 
 
 def _walk(stream: _View) -> Iterator[tarfile.TarInfo]:
-    with tarfile.open(fileobj=stream, mode="r:", encoding="utf-8", errors="surrogateescape") as archive:  # type: ignore[call-overload]
+    with tarfile.open(fileobj=stream, mode="r:", encoding="utf-8", errors="surrogateescape") as archive:
         end = -1
         while (member := archive.next()) is not None:
             archive.members = []  # type: ignore[attr-defined]  # it would keep them all
