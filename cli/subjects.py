@@ -89,6 +89,9 @@ def subjects(inputs: Sequence[str], chosen: Sequence[Path], console: Console) ->
     if inputs.count("-") > 1:
         raise UsageError("stdin is named twice")
     named = [("stdin" if name == "-" else name, read_all([name], console)) for name in inputs]
+    for name, own in named:
+        if not own:
+            raise InputError(f"{name} holds no tokens")
     if len(chosen) < 2:
         return [Subject(name, own, chosen[0] if chosen else None) for name, own in named]
     return [Subject(name, own, _maker(name, own, chosen)) for name, own in named]

@@ -179,28 +179,43 @@ def load(folder: Path, *, encoder: nn.Module | None = None, decoder: nn.Module |
     except Exception as error:  # of the library, of torch, of the system
         raise CheckpointError(f"cannot read {folder / WEIGHTS}: {_short(error)}") from error
 
-    def make() -> Tokenizer:
-        return Tokenizer(description.network, description.quantizer, encoder=encoder, decoder=decoder)
-
     try:
-        with torch.device("meta"):  # shapes alone: memory is asked for once the file is known to fill it
-            shapes = make()
-        refuse_misfits(dict(shapes.state_dict()), weights)
-        if shapes.codebook_sizes != description.codebook_sizes or shapes.downsample != description.downsample:
-            raise CheckpointError(
-                f"{folder / CONFIG} names codebook sizes {description.codebook_sizes[:9]} and a downsample of "
-                f"{description.downsample}, its quantizer has {shapes.codebook_sizes[:9]} and {shapes.downsample}"
-            )
-        model = make()
+        refuse_more(description.quantizer, description.network, weights, own=encoder is None and decoder is None)
+        model = Tokenizer(description.network, description.quantizer, encoder=encoder, decoder=decoder)
+        _refuse_misfits(model.state_dict(), weights)
         model.load_state_dict(weights, strict=True)
-    except (RuntimeError, TypeError, ValueError, OverflowError, ConfigError) as error:
+    except (RuntimeError, TypeError, ValueError, ConfigError) as error:
         raise CheckpointError(_misfit(folder, str(error))) from error
+    if model.codebook_sizes != description.codebook_sizes or model.downsample != description.downsample:
+        raise CheckpointError(
+            f"{folder / CONFIG} names codebook sizes {description.codebook_sizes[:9]} and a downsample of "
+            f"{description.downsample}, its quantizer has {model.codebook_sizes[:9]} and {model.downsample}"
+        )
     if not all(torch.isfinite(tensor).all() for tensor in weights.values()):
         raise CheckpointError(f"the weights in {folder} hold NaN or infinity")
     return model.channels_last().eval().requires_grad_(False)
 
 
-def refuse_misfits(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:
+def refuse_more(
+    quantizer: Mapping[str, Any], network: NetworkConfig, tensors: Mapping[str, Tensor], *, own: bool
+) -> None:
+    """Raise ValueError where settings describe a larger model than tensors can fill, before memory is asked for.
+
+    Args:
+        quantizer: its spec.
+        network: its shape.
+        tensors: what a file holds.
+        own: the encoder and the decoder are those of `network`.
+    """
+    from tokenizer.quantizers import values
+
+    wanted = values(quantizer, network.latent_dim) + (network.values if own else 0)
+    found = sum(tensor.numel() for tensor in tensors.values())
+    if wanted > found:
+        raise ValueError(f"{wanted} numbers or more are described, {found} are there")
+
+
+def _refuse_misfits(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:
     """Raise ValueError, which names the first few, unless both hold tensors of the same names, shapes and types."""
     faults = [f"{name} is missing" for name in wanted if name not in found]
     faults += [f"{name} is one too many" for name in found if name not in wanted]

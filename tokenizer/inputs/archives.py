@@ -21,6 +21,8 @@ from tokenizer.inputs.folders import is_image
 
 _SUFFIXES = (".tar", ".tar.bz2", ".tar.gz", ".tar.xz", ".tgz")
 _HEAD = 512  # bytes of a tar's header
+_NAME_BYTES = 2**20  # of the headers that hold a long name and the like
+_SAMPLE_BYTES = 2**28  # of a sample that is compressed or has holes: the archive's size says nothing of it
 
 
 @dataclass(frozen=True)
@@ -102,6 +104,9 @@ def _opener(head: bytes) -> Any:
     return next((opener for magic, opener in openers.items() if head.startswith(magic)), None)
 
 
+_HEADERS = (b"L", b"K", b"x", b"g", b"X")  # types of members that say something of the next ones
+
+
 class _Member(tarfile.TarInfo):
     """A member whose header is checked: tarfile takes a damaged header, or none, for the end of the archive.
 
@@ -121,6 +126,12 @@ class _Member(tarfile.TarInfo):
             raise tarfile.ReadError(f"{error}, where a member or the end mark belongs") from error
         archive.at_end = False
         return member
+
+    def _proc_member(self, archive: Any) -> Any:
+        """Refuse sizes that tarfile would make room for, or go back by."""
+        if self.size < 0 or (self.type in _HEADERS and self.size > _NAME_BYTES):
+            raise tarfile.ReadError(f"a header of {self.size} bytes")
+        return super()._proc_member(archive)  # type: ignore[misc]
 
 
 class _Tar(tarfile.TarFile):
@@ -155,12 +166,18 @@ def _files(where: Path | str | BinaryIO) -> Iterator[tuple[str, bytes]]:
             errors="surrogateescape",
             ignore_zeros=True,
         )
+        key, held = "", 0
         with tar:
             while (member := tar.next()) is not None:
                 tar.members = []  # type: ignore[attr-defined]  # it would keep them all
                 file = tar.extractfile(member) if member.isreg() else None
-                if file is not None and not member.name.rpartition("/")[2].startswith("."):
-                    yield urls.safe(member.name), file.read()
+                if file is None or member.name.rpartition("/")[2].startswith("."):
+                    continue
+                held = member.size + (held if _key(member.name) == key else 0)
+                key = _key(member.name)
+                if (opener or member.issparse()) and held > _SAMPLE_BYTES:
+                    raise tarfile.ReadError(f"the sample of {member.name} unpacks to more than {_SAMPLE_BYTES} bytes")
+                yield urls.safe(member.name), file.read()
 
 
 def _open(where: Path | str | BinaryIO) -> contextlib.AbstractContextManager[BinaryIO]:

@@ -13,7 +13,7 @@ from tokenizer.quantizers.registry import build, register
 
 _DEFAULT: Specs = ({"name": "diveq"}, {"name": "diveq"})
 # Latents along each side of a block: its codes, and what averages and spreads them, grow with the fourth power.
-_LARGEST_BLOCK = 32
+_LARGEST_BLOCK = 16
 
 
 @register("multiscale", "coarse grids before fine ones in blocks of latents: multiscale(2*diveq, scales=1 2)")

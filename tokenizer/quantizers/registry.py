@@ -173,6 +173,16 @@ def width(spec: Mapping[str, Any], wanted: int) -> int:
     return -(-max(least, wanted) // divisor) * divisor
 
 
+def values(spec: Mapping[str, Any], latent_dim: int) -> int:
+    """Return how many numbers the quantizer of `spec` holds at least, told before it is made.
+
+    Raises:
+        ConfigError: `spec` does not describe a quantizer.
+    """
+    resolved = resolve(spec)
+    return METHODS[resolved["name"]].cls.values(resolved, latent_dim)
+
+
 def short(spec: Mapping[str, Any], always: Collection[str] = ()) -> str:
     """Return `spec` on one line, without the options that are a method's defaults, but for those in `always`."""
     resolved = resolve(spec)

@@ -24,8 +24,6 @@ from tokenizer.train.plan import Plan
 from tokenizer.train.state import Saved, TrainingState
 
 BEST = "best"
-# What belongs to the encoder and the decoder.
-_NETWORK = ("model/encoder.", "model/decoder.")
 
 
 def begin(plan: Plan, *, encoder: nn.Module | None = None, decoder: nn.Module | None = None) -> TrainingState:
@@ -115,31 +113,26 @@ def resume(
     """
     if saved.data != identify(plan.train):
         raise CheckpointError("the training images are not those that this run began with: pass the same folder")
-    _refuse_misfits(plan.config, saved.tensors, encoder, decoder)
+    tensors = {name: value for name, value in saved.tensors.items() if name.startswith("model/")}
+    try:
+        config, own = plan.config, encoder is None and decoder is None
+        checkpoint.refuse_more(config.quantizer, config.network, tensors, own=own)
+    except ValueError as error:
+        raise CheckpointError(f"the training state does not fit its own settings: {error}") from error
     state = prepare(plan, encoder, decoder)
+    own_tensors = {
+        f"model/{name}": value for name, value in [*state.model.named_parameters(), *state.model.named_buffers()]
+    }
+    if _shapes(own_tensors) != _shapes(tensors):
+        raise CheckpointError("the run began with another encoder or decoder: pass modules like those to train.resume")
     states.restore(state, saved)
     return state
 
 
-def _refuse_misfits(
-    config: TrainConfig, tensors: Mapping[str, Tensor], encoder: nn.Module | None, decoder: nn.Module | None
-) -> None:
-    """Raise CheckpointError unless the tensors are those of the settings' model; asks for no memory."""
-    try:
-        with torch.device("meta"):
-            model = Tokenizer(config.network, config.quantizer, encoder=encoder, decoder=decoder)
-    except RuntimeError as error:
-        raise CheckpointError(f"the training state does not fit its own settings: {error}") from error
-    own = {f"model/{name}": value for name, value in [*model.named_parameters(), *model.named_buffers()]}
-    if _shapes(own, _NETWORK) != _shapes(tensors, _NETWORK):
-        raise CheckpointError("the run began with another encoder or decoder: pass modules like those to train.resume")
-    codes = {f"model/quantizer.{name}": value for name, value in model.quantizer.named_parameters()}
-    if codes and _shapes(codes) != _shapes({name: tensors[name] for name in codes if name in tensors}):
-        raise CheckpointError("the training state does not fit its own settings: its codes are of another shape")
-
-
-def _shapes(tensors: Mapping[str, Tensor], prefixes: tuple[str, ...] = ("",)) -> dict[str, tuple[Any, ...]]:
-    return {name: (value.shape, value.dtype) for name, value in tensors.items() if name.startswith(prefixes)}
+def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, tuple[Any, ...]]:
+    """Return shapes and types of what belongs to the encoder and the decoder."""
+    network = ("model/encoder.", "model/decoder.")
+    return {name: (value.shape, value.dtype) for name, value in tensors.items() if name.startswith(network)}
 
 
 def clear(folder: Path) -> None:
