@@ -20,7 +20,6 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -101,6 +100,9 @@ def _guided(name: str, inputs: int, seed: int, scratch: Path) -> None:
             shutil.rmtree(scratch, ignore_errors=True)
             os._exit(0)  # the engine does not come back
 
+    def mutate(data: bytes, longest: int, seed: int) -> bytes:
+        return changed(random.Random(seed), data)[:longest]
+
     longest = 2 * max(map(len, target.seeds))
     options = [
         f"-seed={seed}",
@@ -109,20 +111,8 @@ def _guided(name: str, inputs: int, seed: int, scratch: Path) -> None:
         "-timeout=60",
         "-print_final_stats=0",
     ]
-    atheris.Setup([sys.argv[0], *options, str(corpus)], check, custom_mutator=_mutator(atheris.Mutate, changed))
+    atheris.Setup([sys.argv[0], *options, str(corpus)], check, custom_mutator=mutate)
     atheris.Fuzz()
-
-
-def _mutator(
-    mutate: Callable[[bytes, int], bytes], changed: Callable[[random.Random, bytes], bytes]
-) -> Callable[[bytes, int, int], bytes]:
-    """Return what changes an input: half the time as the engine does, else in a way that its form suggests."""
-
-    def change(data: bytes, longest: int, seed: int) -> bytes:
-        dice = random.Random(seed)
-        return mutate(data, longest) if dice.random() < 0.5 else changed(dice, data)[:longest]
-
-    return change
 
 
 if __name__ == "__main__":
