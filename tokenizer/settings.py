@@ -33,7 +33,12 @@ def parse(cls: type[T], values: Mapping[str, Any], where: str = "") -> T:
         ConfigError: unknown keys, values of the wrong type, or values out of range, all of them at once.
     """
     faults: list[str] = []
-    result = _parse(cls, values, where, faults)
+    try:
+        result = _parse(cls, values, where, faults)
+    except TypeError:  # one that has no default is missing, or wrong
+        if not faults:
+            raise
+        raise ConfigError(faults) from None
     if not faults and hasattr(result, "faults"):
         faults = result.faults()
     if faults:

@@ -15,7 +15,7 @@ from typing import Any
 from tokenizer.errors import ConfigError
 
 MOST_STAGES = 256
-_MOST_DEPTH = 16
+MOST_DEPTH = 16
 _NAME = re.compile(r"[a-z0-9_-]+")
 
 
@@ -30,8 +30,8 @@ def split(text: str) -> list[str]:
         depth += {"(": 1, ")": -1}.get(character, 0)
         if depth < 0:
             break
-        if depth > _MOST_DEPTH:
-            raise ConfigError([f"{text!r:.80} has more than {_MOST_DEPTH} brackets in each other"])
+        if depth > MOST_DEPTH:
+            raise ConfigError([f"{text!r:.80} has more than {MOST_DEPTH} brackets in each other"])
         if character == "," and depth == 0:
             parts.append("")
         else:

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from tokenizer.errors import ConfigError, nearest_name
 from tokenizer.quantizers.base import Quantizer
-from tokenizer.quantizers.notation import MOST_STAGES, leaves, read_spec, write_spec
+from tokenizer.quantizers.notation import MOST_DEPTH, MOST_STAGES, leaves, read_spec, write_spec
 from tokenizer.settings import coerce_option
 
 Q = TypeVar("Q", bound=Quantizer)
@@ -68,10 +68,14 @@ def resolve(spec: Mapping[str, Any]) -> dict[str, Any]:
         ConfigError: unknown name, unknown options, or values of the wrong type, all of them at once;
             too many stages.
     """
-    try:
-        return _resolve(spec)
-    except RecursionError as error:
-        raise ConfigError(["the stages of the quantizer lie too deep in each other"]) from error
+    if _is_deep(spec, MOST_DEPTH):
+        raise ConfigError(["the stages of the quantizer lie too deep in each other"])
+    return _resolve(spec)
+
+
+def _is_deep(spec: Any, most: int) -> bool:
+    stages = spec.get(STAGES) if isinstance(spec, Mapping) else None
+    return most < 0 or (isinstance(stages, (list, tuple)) and any(_is_deep(stage, most - 1) for stage in stages))
 
 
 def _resolve(spec: Mapping[str, Any]) -> dict[str, Any]:
