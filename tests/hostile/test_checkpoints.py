@@ -199,6 +199,9 @@ def test_settings_without_end(tmp_path: Path) -> None:
         path.write_text(text)
         with pytest.raises((InputError, ConfigError)):
             fresh(read_toml(path))
+    for value in ({}, [[]], 3):
+        with pytest.raises(ConfigError, match=r"preset is .*, expected text"):
+            fresh({"preset": value})
     with pytest.raises(ConfigError, match="has too many dots"):
         assignments(["a." * 5000 + "b=1"])
     for key in ("steps", "seed", "batch_size", "val_images"):

@@ -10,15 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tokenizer.errors import InputError, TokenFileError
+from tokenizer.errors import TokenFileError
 from tokenizer.metrics import Usage, add_counts, overall
 from tokenizer.token_files import ImageRecord, TokenSet, smallest_dtype
 
 # Tokens that the sample holds at most, and bytes of different combinations.
 MOST_SAMPLED = 2**22
 MOST_COMBINED = 2**25
-# Of all slots together: each is counted, whether it was chosen or not.
-MOST_CODES = 2**26
 _FIRST_POINT = 2**8
 _PENDING = 2**20
 Tokens = NDArray[Any]
@@ -192,10 +190,7 @@ def stream(sets: Iterable[TokenSet], sizes: tuple[int, ...], names: Sequence[str
 
     Raises:
         TokenFileError: a token lies outside its alphabet, or there are not C codes per position; names the set.
-        InputError: there are more codes than can be counted.
     """
-    if sum(sizes) > MOST_CODES:
-        raise InputError(f"{sum(sizes)} codes are too many to report on: up to {MOST_CODES} can be counted")
     counts, sample = Counts(sizes), Sample()
     combinations = Combinations(sizes) if len(sizes) > 1 else None
     grids: set[tuple[int, int]] = set()
