@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from benchmarks.fuzzing_targets import Target
+    from benchmarks.fuzzing_promises import Target
 
 # Of addresses, above those that the imported libraries take.
 _ROOM = 2**30
@@ -67,7 +67,7 @@ def _told(target: Target, how: str, began: float) -> None:
 
 
 def _blind(name: str, inputs: int, seed: int, scratch: Path) -> None:
-    from benchmarks.fuzzing_targets import changed
+    from benchmarks.fuzzing_changes import changed
 
     target, dice, began = _made(name, scratch / "target"), random.Random(seed), time.perf_counter()
     for _ in range(inputs):
@@ -84,7 +84,7 @@ def _guided(name: str, inputs: int, seed: int, scratch: Path) -> None:
     import atheris
 
     with atheris.instrument_imports(include=["tokenizer", "cli"]):
-        from benchmarks.fuzzing_targets import changed
+        from benchmarks.fuzzing_changes import changed
 
         target = _made(name, scratch / "target")
     corpus = scratch / "corpus"

@@ -1,23 +1,19 @@
-"""What `benchmarks.fuzzing` and `tests/test_hostile.py` feed with bytes: each reader of files, and what it promises."""
+"""What `benchmarks.fuzzing` and `tests/hostile` feed with bytes: each reader of files."""
 
 from __future__ import annotations
 
 import contextlib
 import io
 import json
-import os
-import random
-import re
-import sys
 import tarfile
 import zlib
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
+from benchmarks.fuzzing_promises import Target
 from tokenizer import checkpoint
 from tokenizer.config import NetworkConfig
 from tokenizer.errors import VqtokError
@@ -42,89 +38,6 @@ from tokenizer.token_folders import look_into
 from tokenizer.token_images import TokenFile, TokenFiles, images_of
 
 _MARK = b"\n--and--\n"
-_ODD = [
-    *(b"0", b"-1", b"1", b"0.5", b"1e999", b"-1e999", b"NaN", b"null", b"true", b"[]", b"{}", b'""', b"[[1]]"),
-    *(str(number).encode() for number in (2**31, 2**32, 2**53, 2**63, 2**64, 10**12, 10**40)),
-    *(b"9" * 5000, b"[" * 3000, b'{"a":' * 3000, b'"\\ud800"', b"../", b"/etc/x", b"\0", b"C:\\\\", b"A" * 300, b"\n"),
-    *(b"256*", b"residual(", b"a.a.", b"\xff\xfe", b"\r\n", b"\x80\x04", b"PK\x03\x04", b"ustar"),
-]
-_WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
-_NEVER = (
-    "pickle.find_class",
-    "subprocess.Popen",
-    "os.system",
-    "os.exec",
-    "os.posix_spawn",
-    "os.fork",
-    "socket.connect",
-)
-_MOVES = ("os.mkdir", "os.rename", "os.link", "os.symlink", "os.remove", "os.rmdir", "os.truncate", "shutil.rmtree")
-
-
-class Target(ABC):
-    """Something that reads files.
-
-    Attributes:
-        name: of the target.
-        scratch: a folder that it may write to, and no other.
-        seeds: sound inputs, of the project's own making.
-        tried, refused: how many inputs came, and how many of these ended in a named error.
-    """
-
-    name: ClassVar[str]
-
-    def __init__(self, scratch: Path) -> None:
-        self.scratch, self.tried, self.refused = scratch, 0, 0
-        self.seeds: list[bytes] = self.make()
-
-    @abstractmethod
-    def make(self) -> list[bytes]:
-        """Return sound inputs."""
-
-    @abstractmethod
-    def read(self, data: bytes) -> None:
-        """Read all that an input holds."""
-
-    def check(self, data: bytes) -> None:
-        """Read an input; AssertionError, or whatever escapes, where a promise is broken."""
-        self.tried += 1
-        try:
-            with _kept_inside(self.scratch):
-                self.read(data)
-        except VqtokError as error:
-            self.refused += 1
-            said = str(error).replace(str(self.scratch), "")
-            assert said, "an error without a word"
-            assert len(said) < 20_000 + len(data), "an error of any length"
-
-
-_inside: list[Path] = []
-_hooked: list[bool] = []
-
-
-@contextlib.contextmanager
-def _kept_inside(folder: Path) -> Iterator[None]:
-    """Raise AssertionError where something is executed, or written outside of a folder."""
-    if not _hooked:
-        sys.addaudithook(_judge)
-        _hooked.append(True)
-    _inside.append(folder)
-    try:
-        yield
-    finally:
-        _inside.pop()
-
-
-def _judge(event: str, arguments: tuple[Any, ...]) -> None:
-    if not _inside:
-        return
-    assert event not in _NEVER, f"{event} {arguments}"
-    if event in ("os.remove", "os.rmdir") and arguments[1] != -1:
-        return  # of a folder that was judged when its removal began
-    writes = event in _MOVES or (event == "open" and isinstance(arguments[2], int) and arguments[2] & _WRITES)
-    if writes and isinstance(arguments[0], (str, bytes, os.PathLike)):
-        where = os.path.realpath(os.fsdecode(arguments[0]))
-        assert where == os.devnull or where.startswith(os.path.realpath(_inside[-1])), f"{event} of {where}"
 
 
 def _tokens(sizes: tuple[int, ...] = (1000,), grids: tuple[tuple[int, int], ...] = ((2, 3), (2, 3))) -> TokenSet:
@@ -179,8 +92,7 @@ class Tokens(Target):
             journal.discard()
         return data
 
-    def _long_tar(self) -> bytes:
-        """Return a tar with headers of every kind."""
+    def _long_tar(self) -> bytes:  # of headers of every kind
         buffer = io.BytesIO()
         for kind in (tarfile.GNU_FORMAT, tarfile.PAX_FORMAT):
             with tarfile.open(fileobj=buffer, mode="w", format=kind) as archive:
@@ -336,59 +248,4 @@ class Manifest(Target):
             read_all(read(b"".join(writer.pieces())))
 
 
-TARGETS: dict[str, Callable[[Path], Target]] = {
-    target.name: target for target in (Tokens, Checkpoint, Config, Manifest)
-}
-
-
-def changed(dice: random.Random, data: bytes) -> bytes:
-    """Return bytes with one to four changes: of bytes, of pieces, of numbers, of values in JSON."""
-    for _ in range(dice.choice((1, 1, 1, 2, 4))):
-        data = dice.choice(_CHANGES)(dice, data)
-    return data
-
-
-def _flip(dice: random.Random, data: bytes) -> bytes:
-    at = dice.randrange(len(data) + 1)
-    return data[:at] + bytes([dice.randrange(256)]) + data[at + 1 :]
-
-
-def _cut(dice: random.Random, data: bytes) -> bytes:
-    return data[: dice.randrange(len(data) + 1)]
-
-
-def _drop(dice: random.Random, data: bytes) -> bytes:
-    at = dice.randrange(len(data) + 1)
-    return data[:at] + data[at + dice.choice((1, 2, 8, 100)) :]
-
-
-def _repeat(dice: random.Random, data: bytes) -> bytes:
-    at = dice.randrange(len(data) + 1)
-    return data[:at] + data[at : at + dice.choice((1, 8, 100, 600))] * dice.choice((2, 3, 50)) + data[at:]
-
-
-def _insert(dice: random.Random, data: bytes) -> bytes:
-    at = dice.randrange(len(data) + 1)
-    return data[:at] + dice.choice(_ODD) + data[at + dice.choice((0, 1, 4)) :]
-
-
-def _replace(pattern: bytes) -> Callable[[random.Random, bytes], bytes]:
-    def replace(dice: random.Random, data: bytes) -> bytes:
-        found = list(re.finditer(pattern, data))
-        if not found:
-            return _flip(dice, data)
-        spot = dice.choice(found)
-        return data[: spot.start()] + dice.choice(_ODD) + data[spot.end() :]
-
-    return replace
-
-
-_CHANGES = (
-    *(_flip, _flip, _cut, _drop, _repeat, _insert),
-    *(
-        _replace(rb"-?[0-9][0-9.]*"),
-        _replace(rb'"[^"\n]{0,80}"'),
-        _replace(rb"\[[^\[\]\n]*\]"),
-        _replace(rb"[a-z_]{3,}"),
-    ),
-)
+TARGETS: dict[str, Callable[[Path], Target]] = {kind.name: kind for kind in (Tokens, Checkpoint, Config, Manifest)}

@@ -209,10 +209,12 @@ def refuse_more(
     """
     from tokenizer.quantizers import values
 
-    wanted = values(quantizer, network.latent_dim) + (network.values if own else 0)
     found = sum(tensor.numel() for tensor in tensors.values())
-    if wanted > found:
-        raise ValueError(f"{wanted} numbers or more are described, {found} are there")
+    codes = values(quantizer, network.latent_dim)
+    if codes > found:
+        raise ValueError(f"quantizer.*: {codes} numbers or more are described, {found} are there")
+    if own and codes + network.values > found:
+        raise ValueError(f"encoder.* and decoder.*: {network.values} numbers or more are described, {found} are there")
 
 
 def _refuse_misfits(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:

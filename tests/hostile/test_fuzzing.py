@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.fuzzing_targets import TARGETS, changed
+from benchmarks.fuzzing_changes import changed
+from benchmarks.fuzzing_targets import TARGETS
 
 
 @pytest.mark.parametrize(("name", "inputs"), [("tokens", 400), ("checkpoint", 120), ("config", 250), ("manifest", 250)])

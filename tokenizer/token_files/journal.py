@@ -23,7 +23,6 @@ _LOCK = "lock"
 _SECONDS = 2.0
 _PENDING_BYTES = 2**24
 _PIECE = 2**20
-# What a state that is no journal's raises.
 _WRONG = (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError)
 
 
@@ -96,10 +95,9 @@ class Journal:
 
     def _checksum(self, name: str, size: int) -> int | None:
         path = self._folder / name
-        if Path(name).name != name or path.is_symlink() or not path.is_file() or size < 0:
-            return None
+        plain = Path(name).name == name and path.is_file() and not path.is_symlink() and size >= 0
         try:
-            return _crc32(_pieces(path, size))
+            return _crc32(_pieces(path, size)) if plain else None
         except (OSError, EOFError):
             return None
 

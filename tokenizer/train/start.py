@@ -118,7 +118,10 @@ def resume(
         config, own = plan.config, encoder is None and decoder is None
         checkpoint.refuse_more(config.quantizer, config.network, tensors, own=own)
     except ValueError as error:
-        raise CheckpointError(f"the training state does not fit its own settings: {error}") from error
+        raise CheckpointError(
+            f"the training state does not fit its own settings; if the run began with another encoder or decoder, "
+            f"pass modules like those to train.resume: {error}"
+        ) from error
     state = prepare(plan, encoder, decoder)
     own_tensors = {
         f"model/{name}": value for name, value in [*state.model.named_parameters(), *state.model.named_buffers()]
