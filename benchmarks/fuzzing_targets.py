@@ -230,7 +230,6 @@ class Manifest(Target):
             np.asarray(load_tokens(folder))
         counts = found.images or [None] * len(found.files)
         images = images_of(TokenFiles([TokenFile(*pair) for pair in zip(found.files, counts, strict=True)]))
-        assert len(images) >= 0
         for record, grid in images.rows():
             assert grid.shape[:2] == record.grid
 

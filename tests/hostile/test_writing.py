@@ -207,6 +207,7 @@ def test_journals_that_lie(tmp_path: Path, lines: bytes) -> None:
         {"files": {"manifest": [-5, 0]}},
         {"files": {"../outside/rows": [4, zlib.crc32(b"mine")]}},
         {"files": {"/dev/zero": [2**62, 0]}},
+        {"files": {"9" * 5000: [4, 0]}},
         {"files": {"manifest": [2**62, 0]}},
     ],
 )

@@ -95,8 +95,8 @@ class Journal:
 
     def _checksum(self, name: str, size: int) -> int | None:
         path = self._folder / name
-        plain = Path(name).name == name and path.is_file() and not path.is_symlink() and size >= 0
         try:
+            plain = Path(name).name == name and path.is_file() and not path.is_symlink() and size >= 0
             return _crc32(_pieces(path, size)) if plain else None
         except (OSError, EOFError):
             return None

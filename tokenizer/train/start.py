@@ -24,6 +24,7 @@ from tokenizer.train.plan import Plan
 from tokenizer.train.state import Saved, TrainingState
 
 BEST = "best"
+_OTHER_NETWORK = "the run began with another encoder or decoder: pass modules like those to train.resume"
 
 
 def begin(plan: Plan, *, encoder: nn.Module | None = None, decoder: nn.Module | None = None) -> TrainingState:
@@ -114,20 +115,16 @@ def resume(
     if saved.data != identify(plan.train):
         raise CheckpointError("the training images are not those that this run began with: pass the same folder")
     tensors = {name: value for name, value in saved.tensors.items() if name.startswith("model/")}
+    config, own = plan.config, encoder is None and decoder is None
     try:
-        config, own = plan.config, encoder is None and decoder is None
         checkpoint.refuse_more(config.quantizer, config.network, tensors, own=own)
     except ValueError as error:
-        raise CheckpointError(
-            f"the training state does not fit its own settings; if the run began with another encoder or decoder, "
-            f"pass modules like those to train.resume: {error}"
-        ) from error
+        why = _OTHER_NETWORK if "coder." in str(error) else "the training state does not fit its own settings"
+        raise CheckpointError(f"{why}: {error}") from error
     state = prepare(plan, encoder, decoder)
-    own_tensors = {
-        f"model/{name}": value for name, value in [*state.model.named_parameters(), *state.model.named_buffers()]
-    }
-    if _shapes(own_tensors) != _shapes(tensors):
-        raise CheckpointError("the run began with another encoder or decoder: pass modules like those to train.resume")
+    model = {f"model/{name}": value for name, value in [*state.model.named_parameters(), *state.model.named_buffers()]}
+    if _shapes(model) != _shapes(tensors):
+        raise CheckpointError(_OTHER_NETWORK)
     states.restore(state, saved)
     return state
 
