@@ -20,7 +20,7 @@ from cli.tokens import check
 from tokenizer import pictures
 from tokenizer.errors import InputError, UsageError
 from tokenizer.file_names import FileNames
-from tokenizer.files import held, refuse_existing, write_bytes
+from tokenizer.files import beneath, held, refuse_existing, write_bytes
 from tokenizer.images import encode_image
 from tokenizer.token_images import Images, TokenFiles, images_of
 
@@ -205,7 +205,7 @@ def _to_folder(target: Target, images: Images, decoder: Decoder, console: Consol
     def rows() -> Iterator[Row]:
         for number, (record, grid), wanted in zip(numbers, images.rows(mine), missing, strict=True):
             if wanted:
-                paths.append(Path(target.output, names.of(number, record.name)))
+                paths.append(beneath(Path(target.output), names.of(number, record.name)))
                 yield record, grid
 
     with decoder.decode(rows()) as decoded:

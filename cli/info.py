@@ -102,6 +102,8 @@ def _tokens(path: str, listed: Sequence[Failure], console: Console) -> dict[str,
             tokens += block.size
         failed += one.failed
         made.setdefault((one.header.model, one.header.codebook_sizes, one.codes_per_position), one)
+    if not made:
+        raise InputError(f"{path} holds no tokens")
     first, *others = made.values()
     return {
         "kind": "tokens",

@@ -87,7 +87,7 @@ def _nested(values: Mapping[str, Any]) -> dict[str, Any]:
 def _with_preset(given: dict[str, Any]) -> dict[str, Any]:
     """Put the preset's settings under those given; a downsampling alone takes the default preset's network."""
     given = dict(given)
-    name = given.pop("preset", None)
+    name = coerce_option(given.pop("preset", None), str | None, "preset")
     if not isinstance(given.get("network", {}), Mapping):
         return given  # not a table, which the parser says
     if str(name) in RECIPES:

@@ -96,6 +96,9 @@ def subjects(inputs: Sequence[str], chosen: Sequence[Path], console: Console, *,
     if inputs.count("-") > 1:
         raise UsageError("stdin is named twice")
     named = [("stdin" if name == "-" else name, read_all([name], console)) for name in inputs]
+    for name, own in named:
+        if not own:
+            raise InputError(f"{name} holds no tokens")
     makers = [_maker(name, own, chosen) if with_model else None for name, own in named]
     return [Subject(name, own, model, bool(chosen)) for (name, own), model in zip(named, makers, strict=True)]
 

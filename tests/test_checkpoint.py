@@ -119,3 +119,18 @@ def test_damaged_config(copy: Path, text: str) -> None:
     (copy / "config.json").write_text(text)
     with pytest.raises(CheckpointError):
         checkpoint.describe(copy)
+
+
+@pytest.mark.parametrize("half", [torch.float16, torch.bfloat16])
+def test_weights_in_half_precision_are_those_of_a_float32_model(copy: Path, half: torch.dtype) -> None:
+    path = copy / "model.safetensors"
+    weights = {name: value.to(half) for name, value in safetensors.torch.load_file(path).items()}
+    safetensors.torch.save_file(weights, path)
+    model = checkpoint.load(copy)
+    for name, value in model.state_dict().items():
+        assert value.dtype == torch.float32
+        assert torch.equal(value, weights[name].float())
+    weights["quantizer.table.weight"] = weights["quantizer.table.weight"].double()
+    safetensors.torch.save_file(weights, path)
+    with pytest.raises(CheckpointError, match=r"quantizer.table.weight is .* float64, expected .* float32"):
+        checkpoint.load(copy)

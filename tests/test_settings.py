@@ -316,9 +316,9 @@ class TestNetworkConfig:
             (NetworkConfig(8, (8,) * 4, (1,) * 4), "network.widths has 4 stages, a downsample of 8 takes 2"),
             (NetworkConfig(32, (8,) * 3, (1,) * 3), "network.widths has 3 stages, a downsample of 32 takes 4"),
             (NetworkConfig(16, (), ()), "network.widths has 0 stages, a downsample of 16 takes 3"),
-            (NetworkConfig(8, (8, 8), (1, -1)), "network.widths must be 1 or more and network.depths 0 or more"),
-            (NetworkConfig(8, (0, 8), (1, 1)), "network.widths must be 1 or more and network.depths 0 or more"),
-            (NetworkConfig(latent_dim=0), "network.latent_dim is 0, expected 1 or more"),
+            (NetworkConfig(8, (8, 8), (1, -1)), "network.widths must be 1 to 65536 and network.depths 0 to 256"),
+            (NetworkConfig(8, (0, 8), (1, 1)), "network.widths must be 1 to 65536 and network.depths 0 to 256"),
+            (NetworkConfig(latent_dim=0), "network.latent_dim is 0, expected 1 to 4096"),
         ],
     )
     def test_each_rule(self, config: NetworkConfig, fault: str) -> None:

@@ -8,7 +8,6 @@ import hashlib
 import json
 import math
 import mmap
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +21,7 @@ from tokenizer.files import write_bytes
 from tokenizer.settings import parse, to_dict
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
     from tokenizer.model import Tokenizer
 
@@ -56,6 +55,16 @@ class Description:
     reads: tuple[str, ...] = ()
     vqtok: str = __version__
 
+    def faults(self) -> list[str]:
+        """Return what is wrong with it, one line each."""
+        sizes = self.codebook_sizes
+        found = self.network.faults()
+        if not sizes or min(sizes) < 1:
+            found.append(f"codebook_sizes is {sizes[:9]}, expected one or more sizes of 1 or more")
+        if self.downsample < 1:
+            found.append(f"downsample is {self.downsample}, expected 1 or more")
+        return found
+
     @property
     def bits_per_pixel(self) -> float:
         """Bits of the tokens of one pixel, every token at the log2 of its alphabet."""
@@ -75,12 +84,9 @@ def describe(folder: Path) -> Description:
     if version > VERSION:
         raise CheckpointError(f"{folder} has format version {version}, this vqtok reads {VERSION}: upgrade vqtok")
     try:
-        description = parse(Description, values)
-    except (ConfigError, TypeError) as error:
-        raise CheckpointError(f"{folder / CONFIG} is damaged: {error}") from error
-    if faults := description.network.faults():
-        raise CheckpointError(f"{folder / CONFIG} is damaged: {'; '.join(faults)}")
-    return description
+        return parse(Description, values)
+    except (ConfigError, TypeError, RecursionError) as error:
+        raise CheckpointError(f"{folder / CONFIG} is damaged: {_short(error)}") from error
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
@@ -108,9 +114,13 @@ def fingerprint(folder: Path) -> str:
     Raises:
         CheckpointError: the weights cannot be read.
     """
+    import safetensors
+
     path = folder / WEIGHTS
     digest = hashlib.sha256()
     try:
+        with safetensors.safe_open(path, "numpy"):  # says whether the file is sound: every byte is of one tensor
+            pass
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             start = 8 + int.from_bytes(data[:8], "little")
             entries = json.loads(data[8:start])
@@ -119,8 +129,8 @@ def fingerprint(folder: Path) -> str:
                 begin, end = entry["data_offsets"]
                 digest.update(f"{name}\0{entry['dtype']}\0{entry['shape']}\0".encode())
                 digest.update(data[start + begin : start + end])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise CheckpointError(f"cannot read {path}: {error}") from error
+    except (safetensors.SafetensorError, OSError, ValueError) as error:
+        raise CheckpointError(f"cannot read {path}: {_short(error)}") from error
     return digest.hexdigest()
 
 
@@ -159,7 +169,6 @@ def load(folder: Path, *, encoder: nn.Module | None = None, decoder: nn.Module |
     Raises:
         CheckpointError: it is missing, damaged, does not fit, holds NaN, or was written by a newer vqtok.
     """
-    import safetensors
     import torch
 
     from tokenizer import tensor_files
@@ -168,26 +177,76 @@ def load(folder: Path, *, encoder: nn.Module | None = None, decoder: nn.Module |
     description = describe(folder)
     try:
         weights, _ = tensor_files.read(folder / WEIGHTS)
-    except (safetensors.SafetensorError, OSError, ValueError, KeyError) as error:
-        raise CheckpointError(f"cannot read {folder / WEIGHTS}: {error}") from error
+    except Exception as error:  # of the library, of torch, of the system
+        raise CheckpointError(f"cannot read {folder / WEIGHTS}: {_short(error)}") from error
     try:
+        refuse_more(description.quantizer, description.network, weights, own=encoder is None and decoder is None)
         model = Tokenizer(description.network, description.quantizer, encoder=encoder, decoder=decoder)
+        _refuse_misfits(model.state_dict(), weights)
         model.load_state_dict(weights, strict=True)
-    except (RuntimeError, ConfigError) as error:
+    except (RuntimeError, TypeError, ValueError, ConfigError) as error:
         raise CheckpointError(_misfit(folder, str(error))) from error
-    if model.codebook_sizes != description.codebook_sizes:
+    if model.codebook_sizes != description.codebook_sizes or model.downsample != description.downsample:
         raise CheckpointError(
-            f"{folder / CONFIG} names codebook sizes {description.codebook_sizes}, "
-            f"its quantizer has {model.codebook_sizes}"
+            f"{folder / CONFIG} names codebook sizes {description.codebook_sizes[:9]} and a downsample of "
+            f"{description.downsample}, its quantizer has {model.codebook_sizes[:9]} and {model.downsample}"
         )
-    if not all(torch.isfinite(tensor).all() for tensor in weights.values() if tensor.is_floating_point()):
+    if not all(torch.isfinite(tensor).all() for tensor in weights.values()):
         raise CheckpointError(f"the weights in {folder} hold NaN or infinity")
     return model.channels_last().eval().requires_grad_(False)
 
 
+def refuse_more(
+    quantizer: Mapping[str, Any], network: NetworkConfig, tensors: Mapping[str, Tensor], *, own: bool
+) -> None:
+    """Raise ValueError where settings describe a larger model than tensors can fill, before memory is asked for.
+
+    Args:
+        quantizer: its spec.
+        network: its shape.
+        tensors: what a file holds.
+        own: the encoder and the decoder are those of `network`.
+    """
+    from tokenizer.quantizers import values
+
+    found = sum(tensor.numel() for tensor in tensors.values())
+    codes = values(quantizer, network.latent_dim)
+    if codes > found:
+        raise ValueError(f"quantizer.*: {codes} numbers or more are described, {found} are there")
+    if own and codes + network.values > found:
+        raise ValueError(f"encoder.* and decoder.*: {network.values} numbers or more are described, {found} are there")
+
+
+def _refuse_misfits(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:
+    """Raise ValueError, which names the first few, unless both hold tensors of the same names, shapes and types.
+
+    Weights in half precision stand for float32.
+    """
+    import torch
+
+    weights = {torch.float32, torch.float16, torch.bfloat16}
+    faults = [f"{name} is missing" for name in wanted if name not in found]
+    faults += [f"{name} is one too many" for name in found if name not in wanted]
+    for name in wanted.keys() & found.keys():
+        old, new = wanted[name], found[name]
+        if old.shape != new.shape or not (old.dtype == new.dtype or {old.dtype, new.dtype} <= weights):
+            faults.append(f"{name} is {_kind(new)}, expected {_kind(old)}")
+    if faults:
+        raise ValueError("; ".join(sorted(faults)[:9]))
+
+
+def _kind(tensor: Tensor) -> str:
+    return f"{tuple(tensor.shape)} {str(tensor.dtype).removeprefix('torch.')}"
+
+
+def _short(error: BaseException | str) -> str:
+    """Return what an error says, on one line of some length."""
+    line = " ".join(str(error).split())
+    return line if len(line) <= _LONGEST_REASON else f"{line[:_LONGEST_REASON]}..."
+
+
 def _misfit(folder: Path, reason: str) -> str:
-    line = re.sub(r"\s+", " ", reason)
-    line = line if len(line) <= _LONGEST_REASON else f"{line[:_LONGEST_REASON]}..."
+    line = _short(reason)
     if "coder." not in line:
         return f"the weights in {folder} do not fit its {CONFIG}: {line}"
     return (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, get_args
 
@@ -12,7 +13,8 @@ PRECISIONS: tuple[str, ...] = get_args(Precision)
 FREEZABLE: tuple[str, ...] = ("encoder", "decoder", "codebook")
 LogTo = Literal["tensorboard"]
 LOGS: tuple[str, ...] = get_args(LogTo)
-
+# Far above what is of use, and so low that no network of these sizes is a surprise.
+_WIDEST, _DEEPEST, _WIDEST_LATENT = 2**16, 2**8, 2**12
 
 # Widths and residual blocks of each stage: about 2 to 3, 8 to 15 and 35 to 50 million parameters.
 PRESETS: dict[str, dict[int, tuple[tuple[int, ...], tuple[int, ...]]]] = {
@@ -67,6 +69,13 @@ class NetworkConfig:
     depths: tuple[int, ...] = PRESETS["tiny"][16][1]
     latent_dim: int = 8
 
+    @property
+    def values(self) -> int:
+        """How many numbers encoder and decoder hold at least: those of their kernels."""
+        blocks = sum(18 * width**2 * depth for width, depth in zip(self.widths, self.depths, strict=True))
+        between = sum(4 * narrow * wide for narrow, wide in itertools.pairwise(self.widths))
+        return 2 * (blocks + between + 432 * self.widths[0] + self.widths[-1] * self.latent_dim)
+
     def faults(self) -> list[str]:
         """Return what is wrong with these settings, one line each."""
         found = []
@@ -79,10 +88,10 @@ class NetworkConfig:
             )
         if len(self.widths) != len(self.depths):
             found.append(f"network.widths {self.widths} and network.depths {self.depths} differ in length")
-        if any(width < 1 for width in self.widths) or any(depth < 0 for depth in self.depths):
-            found.append("network.widths must be 1 or more and network.depths 0 or more")
-        if self.latent_dim < 1:
-            found.append(f"network.latent_dim is {self.latent_dim}, expected 1 or more")
+        if not all(1 <= width <= _WIDEST for width in self.widths) or not all(0 <= d <= _DEEPEST for d in self.depths):
+            found.append(f"network.widths must be 1 to {_WIDEST} and network.depths 0 to {_DEEPEST}")
+        if not 1 <= self.latent_dim <= _WIDEST_LATENT:
+            found.append(f"network.latent_dim is {self.latent_dim}, expected 1 to {_WIDEST_LATENT}")
         return found
 
 

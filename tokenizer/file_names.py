@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import unicodedata
 from array import array
 from collections.abc import Callable, Iterable
 
@@ -19,7 +20,8 @@ class FileNames:
     """A file name for each image name, all different, none leaving its folder, decided for all images at once.
 
     `a/b.jpg` becomes `a/b.png`; where `b.jpg` and `b.webp` lie side by side, both keep their suffix
-    (`b.jpg.png`, `b.webp.png`); names that still coincide are numbered. An image costs one byte, and some more while
+    (`b.jpg.png`, `b.webp.png`); names that still coincide are numbered. Those that differ only by case, or by how an
+    accent is written, count as equal, as they are to some file systems. An image costs one byte, and some more while
     they are compared.
 
     Args:
@@ -78,6 +80,7 @@ def _repeats(digests: Digests) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
 
 
 def _digest(text: str) -> int:
+    text = text.lower() if text.isascii() else unicodedata.normalize("NFC", text.casefold())
     # Not hash(): processes that share the work must agree where two differ by chance.
     return int.from_bytes(hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little")
 

@@ -18,6 +18,8 @@ from typing import Any, BinaryIO
 from tokenizer.errors import OutputError
 
 _LONGEST = 40
+# Bytes of a name, and of each of its parts: systems allow 4,096 and 255, some of them less, with folder and suffixes.
+_LONGEST_NAME, _LONGEST_PART, _LONGEST_SUFFIX = 1000, 220, 20
 
 
 @contextlib.contextmanager
@@ -115,10 +117,45 @@ def refuse_existing(path: Path, *, overwrite: bool) -> None:
 
 
 def inside(name: str) -> str:
-    """Return a name without what would lead out of its folder."""
+    """Return a name without what would lead out of its folder, in parts that file systems can hold."""
     # NUL and halves of surrogate pairs, which no file name holds, go first: without them a part can be "..".
-    parts = re.sub("[\0\ud800-\udc7f\udd00-\udfff]", "", name).replace("\\", "/").split("/")
-    return "/".join(part for part in parts if part not in ("", ".", "..")) or "image"
+    name = re.sub("[\0\ud800-\udc7f\udd00-\udfff]", "", name).replace("\\", "/")
+    name = re.sub("(^|/)([A-Za-z]):", r"\1\2_", name)  # a drive, to Windows
+    parts = [_shortened(part) for part in name.split("/") if part not in ("", ".", "..")]
+    whole = "/".join(parts) or "image"
+    if len(whole) * 4 > _LONGEST_NAME and len(_bytes(whole)) > _LONGEST_NAME:
+        return f"{_digest(whole)}/{parts[-1]}"
+    return whole
+
+
+def _shortened(part: str) -> str:
+    """Return part of a name, or its start and its suffix with a digest of all of it between where it is too long."""
+    if len(part) * 4 <= _LONGEST_PART or len(_bytes(part)) <= _LONGEST_PART:
+        return part
+    suffix = Path(part).suffix if len(_bytes(Path(part).suffix)) <= _LONGEST_SUFFIX else ""
+    kept = _bytes(part)[: _LONGEST_PART // 2].decode("utf-8", "ignore")
+    return f"{kept}~{_digest(part)}{suffix}"
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")
+
+
+def _digest(text: str) -> str:
+    return hashlib.blake2b(_bytes(text), digest_size=8).hexdigest()
+
+
+def beneath(folder: Path, name: str) -> Path:
+    """Return where a name lies in a folder.
+
+    Raises:
+        OutputError: a link on the way there leads out of the folder.
+    """
+    path = folder / name
+    root, parent = (os.path.realpath(place) for place in (folder, path.parent))
+    if os.path.commonpath([root, parent]) != root:
+        raise OutputError(f"{path.parent} leads out of {folder} through a link: remove the link")
+    return path
 
 
 class Lock:
@@ -134,7 +171,7 @@ class Lock:
 
     def __init__(self, path: Path, *, wait: bool = False) -> None:
         try:
-            self._file = path.open("ab")
+            self._file = open_to_append(path)
         except OSError as error:
             raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
         try:
@@ -146,6 +183,13 @@ class Lock:
     def release(self) -> None:
         """Let go."""
         self._file.close()
+
+
+def open_to_append(path: Path) -> BinaryIO:
+    """Open a file to add to, made where it is missing; OSError for a link, and for what would wait, such as a pipe."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+    flags |= getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    return os.fdopen(os.open(path, flags, 0o666), "ab")
 
 
 def _lock(file: BinaryIO, *, wait: bool) -> None:

@@ -76,7 +76,8 @@ def write_pictures(pictures: Iterable[Picture], image_format: str, threads: int)
     with ThreadPoolExecutor(threads, thread_name_prefix="pictures") as pool:
         try:
             for picture in pictures:
-                pixels = picture.canvas.size // 3
+                height, width = picture.record.placement.restored if picture.record.placement else (0, 0)
+                pixels = max(picture.canvas.size // 3, height * width)
                 while waiting and (len(waiting) > 2 * threads or sum(n for n, _ in waiting) + pixels > _PIXELS_HELD):
                     yield waiting.popleft()[1].result()
                 waiting.append((pixels, pool.submit(_write, picture, image_format)))

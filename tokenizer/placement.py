@@ -11,6 +11,8 @@ from tokenizer.images import Pixels, resize
 
 ResizeMode = Literal["none", "crop", "pad", "squash"]
 RESIZE_MODES: tuple[str, ...] = get_args(ResizeMode)
+# More than any image that is read from a file has: Pillow refuses those above 179 million.
+_MOST_PIXELS = 2**28
 
 
 @dataclass(frozen=True)
@@ -50,9 +52,30 @@ class Placement:
         """(height, width) of the picture that comes back: that of the original, or of the crop."""
         return self.content if self.mode == "crop" else self.original
 
+    def check(self) -> None:
+        """Raise ValueError unless `place` could have made this of an image.
+
+        What is asked for to restore a picture is then at most what its tokens decode to, or what its reader held.
+        """
+        if self.mode not in RESIZE_MODES:
+            raise ValueError(f"the resize mode {self.mode!r:.40}")
+        _check_inside(self.offset, self.content, self.canvas, "canvas")
+        _check_inside(self.box[:2], self.box[2:], self.original, "original")
+        if self.mode == "none" and not self.content == self.original == self.box[2:]:
+            raise ValueError(f"a picture of {self.original} pixels that became {self.content} in mode none")
+        height, width = self.restored
+        if self.restored != self.content and height * width > _MOST_PIXELS:
+            raise ValueError(f"a picture of {self.original} pixels, more than any reader takes")
+
     def restore(self, canvas: Pixels) -> Pixels:
         """Return the picture at the size `restored`."""
         return resize(self.content_of(canvas), *self.restored)
+
+
+def _check_inside(corner: tuple[int, int], size: tuple[int, int], whole: tuple[int, int], what: str) -> None:
+    for first, length, side in zip(corner, size, whole, strict=True):
+        if first < 0 or length < 1 or first + length > side:
+            raise ValueError(f"a picture lies outside its {what}")
 
 
 def place(

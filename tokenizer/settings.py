@@ -7,6 +7,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+import reprlib
 import tomllib
 import types
 import typing
@@ -18,6 +19,11 @@ from tokenizer.errors import ConfigError, InputError, nearest_name
 
 T = TypeVar("T")
 _WRONG = (TypeError, ValueError, OverflowError)
+_MOST_PARTS = 32  # of a dotted name
+# Values in messages: without end, a file's error would be as long as the file.
+_shown = reprlib.Repr()
+_shown.maxlevel, _shown.maxstring, _shown.maxother, _shown.maxlong = 4, 200, 200, 500
+_shown.maxlist = _shown.maxtuple = _shown.maxdict = 20
 
 
 def parse(cls: type[T], values: Mapping[str, Any], where: str = "") -> T:
@@ -27,7 +33,12 @@ def parse(cls: type[T], values: Mapping[str, Any], where: str = "") -> T:
         ConfigError: unknown keys, values of the wrong type, or values out of range, all of them at once.
     """
     faults: list[str] = []
-    result = _parse(cls, values, where, faults)
+    try:
+        result = _parse(cls, values, where, faults)
+    except TypeError:  # one that has no default is missing, or wrong
+        if not faults:
+            raise
+        raise ConfigError(faults) from None
     if not faults and hasattr(result, "faults"):
         faults = result.faults()
     if faults:
@@ -37,7 +48,11 @@ def parse(cls: type[T], values: Mapping[str, Any], where: str = "") -> T:
 
 def _parse(cls: type[T], values: Mapping[str, Any], where: str, faults: list[str]) -> T:
     hints = typing.get_type_hints(cls)
-    faults += [f"unknown setting {where + key!r}{nearest_name(key, hints)}" for key in values if key not in hints]
+    faults += [
+        f"unknown setting {_shown.repr(where + str(key))}{nearest_name(str(key), hints)}"
+        for key in values
+        if key not in hints
+    ]
     return cls(**_coerce_items({key: values[key] for key in values if key in hints}, hints, where, faults))
 
 
@@ -47,7 +62,7 @@ def _coerce_items(values: Mapping[str, Any], hints: Mapping[str, Any], where: st
         try:
             made[key] = _coerce(value, hints[key], f"{where}{key}", faults)
         except _WRONG:
-            faults.append(f"{where}{key} is {value!r}, expected {_describe(hints[key])}")
+            faults.append(f"{where}{key} is {_shown.repr(value)}, expected {_describe(hints[key])}")
     return made
 
 
@@ -89,7 +104,10 @@ def _to_bool(value: Any) -> bool:
 def _to_int(value: Any) -> int:
     if isinstance(value, bool) or float(value) != int(float(value)):
         raise ValueError(value)
-    return int(value) if isinstance(value, (int, str)) and str(value).lstrip("+-").isdigit() else int(float(value))
+    whole = int(value) if isinstance(value, (int, str)) and str(value).lstrip("+-").isdigit() else int(float(value))
+    if not -(2**63) <= whole < 2**63:
+        raise OverflowError(value)
+    return whole
 
 
 def _to_float(value: Any) -> float:
@@ -128,7 +146,7 @@ def coerce_option(value: Any, wanted: Any, where: str) -> Any:
     try:
         coerced = _coerce(value, wanted, where, faults)
     except _WRONG as error:
-        raise ConfigError([f"{where} is {value!r}, expected {_describe(wanted)}"]) from error
+        raise ConfigError([f"{where} is {_shown.repr(value)}, expected {_describe(wanted)}"]) from error
     if faults:
         raise ConfigError(faults)
     return coerced
@@ -147,7 +165,7 @@ def read_toml(path: Path) -> dict[str, Any]:
     """
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:  # ValueError: also of a number of 4,300 digits
         raise InputError(f"cannot read the config file {path}: {error}") from error
 
 
@@ -158,6 +176,7 @@ def assignments(pairs: Sequence[str]) -> dict[str, Any]:
         ConfigError: a pair without `=`.
     """
     faults = [f"{pair!r} is not of the form KEY=VALUE" for pair in pairs if "=" not in pair]
+    faults += [f"{pair!r:.80} has too many dots" for pair in pairs if pair.partition("=")[0].count(".") >= _MOST_PARTS]
     if faults:
         raise ConfigError(faults)
     nested: dict[str, Any] = {}

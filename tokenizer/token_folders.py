@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -20,6 +20,7 @@ INDEX_FORMAT = "vqtok-index"
 INDEX_VERSION = 1
 MANIFEST = "manifest.jsonl"
 DONE = ".done"
+_MOST_IMAGES = 2**40
 
 
 @dataclass(frozen=True)
@@ -75,20 +76,35 @@ def _shards(folder: Path) -> TokenFolder:
         values = json.loads((folder / INDEX).read_text("utf-8"))
         if values["format"] != INDEX_FORMAT or int(values["version"]) > INDEX_VERSION:
             raise InputError(f"{folder / INDEX} is of a newer vqtok, or another program's: upgrade vqtok, or move it")
-        images = {_name(shard["name"]): int(shard["images"]) for shard in values["shards"]}
+        images = _images(values["shards"])
     except OSError as error:
         raise InputError(f"cannot read {folder / INDEX}: {error.strerror or error}") from error
-    except (KeyError, TypeError, ValueError, RecursionError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, AttributeError, RecursionError) as error:
         reason = " ".join(f"{type(error).__name__} {error}".split())
         raise InputError(f"{folder / INDEX} is damaged, or no index of shards: {reason}") from error
     held = {name: count for name, count in images.items() if count}  # a shard without an image is no file
     return TokenFolder([str(folder / name) for name in held], list(held.values()))
 
 
+def _images(shards: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    """Return how many images each shard holds; KeyError, TypeError or ValueError where that is none."""
+    images = {_name(shard["name"]): _count(shard["images"]) for shard in shards}
+    if len(images) < len(shards):
+        raise ValueError("a shard is named twice")
+    return images
+
+
 def _name(value: Any) -> str:
-    if not isinstance(value, str) or Path(value).name != value:
-        raise ValueError(f"{value!r} is no name of a shard")
+    if not isinstance(value, str) or Path(value).name != value or value in ("", "..") or b"\0" in os.fsencode(value):
+        raise ValueError(f"{value!r:.80} is no name of a shard")
     return value
+
+
+def _count(value: Any) -> int:
+    count = int(value)
+    if not 0 <= count <= _MOST_IMAGES:
+        raise ValueError(f"a shard of {count} images")
+    return count
 
 
 def _tree(folder: Path) -> TokenFolder:

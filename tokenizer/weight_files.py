@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-import pickle
-import struct
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import safetensors
 import torch
 from torch import Tensor
 
 from tokenizer import tensor_files
 from tokenizer.errors import InputError
-
-# What the two readers raise for files that are none of theirs.
-_BROKEN: tuple[type[Exception], ...] = (OSError, EOFError, RuntimeError, ValueError, TypeError, LookupError)
-_BROKEN += (AttributeError, struct.error, pickle.UnpicklingError, safetensors.SafetensorError)
 
 
 def load(path: Path, network: str, advice: str) -> dict[str, Tensor]:
@@ -36,7 +29,7 @@ def load(path: Path, network: str, advice: str) -> dict[str, Tensor]:
             held: Any = tensor_files.read(path)[0]
         else:
             held = torch.load(path, map_location="cpu", weights_only=True)
-    except _BROKEN as error:
+    except Exception as error:  # the two readers raise anything for files that are none of theirs
         reason = error.strerror if isinstance(error, OSError) else None
         told = reason or "damaged, or not a file of tensors"
         raise InputError(f"cannot read the weights of {network} from {path}: {told}: {advice}") from error

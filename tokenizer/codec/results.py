@@ -55,12 +55,17 @@ def check_fits(
     """Raise TokenFileError unless `model` is the one that made `tokens`, or one of those it `reads` did.
 
     An array without a header names no model; its codes per position and their range are checked all the same.
-    With `allow_mismatch`, only these are.
+    With `allow_mismatch`, only these and the pixels per position are.
     """
     made_by = tokens.header.model
     if made_by is not None and made_by not in (fingerprint, *reads) and not allow_mismatch:
         raise TokenFileError(
             f"it was made by the checkpoint {made_by[:12]}, this one is {fingerprint[:12]}: pass the model that made "
             "it, or --allow-mismatch"
+        )
+    if tokens.header.downsample not in (None, model.downsample):
+        raise TokenFileError(
+            f"its tokens stand for {tokens.header.downsample} pixels along each side, the model's for "
+            f"{model.downsample}: pass the model that made it"
         )
     tokens.check_range(model.codebook_sizes)

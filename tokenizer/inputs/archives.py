@@ -24,6 +24,7 @@ _SUFFIXES = (".tar", ".tar.bz2", ".tar.gz", ".tar.xz", ".tgz")
 _HEAD = 512  # bytes of a tar's header
 # Bytes of a member: a megabyte of a compressed archive can stand for a thousand of them.
 LARGEST = 2**30
+_SAMPLE_BYTES = 2**28  # of a sample that is compressed or has holes: the archive's size says nothing of it
 _LONGEST_NAME = 2**20  # bytes of a member that holds the name, or attributes, of the next one
 _NAMES = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)
 
@@ -134,6 +135,12 @@ class _Member(tarfile.TarInfo):
             raise tarfile.InvalidHeaderError(f"a name of {member.size} bytes")  # type: ignore[attr-defined]
         return member
 
+    def _proc_member(self, archive: Any) -> Any:
+        """Refuse sizes that tarfile would go back by."""
+        if self.size < 0:
+            raise tarfile.ReadError(f"a header of {self.size} bytes")
+        return super()._proc_member(archive)  # type: ignore[misc]
+
 
 class _Tar(tarfile.TarFile):
     tarinfo = _Member
@@ -167,12 +174,18 @@ def _files(where: Path | str | BinaryIO) -> Iterator[_Content]:
             errors="surrogateescape",
             ignore_zeros=True,
         )
+        key, held = "", 0
         with tar:
             while (member := tar.next()) is not None:
                 tar.members = []  # type: ignore[attr-defined]  # it would keep them all
                 file = tar.extractfile(member) if member.isreg() else None
-                if file is not None and not member.name.rpartition("/")[2].startswith("."):
-                    yield urls.safe(member.name), _content(member, file)
+                if file is None or member.name.rpartition("/")[2].startswith("."):
+                    continue
+                held = member.size + (held if _key(member.name) == key else 0)
+                key = _key(member.name)
+                if (opener or member.issparse()) and held > _SAMPLE_BYTES:
+                    raise tarfile.ReadError(f"the sample of {member.name} unpacks to more than {_SAMPLE_BYTES} bytes")
+                yield urls.safe(member.name), _content(member, file)
 
 
 def _content(member: tarfile.TarInfo, file: IO[bytes]) -> bytes | int:

@@ -155,6 +155,9 @@ class TokenArray:
             if isinstance(held, np.ndarray):
                 stop = rows.stop - first
                 return self._shaped(held[rows.start - first : stop if stop >= 0 else None : rows.step])
+        if rows:
+            for number in range(self._file(min(rows[0], rows[-1])), self._file(max(rows[0], rows[-1])) + 1):
+                self._part(number)  # before room is made for what an index says of a file
         return self._gather(np.arange(rows.start, rows.stop, rows.step))
 
     def _gather(self, rows: NDArray[np.int64]) -> Array:

@@ -17,7 +17,7 @@ from tokenizer.outputs.job import Job, Outcome, fill, finished, growing, partial
 from tokenizer.token_files import crc32_of, read, refuse_another_job
 from tokenizer.token_folders import DONE, INDEX, INDEX_FORMAT, INDEX_VERSION
 
-_ENTRY = ("name", "images", "failed", "bytes", "crc32")
+_COUNTS = ("images", "failed", "bytes", "crc32")
 
 
 @dataclass(frozen=True)
@@ -114,8 +114,9 @@ def _read_mark(mark: Path) -> dict[str, Any]:
     """Return what a mark says; OSError where there is none, InputError where it is damaged."""
     try:
         values = json.loads(mark.read_bytes())
-        return {**{key: values[key] for key in _ENTRY}, "job": dict(values["job"])}
-    except (ValueError, KeyError, TypeError) as error:
+        counts = {key: int(values[key]) for key in _COUNTS}
+        return {"name": str(values["name"]), **counts, "job": dict(values["job"])}
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise InputError(f"{mark} is damaged: delete it, and pass --resume") from error
 
 
@@ -136,8 +137,8 @@ def _write_index(job: Job, names: Sequence[str], folder: Path) -> None:
     shards = []
     for mark in marks:
         done = _read_mark(mark)
-        refuse_another_job(_common(done["job"]), _common(job.describe()), mark)
-        shards.append({key: done[key] for key in _ENTRY})
+        refuse_another_job(_common(done.pop("job")), _common(job.describe()), mark)
+        shards.append(done)
     totals = {key: sum(shard[key] for shard in shards) for key in ("images", "failed")}
     values = {"format": INDEX_FORMAT, "version": INDEX_VERSION, "shards": shards, **totals}
     write_bytes(folder / INDEX, json.dumps(values, indent=1).encode() + b"\n")

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
+import os
 import tempfile
 from collections.abc import Generator, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from tokenizer.errors import InputError, UsageError
-from tokenizer.files import held, inside, refuse_existing, replacing
+from tokenizer.errors import InputError, OutputError, UsageError
+from tokenizer.files import beneath, held, inside, refuse_existing, replacing
 from tokenizer.images import Source
 from tokenizer.outputs.job import Job, Outcome, encoded, outcome
 from tokenizer.token_files import ImageRecord, Row, TokenSet, header_line, line, read, refuse_another_job, write
@@ -36,11 +38,14 @@ def to_tree(job: Job, sources: Iterable[Source], folder: Path, share: tuple[int,
     if parts == 1:
         refuse_existing(folder, overwrite=job.overwrite or job.resume)
     mine = (source for number, source in enumerate(sources) if number % parts == part)
+    names = _Names(fresh=parts == 1 and not (job.overwrite or job.resume))
     with held(folder, share) as label, tempfile.TemporaryFile(prefix="vqtok-") as manifest:
         images = 0
         for row, kept in _rows(job, mine, folder):
-            if isinstance(row.record, ImageRecord) and row.grid is not None:
-                write(_path(job, row.record.name, folder), TokenSet(job.header, (row.record,), (row.grid,)))
+            if isinstance(row.record, ImageRecord):
+                path = names.add(_path(job, row.record.name, folder), kept=kept)
+                if row.grid is not None:
+                    write(path, TokenSet(job.header, (row.record,), (row.grid,)))
             images += isinstance(row.record, ImageRecord)
             manifest.write(line(0, row.record))
             yield replace(outcome(row), kept=kept)
@@ -49,6 +54,26 @@ def to_tree(job: Job, sources: Iterable[Source], folder: Path, share: tuple[int,
             with replacing(folder / MANIFEST.replace(".", f"{label}.")) as file:
                 file.write(header_line(job.header))
                 file.writelines(manifest)
+
+
+class _Names:
+    """The files of a tree: two images of one name would be one file.
+
+    Args:
+        fresh: whether the tree was empty.
+    """
+
+    def __init__(self, *, fresh: bool) -> None:
+        self._fresh = fresh
+        self._seen: set[bytes] = set()  # digests: 8 bytes of names of any length
+
+    def add(self, path: Path, *, kept: bool) -> Path:
+        """Return the path of one more file, which is there if it is `kept`; OutputError where another one has it."""
+        digest = hashlib.blake2b(os.fsencode(path), digest_size=8).digest()
+        if digest in self._seen or (self._fresh and not kept and path.exists()):
+            raise OutputError(f"two images would be {path}: name one token file, or pass --shard-size")
+        self._seen.add(digest)
+        return path
 
 
 def _rows(job: Job, sources: Iterator[Source], folder: Path) -> Iterator[tuple[Row, bool]]:
@@ -65,7 +90,7 @@ def _rows(job: Job, sources: Iterator[Source], folder: Path) -> Iterator[tuple[R
 
 
 def _path(job: Job, name: str, folder: Path) -> Path:
-    return folder / f"{inside(name)}.{job.file_format}"
+    return beneath(folder, f"{inside(name)}.{job.file_format}")
 
 
 def _record_of(job: Job, source: Source, folder: Path) -> ImageRecord | None:

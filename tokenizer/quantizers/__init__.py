@@ -6,7 +6,7 @@ import pkgutil
 from tokenizer.quantizers.base import Quantized, Quantizer, Reseeded
 from tokenizer.quantizers.codebook import CodebookQuantizer
 from tokenizer.quantizers.notation import read_spec, split, write_spec
-from tokenizer.quantizers.registry import METHODS, Method, build, register, resolve, short, width
+from tokenizer.quantizers.registry import METHODS, Method, build, register, resolve, short, values, width
 
 for _module in pkgutil.iter_modules(__path__):
     importlib.import_module(f"{__name__}.{_module.name}")
@@ -24,6 +24,7 @@ __all__ = [
     "resolve",
     "short",
     "split",
+    "values",
     "width",
     "write_spec",
 ]

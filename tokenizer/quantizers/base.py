@@ -98,6 +98,14 @@ class Quantizer(nn.Module, ABC):
         """Return the least width of a latent that resolved `options` can work with, and what divides it."""
         return 1, 1
 
+    @classmethod
+    def values(cls, options: Mapping[str, Any], dim: int) -> int:  # noqa: ARG003  # for methods that care
+        """Return how many numbers a quantizer of resolved `options` holds at least, for latents `dim` wide.
+
+        What it asks memory for is not much more.
+        """
+        return dim
+
     @property
     def prefixes(self) -> tuple[int, ...]:
         """How many of a position's first codes `decode` can make something of, ascending; the last is C."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -55,6 +56,12 @@ class CodebookQuantizer(Quantizer):
         self.normalise = normalise
         self.table = tables.make(transform, codebook_size, dim)
         self.revival = Revival(codebook_size, revival_patience)
+
+    @classmethod
+    def values(cls, options: Mapping[str, Any], dim: int) -> int:
+        """Return the size of the table, half as wide where it is made of fewer numbers, and of the map behind it."""
+        table = max(0, options["codebook_size"]) * max(1, dim // 2)
+        return int(table + (options["transform"] != "none") * dim**2)
 
     def estimate(self, z: Tensor, codes: Tensor) -> Tensor:
         """Return the (..., D) training output for latents `z` and their nearest `codes`, both (..., D) float32."""

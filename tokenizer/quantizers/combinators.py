@@ -31,6 +31,16 @@ class Combinator(Quantizer):
         found = [METHODS[stage["name"]].cls.widths(stage) for stage in options[STAGES]]
         return max((least for least, _ in found), default=1), math.lcm(*(divisor for _, divisor in found))
 
+    @classmethod
+    def values(cls, options: Mapping[str, Any], dim: int) -> int:
+        """Return the sum over the stages."""
+        return sum(METHODS[stage["name"]].cls.values(stage, cls.share(options, dim)) for stage in options[STAGES])
+
+    @classmethod
+    def share(cls, options: Mapping[str, Any], dim: int) -> int:  # noqa: ARG003  # for those that split latents
+        """Return how wide what each stage sees of latents `dim` wide is."""
+        return dim
+
     @property
     def parts(self) -> list[Quantizer]:
         """The stages, in order."""

@@ -23,8 +23,7 @@ _PAPER_LEVELS: dict[int, tuple[int, ...]] = {
     2**14: (8, 8, 8, 6, 5),
     2**16: (8, 8, 8, 5, 5, 5),
 }
-# A direction that varies by less than this share of the widest is not stretched: that would be noise.
-_FLAT = 1e-4
+_FLAT = 1e-4  # a direction that varies by less than this share of the widest is not stretched: that would be noise
 # Between these, a number of variance 1 is scaled to fill the range of tanh; it would be 0.9 for a normal one.
 _SCALES = (0.1, 10.0)
 
@@ -54,10 +53,12 @@ class LookupFreeQuantizer(Quantizer):
         if dim < len(levels):
             raise ValueError(f"latents are {dim} wide, {math.prod(levels)} codes of this method take {len(levels)}")
         self.dim, self.sizes = dim, (math.prod(levels),)
+        if self.sizes[0] >= 2**63:
+            raise ValueError("a token of these levels needs more than 63 bits")
         self.inward, self.outward = nn.Linear(dim, len(levels)), nn.Linear(len(levels), dim)
-        radix = [math.prod(levels[:place]) for place in range(len(levels))]
+        radix = torch.tensor([math.prod(levels[:place]) for place in range(len(levels))])
         self.register_buffer("levels", torch.tensor(levels), persistent=False)
-        self.register_buffer("radix", torch.tensor(radix), persistent=False)
+        self.register_buffer("radix", radix, persistent=False)
 
     @abstractmethod
     def bound(self, inner: Tensor) -> Tensor:
@@ -131,7 +132,7 @@ class LookupFreeQuantizer(Quantizer):
     def start(self) -> None:
         """Place both maps as for standard normal latents; where tensors have shapes only, do nothing."""
         if not self.levels.is_meta:
-            self._place(torch.randn(32 * self.dim, self.dim))
+            self._place(torch.randn(min(32 * self.dim, 2**15), self.dim))
 
     def _place(self, z: Tensor) -> None:
         mean = z.mean(dim=0)

@@ -12,6 +12,8 @@ from tokenizer.quantizers.combinators import Combinator, Specs, codes_of, normal
 from tokenizer.quantizers.registry import build, register
 
 _DEFAULT: Specs = ({"name": "diveq"}, {"name": "diveq"})
+# Latents along each side of a block: its codes, and what averages and spreads them, grow with the fourth power.
+_LARGEST_BLOCK = 16
 
 
 @register("multiscale", "coarse grids before fine ones in blocks of latents: multiscale(2*diveq, scales=1 2)")
@@ -33,6 +35,8 @@ class Multiscale(Combinator):
     """
 
     def __init__(self, dim: int, *, stages: Specs = _DEFAULT, scales: tuple[int, ...] = (1, 2)) -> None:
+        if max(scales, default=0) > _LARGEST_BLOCK:
+            raise ValueError(f"scales are {scales}, expected at most {_LARGEST_BLOCK}")
         if not scales or list(scales) != sorted(set(scales)) or any(s < 1 or scales[-1] % s for s in scales):
             raise ValueError(f"scales are {scales}, expected ascending divisors of the last")
         if len(stages) not in (1, len(scales)):

@@ -6,6 +6,7 @@ the next comma at its own level, so a list is written with spaces: `fsq(levels=8
 
 from __future__ import annotations
 
+import copy
 import itertools
 import re
 from collections.abc import Mapping
@@ -14,6 +15,7 @@ from typing import Any
 from tokenizer.errors import ConfigError
 
 MOST_STAGES = 256
+MOST_DEPTH = 16
 _NAME = re.compile(r"[a-z0-9_-]+")
 
 
@@ -28,12 +30,14 @@ def split(text: str) -> list[str]:
         depth += {"(": 1, ")": -1}.get(character, 0)
         if depth < 0:
             break
+        if depth > MOST_DEPTH:
+            raise ConfigError([f"{text!r:.80} has more than {MOST_DEPTH} brackets in each other"])
         if character == "," and depth == 0:
             parts.append("")
         else:
             parts[-1] += character
     if depth:
-        raise ConfigError([f"the brackets of {text!r} do not match"])
+        raise ConfigError([f"the brackets of {text!r:.80} do not match"])
     return [part.strip() for part in parts if part.strip()]
 
 
@@ -62,11 +66,17 @@ def read_spec(text: str) -> dict[str, Any]:
 
 def _repeated(text: str) -> list[dict[str, Any]]:
     count, star, stage = text.partition("*")
-    if star and count.strip().isdecimal() and int(count):
-        if int(count) > MOST_STAGES:
-            raise ConfigError([f"{text!r} asks for more than {MOST_STAGES} stages"])
-        return [read_spec(stage) for _ in range(int(count))]
+    if star and count.strip().isdecimal() and count.strip().strip("0"):
+        spec = read_spec(stage)
+        if len(count.strip()) > len(str(MOST_STAGES)) or int(count) * leaves(spec) > MOST_STAGES:
+            raise ConfigError([f"{text!r:.80} asks for more than {MOST_STAGES} stages"])
+        return [copy.deepcopy(spec) for _ in range(int(count))]
     return [read_spec(text)]
+
+
+def leaves(spec: Mapping[str, Any]) -> int:
+    """Return how many quantizers that are made of no others a spec names."""
+    return sum(map(leaves, spec.get("stages", ()))) or 1
 
 
 def write_spec(spec: Mapping[str, Any]) -> str:

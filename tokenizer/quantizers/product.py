@@ -43,6 +43,11 @@ class Product(Combinator):
         least = max((least for least, _ in found), default=1)
         return max(1, count) * least, max(1, count) * math.lcm(*(divisor for _, divisor in found))
 
+    @classmethod
+    def share(cls, options: Mapping[str, Any], dim: int) -> int:
+        """Return the width of a part."""
+        return dim // max(1, len(options[STAGES]))
+
     def prepare(self, z: Tensor) -> Tensor:
         """Return (..., D) latents as the stages take them."""
         return torch.cat([stage.prepare(part) for stage, part in self._split(z)], dim=-1)

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from tokenizer.errors import ConfigError, nearest_name
 from tokenizer.quantizers.base import Quantizer
-from tokenizer.quantizers.notation import read_spec, write_spec
+from tokenizer.quantizers.notation import MOST_DEPTH, MOST_STAGES, leaves, read_spec, write_spec
 from tokenizer.settings import coerce_option
 
 Q = TypeVar("Q", bound=Quantizer)
@@ -65,13 +65,25 @@ def resolve(spec: Mapping[str, Any]) -> dict[str, Any]:
         spec: `{"name": ..., option: value, ...}`.
 
     Raises:
-        ConfigError: unknown name, unknown options, or values of the wrong type, all of them at once.
+        ConfigError: unknown name, unknown options, or values of the wrong type, all of them at once;
+            too many stages.
     """
+    if _is_deep(spec, MOST_DEPTH):
+        raise ConfigError(["the stages of the quantizer lie too deep in each other"])
+    return _resolve(spec)
+
+
+def _is_deep(spec: Any, most: int) -> bool:
+    stages = spec.get(STAGES) if isinstance(spec, Mapping) else None
+    return most < 0 or (isinstance(stages, (list, tuple)) and any(_is_deep(stage, most - 1) for stage in stages))
+
+
+def _resolve(spec: Mapping[str, Any]) -> dict[str, Any]:
     given = _read_name(spec)
     name = given.pop("name")
     if name not in METHODS:
         hint = nearest_name(str(name), METHODS)
-        raise ConfigError([f"unknown quantizer {name!r}{hint or ', known: ' + ', '.join(METHODS)}"])
+        raise ConfigError([f"unknown quantizer {name!r:.80}{hint or ', known: ' + ', '.join(METHODS)}"])
     options = METHODS[name].options
     if STAGES in options:
         given = _push_down(given, options)
@@ -95,11 +107,15 @@ def resolve(spec: Mapping[str, Any]) -> dict[str, Any]:
 def _resolve_each(stages: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     resolved: list[dict[str, Any]] = []
     faults: list[str] = []
+    count = 0
     for stage in stages:
         try:
-            resolved.append(resolve(stage))
+            resolved.append(_resolve(stage))
+            count += leaves(resolved[-1])
         except ConfigError as error:
             faults += [fault for fault in error.faults if fault not in faults]
+        if count > MOST_STAGES:
+            raise ConfigError([f"the quantizer has more than {MOST_STAGES} stages"])
     if faults:
         raise ConfigError(faults)
     return resolved
@@ -159,6 +175,16 @@ def width(spec: Mapping[str, Any], wanted: int) -> int:
     resolved = resolve(spec)
     least, divisor = METHODS[resolved["name"]].cls.widths(resolved)
     return -(-max(least, wanted) // divisor) * divisor
+
+
+def values(spec: Mapping[str, Any], latent_dim: int) -> int:
+    """Return how many numbers the quantizer of `spec` holds at least, told before it is made.
+
+    Raises:
+        ConfigError: `spec` does not describe a quantizer.
+    """
+    resolved = resolve(spec)
+    return METHODS[resolved["name"]].cls.values(resolved, latent_dim)
 
 
 def short(spec: Mapping[str, Any], always: Collection[str] = ()) -> str:

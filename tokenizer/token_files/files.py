@@ -126,8 +126,8 @@ def read(source: Path | bytes, grid: tuple[int, int] | None = None, codes: int =
     try:
         data = _mapped(source)
         beside = _mapped(sidecar(source)) if sidecar(source).exists() else None
-    except OSError as error:
-        raise InputError(f"cannot read {source}: {error.strerror or error}") from error
+    except (OSError, ValueError) as error:  # ValueError: a name that no file can have
+        raise InputError(f"cannot read {source}: {getattr(error, 'strerror', None) or error}") from error
     try:
         return _parse(data, source, beside, grid, codes)
     except (TokenFileError, UsageError) as error:
@@ -160,9 +160,9 @@ def _parse(
         return bare(npz_array(data), grid, codes)
     is_tar = data[_TAR_MAGIC_AT : _TAR_MAGIC_AT + len(_TAR_MAGIC)].tobytes() == _TAR_MAGIC
     if is_tar and beside is None:
-        return tar_tokens(data, lies, ())
+        return tar_tokens(data, _where(path), ())
     if beside is not None and len(data) and (is_tar or not data.any()):  # a tar of no samples is zeros alone
-        return _archive_beside(data, lies, beside, _where(path))
+        return _archive_beside(data, beside, _where(path))
     arrays, metadata = safetensors_arrays(data, lies)
     if KEY not in metadata:
         if len(arrays) == 1:
@@ -184,9 +184,9 @@ def _beside(array: NDArray[Any], beside: NDArray[np.uint8], where: str) -> Token
     return mapped({"tokens": array}, header, manifest)
 
 
-def _archive_beside(data: NDArray[np.uint8], path: Path | None, beside: NDArray[np.uint8], where: str) -> TokenSet:
+def _archive_beside(data: NDArray[np.uint8], beside: NDArray[np.uint8], where: str) -> TokenSet:
     header, manifest = split_sidecar(beside, where)
-    tokens = tar_tokens(data, path, manifest.failed) if data.any() else TokenSet(header, (), (), manifest.failed)
+    tokens = tar_tokens(data, where, manifest.failed) if data.any() else TokenSet(header, (), (), manifest.failed)
     if len(tokens.images) != len(manifest.images):
         raise TokenFileError(f"it holds {len(tokens.images)} images, its manifest names {len(manifest.images)}")
     return tokens

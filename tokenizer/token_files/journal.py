@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tokenizer.errors import InputError, OutputError
-from tokenizer.files import Lock, canonical_json, make_folder, write_bytes
+from tokenizer.files import Lock, canonical_json, make_folder, open_to_append, write_bytes
 from tokenizer.token_files.layout import Stored
 
 PARTIAL = ".partial"
@@ -23,6 +23,7 @@ _LOCK = "lock"
 _SECONDS = 2.0
 _PENDING_BYTES = 2**24
 _PIECE = 2**20
+_WRONG = (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError)
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,8 @@ class Journal:
         if folder.exists() and not (resume or overwrite):
             raise OutputError(f"{folder} was left unfinished: pass --resume to go on, or --overwrite to start anew")
         self._folder, self._job = folder, dict(job)
+        if folder.is_symlink():  # what lies there is cleared
+            raise OutputError(f"{folder} is a link: remove it")
         self._now = _Now({}, [], 0, 0)
         self.finished = self._gone = False
         self._pending_bytes, self._committed = 0, time.monotonic()
@@ -84,24 +87,29 @@ class Journal:
             state = json.loads((self._folder / _STATE).read_text("utf-8"))
             job, done, finished = state["job"], int(state["done"]), bool(state["finished"])
             files = {str(name): (int(size), int(crc)) for name, (size, crc) in state["files"].items()}
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        except (OSError, *_WRONG):
             return  # nothing was safe yet
         refuse_another_job(job, self._job, self._folder)
         if all(self._checksum(name, size) == crc for name, (size, crc) in files.items()):
             self._now, self.finished = _Now(files, [], 0, done), finished
 
     def _checksum(self, name: str, size: int) -> int | None:
+        path = self._folder / name
         try:
-            return _crc32(_pieces(self._folder / name, size))
+            plain = Path(name).name == name and path.is_file() and not path.is_symlink() and size >= 0
+            return _crc32(_pieces(path, size)) if plain else None
         except (OSError, EOFError):
             return None
 
     def _cut(self) -> None:
-        for path in self._folder.iterdir():
-            if path.name in self._now.files:
-                os.truncate(path, self._now.files[path.name][0])
-            elif path.name not in (_LOCK, _STATE):
-                path.unlink()
+        try:
+            for path in self._folder.iterdir():
+                if path.name in self._now.files:  # no link: its checksum was taken
+                    os.truncate(path, self._now.files[path.name][0])
+                elif path.name not in (_LOCK, _STATE):
+                    path.unlink()
+        except OSError as error:
+            raise OutputError(f"cannot clear {self._folder}: {error.strerror or error}") from error
 
     @property
     def done(self) -> int:
@@ -141,7 +149,7 @@ class Journal:
     def _extend(self, name: str, data: bytes, size: int, crc: int) -> tuple[int, int]:
         path = self._folder / name
         try:
-            with path.open("ab") as file:
+            with open_to_append(path) as file:
                 file.truncate(size)  # an attempt that failed, as on a full disk, may have left something
                 file.write(data)
                 file.flush()
@@ -190,13 +198,16 @@ def is_finished(folder: Path) -> bool:
     """Return whether a journal lies there that nothing will follow in."""
     try:
         return bool(json.loads((folder / _STATE).read_text("utf-8"))["finished"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, *_WRONG):
         return False
 
 
 def refuse_another_job(before: Mapping[str, Any], now: Mapping[str, Any], where: Path) -> None:
     """Raise InputError, which names each setting with both values, unless two descriptions of a job are the same."""
-    old, new = (_leaves(json.loads(canonical_json(job))) for job in (before, now))
+    try:
+        old, new = (_leaves(json.loads(canonical_json(job))) for job in (before, now))
+    except _WRONG as error:
+        raise InputError(f"cannot resume {where}, which is damaged: pass --overwrite to start anew") from error
     faults = [
         f"{key} was {old.get(key, 'not set')}, now {new.get(key, 'not set')}"
         for key in sorted({*old, *new})

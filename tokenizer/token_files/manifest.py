@@ -26,6 +26,8 @@ _NEWLINE = ord("\n")
 # Where the first letter of the status stands in a line.
 _STATUS = len('{"status":"')
 _SCANNED = 2**24
+# What reading a line raises where it holds other values, or none.
+PARSE_ERRORS = (LookupError, TypeError, ValueError, OverflowError, AttributeError, RecursionError)
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ def lines(
         start, end = int(starts[number]), int(ends[number])
         try:
             return parse(json.loads(data[start:end].tobytes()))
-        except (LookupError, TypeError, ValueError, OverflowError, RecursionError) as error:
+        except PARSE_ERRORS as error:
             reason = " ".join(f"{type(error).__name__} {error}".split())
             raise TokenFileError(f"{where}its manifest is damaged at byte {start}: {reason}") from error
 
@@ -143,7 +145,7 @@ def record(values: Mapping[str, Any], downsample: int | None) -> ImageRecord:
     """Return the image that the values of a line describe; KeyError, TypeError or ValueError where they are none."""
     grid = _pair(values["grid"])
     placement = _placement(values) if "canvas" in values else None
-    if placement and downsample and placement.canvas != (grid[0] * downsample, grid[1] * downsample):
+    if placement and placement.canvas != (grid[0] * (downsample or 0), grid[1] * (downsample or 0)):
         raise ValueError(f"a canvas of {placement.canvas} pixels on a grid of {grid}")
     return ImageRecord(str(values["name"]), grid, placement)
 
@@ -159,15 +161,8 @@ def _placement(values: Mapping[str, Any]) -> Placement:
         canvas=_pair(values["canvas"]),
         scale=positive([values["scale"]])[0],
     )
-    _check_inside(placement.offset, placement.content, placement.canvas, "canvas")
-    _check_inside((top, left), (height, width), placement.original, "original")
+    placement.check()
     return placement
-
-
-def _check_inside(corner: tuple[int, int], size: tuple[int, int], whole: tuple[int, int], what: str) -> None:
-    for first, length, side in zip(corner, size, whole, strict=True):
-        if first < 0 or length < 1 or first + length > side:
-            raise ValueError(f"a picture lies outside its {what}")
 
 
 def _pair(values: Any) -> tuple[int, int]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import tarfile
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,20 +21,20 @@ TOKENS = ".npy"
 ABOUT = ".vqtok.json"
 
 
-def tar_tokens(data: NDArray[np.uint8], path: Path | None, failed: Sequence[Failure]) -> TokenSet:
+def tar_tokens(data: NDArray[np.uint8], where: str, failed: Sequence[Failure]) -> TokenSet:
     """Return the tokens of an archive, views of its (bytes,) uint8.
 
     Args:
         data: the archive.
-        path: where it lies, or None.
+        where: the file's name, for messages, with what follows it there.
         failed: inputs without tokens, which an archive does not name.
 
     Raises:
         TokenFileError: it is damaged, or holds no tokens of vqtok's.
     """
     try:
-        spans = _samples(data, path)
-    except (tarfile.TarError, EOFError, ValueError) as error:
+        spans = _samples(data)
+    except Exception as error:  # tarfile takes sizes and recursion as they come
         raise TokenFileError(f"it is a damaged tar: {' '.join(str(error).split())}") from error
     if not len(spans):
         raise TokenFileError(f"it is a tar without tokens: expected samples of {TOKENS} and {ABOUT}")
@@ -47,7 +46,6 @@ def tar_tokens(data: NDArray[np.uint8], path: Path | None, failed: Sequence[Fail
             raise ValueError("it was made by another model or with other options than the first sample")
         return record(values["image"], header.downsample)
 
-    where = "" if path is None else f"{path}: "
     images = lines(data, spans[:, 2], spans[:, 3], parse, where)
 
     def grid(number: int) -> Array:
@@ -70,12 +68,32 @@ def _grid(data: NDArray[np.uint8], image: ImageRecord, codes: int, where: str) -
     return grid
 
 
-def _samples(data: NDArray[np.uint8], path: Path | None) -> NDArray[np.int64]:
+class _View(io.RawIOBase):
+    """The bytes of an array as a file: a read returns no more than there is, whatever a header asks for."""
+
+    def __init__(self, data: NDArray[np.uint8]) -> None:
+        self._data, self._at = data, 0
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        self._at = offset + (0, self._at, len(self._data))[whence]
+        return self._at
+
+    def read(self, size: int = -1) -> bytes:
+        start, end = self._at, len(self._data) if size < 0 else self._at + size
+        found = self._data[start:end].tobytes()
+        self._at += len(found)
+        return found
+
+
+def _samples(data: NDArray[np.uint8]) -> NDArray[np.int64]:
     """Return (N, 4): where each image's tokens begin and end, and then what is said about them, which follows."""
     spans: list[tuple[int, int, int, int]] = []
     before = tarfile.TarInfo()
-    for member in _walk(path or io.BytesIO(data.tobytes())):
-        if member.offset_data + member.size > len(data):
+    for member in _walk(_View(data)):
+        if not 0 <= member.offset_data <= member.offset_data + member.size <= len(data):
             raise EOFError(f"it ends within {member.name}")
         if member.name.endswith(ABOUT):
             if before.name != member.name.removesuffix(ABOUT) + TOKENS:
@@ -89,10 +107,13 @@ def _span(member: tarfile.TarInfo) -> tuple[int, int]:
     return member.offset_data, member.offset_data + member.size
 
 
-def _walk(source: Path | io.BytesIO) -> Iterator[tarfile.TarInfo]:
-    path, stream = (source, None) if isinstance(source, Path) else (None, source)
-    with tarfile.open(path, "r:", stream, encoding="utf-8", errors="surrogateescape") as archive:
+def _walk(stream: _View) -> Iterator[tarfile.TarInfo]:
+    with tarfile.open(fileobj=stream, mode="r:", encoding="utf-8", errors="surrogateescape") as archive:
+        end = -1
         while (member := archive.next()) is not None:
             archive.members = []  # type: ignore[attr-defined]  # it would keep them all
-            if member.isfile():
+            if archive.offset <= end:
+                raise ValueError(f"{member.name} ends before it begins")
+            end = archive.offset
+            if member.isfile() and not member.issparse():
                 yield member

@@ -73,7 +73,7 @@ class TokenSet:
                 )
             outside = (block < 0) | (block >= np.asarray(sizes))
             if outside.any():
-                row, y, x, slot = (int(i) for i in np.argwhere(outside)[0])
+                row, y, x, slot = (int(i) for i in np.unravel_index(outside.argmax(), outside.shape))
                 where = "" if key == "tokens" else f" of {key}"
                 raise TokenFileError(
                     f"token {block[row, y, x, slot]} at row {first + row}{where} ({y}, {x}) is outside "

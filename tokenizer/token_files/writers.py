@@ -8,21 +8,21 @@ from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tokenizer.errors import UsageError
 from tokenizer.files import canonical_json
+from tokenizer.token_files.entries import MANIFEST, damaged, entries
 from tokenizer.token_files.files import write_stored, write_with_sidecar
 from tokenizer.token_files.header import Header
 from tokenizer.token_files.journal import Journal
 from tokenizer.token_files.layout import Stack, Stored, npy_bytes, token_file
-from tokenizer.token_files.manifest import Failure, ImageRecord, line, record
+from tokenizer.token_files.manifest import Failure, ImageRecord, line
 from tokenizer.token_files.tokens import Array, smallest_dtype
 
-_MANIFEST = "manifest"
 _ROWS = "rows"
 
 
@@ -76,11 +76,14 @@ class StackWriter:
         self._counts: list[int] = []  # rows of each grid
         self._which = array("i")  # number of the grid of each row
         self.images = self.failed = 0
-        for values in _lines(journal):
-            if values["status"] == "done":
-                self._count(record(values, None))
-            else:
+        for row, entry in entries(journal, header.downsample):
+            if isinstance(entry, Failure):
                 self.failed += 1
+            elif self._count(entry) != row:
+                raise damaged(journal, f"{entry.name} is in row {row}")
+        held = sum(count * self._row_bytes(grid) for grid, count in zip(self._grids, self._counts, strict=True))
+        if held != journal.stored(_ROWS).size:
+            raise damaged(journal, f"{held} bytes of tokens are named, {journal.stored(_ROWS).size} are there")
 
     def _count(self, image: ImageRecord) -> int:
         """Note one more image and return its row among those of its grid."""
@@ -106,20 +109,20 @@ class StackWriter:
             UsageError: its grid is another one than those before, and the format is npy.
         """
         if isinstance(row.record, Failure) or row.grid is None:
-            self.journal.append(_MANIFEST, line(None, row.record))
+            self.journal.append(MANIFEST, line(None, row.record))
             self.failed += 1
         else:
-            self.journal.append(_MANIFEST, line(self._count(row.record), row.record))
+            self.journal.append(MANIFEST, line(self._count(row.record), row.record))
             self.journal.append(_ROWS, row.grid.astype(self._dtype).tobytes())
         self.journal.mark(self.images + self.failed)
 
     def pieces(self) -> Iterator[bytes]:
         """Yield the bytes of the file, after all is committed; those of a `.npy` are the array alone."""
-        return token_file(self._header, self._stacks(), self.journal.stored(_MANIFEST), self._format)
+        return token_file(self._header, self._stacks(), self.journal.stored(MANIFEST), self._format)
 
     def write(self, path: Path) -> None:
         """Write the file, and beside a `.npy` what it cannot hold, after all is committed."""
-        write_stored(path, self._header, self._stacks(), self.journal.stored(_MANIFEST))
+        write_stored(path, self._header, self._stacks(), self.journal.stored(MANIFEST))
 
     def _stacks(self) -> list[Stack]:
         return [self._stack(grid, self._grids[grid]) for grid in sorted(self._grids)]
@@ -134,6 +137,10 @@ class StackWriter:
 
     def _row_bytes(self, grid: tuple[int, int]) -> int:
         return grid[0] * grid[1] * self._header.codes_per_position * self._dtype.itemsize
+
+    def entries(self) -> Iterator[tuple[int | None, ImageRecord | Failure]]:
+        """Yield what became of each input that is safe, with its row."""
+        return entries(self.journal, self._header.downsample)
 
     def rows(self) -> Iterator[Array]:
         """Yield the (h, w, C) grid of each image, after all is committed."""
@@ -168,21 +175,21 @@ class TarWriter:
         self._dtype = smallest_dtype(header.codebook_sizes)
         self.images = self.failed = 0
         self._stem = ""
-        for values in _lines(journal):
-            if values["status"] == "done":
-                self.images += 1
-                self._stem = _stem(values["name"])
-            else:
+        for _, entry in entries(journal, header.downsample):
+            if isinstance(entry, Failure):
                 self.failed += 1
+            else:
+                self.images += 1
+                self._stem = _stem(entry.name)
 
     def add(self, row: Row) -> None:
         """Take the next row; a failure is named in the manifest alone."""
         if isinstance(row.record, Failure) or row.grid is None:
-            self.journal.append(_MANIFEST, line(None, row.record))
+            self.journal.append(MANIFEST, line(None, row.record))
             self.failed += 1
         else:
             text = line(self.images, row.record)
-            self.journal.append(_MANIFEST, text)
+            self.journal.append(MANIFEST, text)
             self.journal.append(_ROWS, b"".join(self._members(row.record, row.grid, text, row.carried)))
             self.images += 1
         self.journal.mark(self.images + self.failed)
@@ -208,7 +215,7 @@ class TarWriter:
 
     def write(self, path: Path) -> None:
         """Write the archive, and beside it header and manifest, after all is committed."""
-        write_with_sidecar(path, self.pieces(), self._header, self.journal.stored(_MANIFEST))
+        write_with_sidecar(path, self.pieces(), self._header, self.journal.stored(MANIFEST))
 
 
 def _stem(name: str) -> str:
@@ -223,21 +230,8 @@ def _member(name: str, data: bytes) -> Iterator[bytes]:
     yield bytes(-len(data) % tarfile.BLOCKSIZE)
 
 
-def before(journal: Journal) -> Iterator[tuple[str, str | None]]:
-    """Yield the names of the inputs that are safe in a journal, and why one has no tokens."""
-    return ((str(values["name"]), values.get("reason")) for values in _lines(journal))
-
-
 def absorb(writer: StackWriter, part: StackWriter) -> None:
     """Add all rows of a finished part."""
     rows = part.rows()
-    for values in _lines(part.journal):
-        entry = record(values, None) if values["status"] == "done" else Failure(values["name"], values["reason"])
+    for _, entry in part.entries():
         writer.add(Row(entry, next(rows) if isinstance(entry, ImageRecord) else None))
-
-
-def _lines(journal: Journal) -> Iterator[dict[str, Any]]:
-    left = b""
-    for piece in journal.stored(_MANIFEST).pieces():
-        *whole, left = (left + piece).split(b"\n")
-        yield from map(json.loads, whole)

@@ -78,15 +78,15 @@ def start(
     state.quantizing = _is_placed(model.quantizer)
 
 
-def readable(folder: Path, frozen: Sequence[str]) -> list[str]:
+def readable(folder: Path, frozen: Sequence[str]) -> tuple[str, ...]:
     """Return the fingerprints of checkpoints whose tokens mean the same to one that starts from that in `folder`.
 
     Its own and those that it inherited, where the codes stay, and with them either what makes tokens of an image or
     what makes an image of tokens.
     """
     if "codebook" not in frozen or not {"encoder", "decoder"} & set(frozen):
-        return []
-    return [checkpoint.fingerprint(folder), *checkpoint.describe(folder).reads]
+        return ()
+    return (checkpoint.fingerprint(folder), *checkpoint.describe(folder).reads)
 
 
 def _take_over(target: Quantizer, source: Quantizer) -> None:

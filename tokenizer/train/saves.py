@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import json
+import typing
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import safetensors
 import safetensors.torch
@@ -14,10 +16,10 @@ from torch import Tensor
 
 from tokenizer import runtime, tensor_files
 from tokenizer.config import TrainConfig
-from tokenizer.errors import CheckpointError, ConfigError
+from tokenizer.errors import CheckpointError
 from tokenizer.files import canonical_json, write_bytes
-from tokenizer.settings import parse, to_dict
-from tokenizer.train.state import Saved
+from tokenizer.settings import coerce_option, parse, to_dict
+from tokenizer.train.state import PLAIN, Saved, TrainingState
 
 FOLDER = "states"
 _KEY = "vqtok"
@@ -95,11 +97,25 @@ def _read(path: Path) -> Saved:
     try:
         tensors, metadata = tensor_files.read(path)
         header = json.loads(metadata[_KEY])
-        if header["checksum"] != _checksum(tensors):
-            raise CheckpointError(f"the training state {path} is damaged: its checksum is another")
-        return Saved(parse(TrainConfig, header["config"]), header["data"], header["plain"], tensors)
-    except (safetensors.SafetensorError, OSError, ValueError, KeyError, TypeError, ConfigError) as error:
-        raise CheckpointError(f"cannot read the training state {path}: {error}") from error
+        plain = _plain(header["plain"])
+        saved = Saved(parse(TrainConfig, header["config"]), str(header["data"]), plain, tensors)
+        intact = header["checksum"] == _checksum(tensors)
+    except Exception as error:  # of the library, of torch, of the system; of JSON that is another's
+        reason = " ".join(f"{error}".split())[:300]
+        raise CheckpointError(f"cannot read the training state {path}: {reason}") from error
+    if not intact:
+        raise CheckpointError(f"the training state {path} is damaged: its checksum is another")
+    return saved
+
+
+def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the plain values of a state, coerced to their types; ConfigError, KeyError or ValueError for others."""
+    hints = {**typing.get_type_hints(TrainingState), "scaler": Mapping[str, float]}
+    plain = {name: coerce_option(values[name], hints[name], name) for name in (*PLAIN, "scaler")}
+    counts = ("step", "crops", "seconds", "skipped", "rollbacks", "evaluations_since_best")
+    if min(plain[name] for name in counts) < 0 or not 0 < plain["lr_share"] <= 1:
+        raise ValueError("one of its counters is below 0")
+    return {**plain, **{name: values[name] for name in ("figures", "scaler")}}  # some of their numbers are whole
 
 
 def _checksum(tensors: Mapping[str, Tensor]) -> int:

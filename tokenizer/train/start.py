@@ -7,6 +7,7 @@ import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +24,7 @@ from tokenizer.train.plan import Plan
 from tokenizer.train.state import Saved, TrainingState
 
 BEST = "best"
+_OTHER_NETWORK = "the run began with another encoder or decoder: pass modules like those to train.resume"
 
 
 def begin(plan: Plan, *, encoder: nn.Module | None = None, decoder: nn.Module | None = None) -> TrainingState:
@@ -113,18 +115,25 @@ def resume(
     """
     if saved.data != identify(plan.train):
         raise CheckpointError("the training images are not those that this run began with: pass the same folder")
+    tensors = {name: value for name, value in saved.tensors.items() if name.startswith("model/")}
+    config, own = plan.config, encoder is None and decoder is None
+    try:
+        checkpoint.refuse_more(config.quantizer, config.network, tensors, own=own)
+    except ValueError as error:
+        why = _OTHER_NETWORK if "coder." in str(error) else "the training state does not fit its own settings"
+        raise CheckpointError(f"{why}: {error}") from error
     state = prepare(plan, encoder, decoder)
-    own = {f"model/{name}": value for name, value in [*state.model.named_parameters(), *state.model.named_buffers()]}
-    if _shapes(own) != _shapes(saved.tensors):
-        raise CheckpointError("the run began with another encoder or decoder: pass modules like those to train.resume")
+    model = {f"model/{name}": value for name, value in [*state.model.named_parameters(), *state.model.named_buffers()]}
+    if _shapes(model) != _shapes(tensors):
+        raise CheckpointError(_OTHER_NETWORK)
     states.restore(state, saved)
     return state
 
 
-def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, torch.Size]:
-    """Return the shapes of what belongs to the encoder and the decoder."""
+def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, tuple[Any, ...]]:
+    """Return shapes and types of what belongs to the encoder and the decoder."""
     network = ("model/encoder.", "model/decoder.")
-    return {name: value.shape for name, value in tensors.items() if name.startswith(network)}
+    return {name: (value.shape, value.dtype) for name, value in tensors.items() if name.startswith(network)}
 
 
 def clear(folder: Path) -> None:

@@ -18,7 +18,7 @@ from tokenizer.train import optimizer as optimizers
 from tokenizer.train.objective import Objective
 
 # Kept as JSON; everything else is tensors.
-_PLAIN = (
+PLAIN = (
     *("step", "crops", "seconds", "quantizing", "skipped", "lr_share", "rollbacks"),
     *("best", "evaluations_since_best", "figures", "reads"),
 )
@@ -63,8 +63,8 @@ class TrainingState:
     rollbacks: int = 0
     best: float | None = None
     evaluations_since_best: int = 0
-    figures: dict[str, float] = field(default_factory=dict)
-    reads: list[str] = field(default_factory=list)
+    figures: Mapping[str, float] = field(default_factory=dict)
+    reads: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ def capture(state: TrainingState, config: TrainConfig, data: str) -> Saved:
         tensors["random/cuda"] = runtime.rows_of_all(torch.cuda.get_rng_state()[None])
     # Contiguous copies: safetensors refuses shared memory, and channels-last strides are not kept.
     flat = {name: value.detach().cpu().clone(memory_format=torch.contiguous_format) for name, value in tensors.items()}
-    plain = {name: getattr(state, name) for name in _PLAIN} | {"scaler": state.scaler.state_dict()}
+    plain = {name: getattr(state, name) for name in PLAIN} | {"scaler": state.scaler.state_dict()}
     return Saved(config, data, plain, flat)
 
 
@@ -125,12 +125,11 @@ def restore(state: TrainingState, saved: Saved) -> None:
         for number, optimizer in enumerate(state.optimizers):
             optimizers.restore_slots(optimizer, _under(f"optimizer/{number}/", saved.tensors))
         state.objective.restore(_under("objective/", saved.tensors))
-        for name in _PLAIN:
+        for name in PLAIN:
             setattr(state, name, saved.plain[name])
-        state.figures = dict(state.figures)
         state.scaler.load_state_dict(saved.plain["scaler"])
         _set_random_state(saved.tensors)
-    except (RuntimeError, KeyError, ValueError, TypeError) as error:
+    except (RuntimeError, LookupError, ValueError, TypeError, AttributeError) as error:
         raise CheckpointError(f"the training state does not fit its own settings: {error}") from error
 
 
