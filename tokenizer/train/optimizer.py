@@ -51,13 +51,29 @@ def slots(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
 
 
 def restore_slots(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """Put copies of what `slots` returned in place of what an optimizer keeps, those of kernels channels last."""
+    """Put copies of what `slots` returned in place of what an optimizer keeps, those of kernels channels last.
+
+    Raises:
+        ValueError: they are of other parameters, or of another optimizer.
+    """
     kept: dict[int, dict[str, Tensor]] = {}
     for name, value in tensors.items():
         index, slot = name.split("/")
         layout = torch.channels_last if value.ndim == 4 else torch.contiguous_format
         kept.setdefault(int(index), {})[slot] = value.clone(memory_format=layout)
+    _check_slots(optimizer, kept)
     optimizer.load_state_dict({"state": kept, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def _check_slots(optimizer: torch.optim.Optimizer, kept: Mapping[int, Mapping[str, Tensor]]) -> None:
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    names = {"momentum"} if isinstance(optimizer, Muon) else {"step", "exp_avg", "exp_avg_sq"}
+    for index, held in kept.items():
+        fits = 0 <= index < len(parameters) and held.keys() == names
+        if not fits or any(
+            value.shape != (() if slot == "step" else parameters[index].shape) for slot, value in held.items()
+        ):
+            raise ValueError(f"what the optimizer kept of parameter {index} is of another shape")
 
 
 @torch.no_grad()
