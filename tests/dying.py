@@ -68,7 +68,11 @@ class Call:
     def end(self, seconds: float = 120) -> Ended:
         """Wait for its end."""
         self.process.join(seconds)
-        assert self.process.exitcode is not None, "it hangs"
+        if hangs := self.process.exitcode is None:
+            self.process.kill()
+            self.process.join()
+        assert not hangs, "it hangs"
+        assert self.process.exitcode is not None
         out, err = (Path(self._streams.name, name) for name in ("out", "err"))
         self._streams, streams = None, self._streams
         ended = Ended(self.process.exitcode, out.read_bytes(), err.read_text(errors="replace"))

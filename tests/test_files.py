@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from pathlib import Path
 
 import pytest
 
+from tokenizer import files
 from tokenizer.errors import OutputError
-from tokenizer.files import canonical_json, refuse_existing, replacing, write_bytes
+from tokenizer.files import canonical_json, refuse_existing, remove_temporaries_of, replacing, write_bytes
 
 
 def test_writes_and_leaves_nothing_else(tmp_path: Path) -> None:
@@ -131,3 +133,20 @@ def test_canonical_json() -> None:
     assert json.loads(text)["a"] == value["a"]
     with pytest.raises(ValueError, match="JSON compliant"):
         canonical_json(float("nan"))
+
+
+@pytest.mark.parametrize("name", ["a.npy", "[x] *.npy", "é" * 60, "b" * 250])
+def test_what_killed_processes_left_of_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """And of no other, whose name may begin alike."""
+    others = [name[:-1] + "2", name + "2", name[:40]]
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "_discard", lambda _: None)  # as a killed process discards nothing
+        for each in {name, *others}:
+            with contextlib.suppress(KeyboardInterrupt), replacing(tmp_path / each):
+                raise KeyboardInterrupt
+    left = set(tmp_path.iterdir())
+    remove_temporaries_of(tmp_path / name)
+    assert len(left) == len(set(tmp_path.iterdir())) + 1
+    for each in others:
+        remove_temporaries_of(tmp_path / each)
+    assert list(tmp_path.iterdir()) == []
