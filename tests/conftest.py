@@ -17,8 +17,9 @@ from PIL import Image
 from tokenizer import train
 from tokenizer.config import NetworkConfig, TrainConfig
 
-# A shell that runs the tests in the background makes them, and all they start, ignore Ctrl-C, which some test.
+# A shell that runs the tests in the background makes them, and all they start, ignore signals, which some test.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 TINY = NetworkConfig(downsample=8, widths=(32, 32), depths=(1, 1), latent_dim=4)
 

@@ -107,7 +107,7 @@ def test_more_is_asked_for_than_is_promised_of_no_quantizer() -> None:
     assert 0.9 * held < network.values < held
 
 
-@pytest.mark.parametrize("dtype", ["float64", "float16", "bfloat16", "int32", "float8_e4m3fn", "complex64", "bool"])
+@pytest.mark.parametrize("dtype", ["float64", "int32", "float8_e4m3fn", "complex64", "bool"])
 def test_weights_of_other_types(copy: Path, dtype: str) -> None:
     path = copy / "model.safetensors"
     weights = safetensors.torch.load_file(path)

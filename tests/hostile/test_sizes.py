@@ -269,7 +269,7 @@ def test_tar_bombs(monkeypatch: pytest.MonkeyPatch) -> None:
         assert found[-1].endswith("unpacks to more than 65536 bytes")
     header = member("x", zeros * 2, type=tarfile.XHDTYPE)
     with little_memory(2**23):
-        assert "a header of 2097152 bytes" in all_of(gzip.compress(member("1.png", b"x") + header + END))[-1]
+        assert "a name of 2097152 bytes" in all_of(gzip.compress(member("1.png", b"x") + header + END))[-1]
 
 
 def test_sidecars_of_any_nesting(tmp_path: Path) -> None:
