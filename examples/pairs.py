@@ -38,7 +38,7 @@ def main() -> None:
         rows = [original, *(folder / f"{name}.png" for folder in arguments.decoded)]
         for row, path in enumerate(rows):
             sheet.paste(middle(path, arguments.side), (step * column, step * row))
-    sheet.save(arguments.output)
+    sheet.save(arguments.output, quality=90)  # of JPEG and WebP
 
 
 if __name__ == "__main__":
