@@ -103,7 +103,7 @@ def shell(tmp_path: Path) -> Vqtok:
             env=environment(**variables),
             input=stdin,
             capture_output=True,
-            timeout=60,
+            timeout=240,
         )
         return Result(done.returncode, done.stdout, done.stderr.decode())
 

@@ -196,7 +196,8 @@ def remove_after(folder: Path, count: int) -> None:
         flush(descriptor)
         flushed += 1
         if flushed == count or (flushed < count and (folder / "t.npy.partial").exists()):
-            shutil.rmtree(folder)
+            gone = folder.rename(folder.with_name("gone"))  # at once, whatever other threads make in it meanwhile
+            shutil.rmtree(gone)
 
     os.fsync = fsync
 
