@@ -41,7 +41,9 @@ class Lenient(io.TextIOBase):
             return len(text)
 
     def flush(self) -> None:
-        """Hand on what was taken."""
+        """Hand on what was taken; of a stream that was closed since, nothing."""
+        if self._stream.closed:  # when Python collects this, which flushes it, later than the stream
+            return
         try:
             self._stream.flush()
         except OSError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from typing import TextIO
 
 import pytest
 
+from cli.stderr import Lenient
 from tests.cli.conftest import Vqtok, environment
 from tests.cli.test_train import TINY
 from tests.dying import Call
@@ -29,6 +31,15 @@ def words(photos: Path, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
         "encode": ["encode", photos, "-m", run, "-o", "t.npy", "--image-size", 64],
         "decode": ["decode", "t.npy", "-m", run, "-o", "back"],
     }
+
+
+def test_a_stream_that_was_closed_before_what_wraps_it() -> None:
+    """As when both are collected: Python 3.13 tells of what fails then."""
+    stream = io.StringIO()
+    wrapped = Lenient(stream)
+    stream.close()
+    wrapped.close()
+    assert wrapped.closed
 
 
 def broken_stream(kind: str) -> TextIO:

@@ -21,7 +21,7 @@ from PIL import Image
 from tests.conftest import draw
 from tokenizer.errors import ImageError, InputError
 from tokenizer.images import Source, read
-from tokenizer.inputs import Archive, archives, from_stream, gathering
+from tokenizer.inputs import Archive, from_stream, limits
 from tokenizer.inputs.archives import is_archive, stem
 
 Members = Iterable[tuple[str, bytes]]
@@ -295,7 +295,7 @@ class TestSize:
 
     @pytest.fixture(autouse=True)
     def small(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(archives, "LARGEST", 10_000)
+        monkeypatch.setattr(limits, "LARGEST", 10_000)
 
     def test_an_image_that_is_too_large_is_passed_over(self) -> None:
         data = tar([("a.png", png()), ("b.png", bytes(10_001)), ("c.png", png(1)), ("c.cls", b"1")], "w:gz")
@@ -320,8 +320,7 @@ class TestSize:
             read(end.file)
 
     def test_a_stream_without_an_end(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(gathering, "LARGEST", 10_000)
-        monkeypatch.setattr(gathering, "_BLOCK", 1000)
+        monkeypatch.setattr(limits, "_BLOCK", 1000)
         said = "stdin goes on after 10000 bytes: expected one image, or a tar archive"
         with Path("/dev/zero").open("rb") as endless, pytest.raises(InputError, match=said):
             from_stream(endless)

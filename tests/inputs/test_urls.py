@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.server
-import importlib.util
 import io
+import re
 import subprocess
 import sys
 import tarfile
@@ -13,6 +14,7 @@ import zipfile
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import ClassVar
 
 import fsspec
 import numpy as np
@@ -24,7 +26,7 @@ from PIL import Image
 from tests.conftest import draw, save
 from tokenizer.errors import ImageError, InputError, UsageError
 from tokenizer.images import read
-from tokenizer.inputs import Inputs, gather, urls
+from tokenizer.inputs import Inputs, gather, limits, urls
 
 
 def png(seed: int = 0) -> bytes:
@@ -132,6 +134,14 @@ def test_a_network_error_is_told_on_one_line(monkeypatch: pytest.MonkeyPatch) ->
         read(source.file)
 
 
+def test_more_bytes_than_an_image_may_have(memory: MemoryFileSystem, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "LARGEST", 100)
+    memory.pipe("/photos/large.png", bytes(101))
+    (source,) = gather(["memory://photos/large.png"]).sources
+    with pytest.raises(ImageError, match=r"^it goes on after 100 bytes: expected one image$"):
+        read(source.file)
+
+
 @pytest.mark.parametrize(
     ("url", "error", "said"),
     [
@@ -178,11 +188,23 @@ def test_an_archive_is_read_as_a_stream(memory: MemoryFileSystem) -> None:
 class Handler(http.server.SimpleHTTPRequestHandler):
     """Serves a folder, silently."""
 
+    asked: ClassVar[list[str]] = []
+
     def log_message(self, *_: object) -> None:
-        pass
+        self.asked.append(f"{self.command} {self.path}")
 
 
-@pytest.mark.skipif(importlib.util.find_spec("aiohttp") is None, reason="aiohttp is not installed")
+class Endless(Handler):
+    """Sends bytes until nobody takes them."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        with contextlib.suppress(OSError):
+            while True:
+                self.wfile.write(bytes(2**16))
+
+
 def test_over_http(tmp_path: Path) -> None:
     save(tmp_path / "photos/1.png", draw(12, 9))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=tmp_path)) as server:
@@ -195,13 +217,28 @@ def test_over_http(tmp_path: Path) -> None:
         (gone,) = gather([f"{site}/gone.png"]).sources
         with pytest.raises(ImageError):
             read(gone.file)
+        Handler.asked.clear()
+        (source,) = gather([], [f"{site}/photos/1.png"]).sources
+        read(source.file)
+        assert Handler.asked == ["GET /photos/1.png"]
         server.shutdown()
 
 
-@pytest.mark.skipif(importlib.util.find_spec("aiohttp") is not None, reason="aiohttp is installed")
+def test_http_without_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "LARGEST", 2**22)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Endless) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        (source,) = gather([f"http://127.0.0.1:{server.server_port}/a.png"]).sources
+        with pytest.raises(ImageError, match=r"^it goes on after 4194304 bytes: expected one image$"):
+            read(source.file)
+        server.shutdown()
+
+
 def test_http_without_its_package() -> None:
-    with pytest.raises(InputError, match=r"^https:// needs a package that is not installed, use pip: .*aiohttp"):
-        gather(["https://host/1.png"])
+    script = "import sys; sys.modules['aiohttp'] = None; import tokenizer.inputs as i; i.gather(['https://host/1.png'])"
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    said = r"InputError: https:// needs a package that is not installed, use pip: .*aiohttp"
+    assert re.search(said, ended.stderr), ended.stderr
 
 
 @pytest.mark.parametrize(

@@ -16,14 +16,12 @@ from typing import IO, Any, BinaryIO, NoReturn
 
 from tokenizer.errors import ImageError, InputError, reason
 from tokenizer.images import Source
-from tokenizer.inputs import urls
+from tokenizer.inputs import limits, urls
 from tokenizer.inputs.folders import is_image
 
 _Content = tuple[str, bytes | int]  # a member's name and bytes
 _SUFFIXES = (".tar", ".tar.bz2", ".tar.gz", ".tar.xz", ".tgz")
 _HEAD = 512  # bytes of a tar's header
-# Bytes of a member: a megabyte of a compressed archive can stand for a thousand of them.
-LARGEST = 2**30
 _SAMPLE_BYTES = 2**28  # of a sample that is compressed or has holes: the archive's size says nothing of it
 _LONGEST_NAME = 2**20  # bytes of a member that holds the name, or attributes, of the next one
 _NAMES = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)
@@ -189,10 +187,10 @@ def _files(where: Path | str | BinaryIO) -> Iterator[_Content]:
 
 
 def _content(member: tarfile.TarInfo, file: IO[bytes]) -> bytes | int:
-    if member.size <= LARGEST:
+    if member.size <= limits.LARGEST:
         return file.read()
     if not is_image(member.name):
-        raise tarfile.ReadError(f"the member {member.name} has {member.size} bytes, {LARGEST} are allowed")
+        raise tarfile.ReadError(f"the member {member.name} has {member.size} bytes, {limits.LARGEST} are allowed")
     return member.size
 
 
@@ -234,7 +232,7 @@ def _sample(key: str, members: Iterator[_Content]) -> Iterator[Source]:
 def _image(name: str, data: bytes | int, carried: Sequence[tuple[str, bytes]] = ()) -> Source:
     if isinstance(data, bytes):
         return Source(name, io.BytesIO(data), tuple(carried))
-    return Source(name, _unreadable(f"it has {data} bytes, {LARGEST} are allowed in an archive"), tuple(carried))
+    return Source(name, _unreadable(f"it has {data} bytes, {limits.LARGEST} are allowed in an archive"), tuple(carried))
 
 
 def _without(key: str, carried: list[tuple[str, bytes]]) -> Source:

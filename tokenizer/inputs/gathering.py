@@ -14,12 +14,10 @@ from typing import BinaryIO
 
 from tokenizer.errors import InputError, reason
 from tokenizer.images import SUFFIXES, Source
-from tokenizer.inputs import urls
-from tokenizer.inputs.archives import LARGEST, Archive, is_archive, looks_like_archive, peek, stem
+from tokenizer.inputs import limits, urls
+from tokenizer.inputs.archives import Archive, is_archive, looks_like_archive, peek, stem
 from tokenizer.inputs.folders import is_image, walk
 from tokenizer.inputs.listing import Listing, Texts, without_repeats
-
-_BLOCK = 2**20
 
 
 @dataclass(frozen=True)
@@ -82,24 +80,16 @@ def from_stream(stream: BinaryIO, name: str = "stdin") -> Inputs:
     try:
         head, whole = peek(stream)
         archive = Archive(name, whole) if looks_like_archive(head) else None
-        data = b"" if archive else _read(whole)
+        data = b"" if archive else limits.read(whole)
     except OSError as error:
         raise InputError(f"cannot read {name}: {reason(error)}") from error
     if archive:
         return Inputs(archive.sources(), None, (archive,))
-    if len(data) > LARGEST:
-        raise InputError(f"{name} goes on after {LARGEST} bytes: expected one image, or a tar archive")
+    if len(data) > limits.LARGEST:
+        raise InputError(f"{name} goes on after {limits.LARGEST} bytes: expected one image, or a tar archive")
     if not data:
         raise InputError(f"{name} is empty: expected one image, or a tar archive")
     return Inputs([Source(name, io.BytesIO(data))], 1)
-
-
-def _read(stream: BinaryIO) -> bytes:
-    """Return a stream's bytes; of one that is too long, more than `LARGEST`."""
-    data = bytearray()
-    while len(data) <= LARGEST and (block := stream.read(_BLOCK)):
-        data += block
-    return bytes(data)
 
 
 def _check_there(texts: Iterable[str]) -> None:

@@ -11,8 +11,9 @@ import posixpath
 import re
 from typing import BinaryIO
 
-from tokenizer.errors import InputError, UsageError, nearest_name, reason
+from tokenizer.errors import ImageError, InputError, UsageError, nearest_name, reason
 from tokenizer.images import SUFFIXES
+from tokenizer.inputs import limits
 from tokenizer.inputs.folders import is_image
 
 _CACHES = ("blockcache", "cached", "filecache", "simplecache")
@@ -77,11 +78,23 @@ def _require(scheme: str) -> None:
 
 
 def fetch(url: str) -> bytes:
-    """Return the bytes behind a URL; raises whatever the file system does."""
+    """Return the bytes behind a URL, in one request; raises whatever the file system does.
+
+    Raises:
+        ImageError: there are more of them than one image may have.
+    """
     from fsspec.core import url_to_fs
 
     files, path = url_to_fs(url)
-    data: bytes = files.cat_file(path)
+    data: bytes
+    if "http" in files.protocol:  # servers may pass over a range, and send without end
+        # A block of 0 asks for a stream, and any size saves the request that would ask for it.
+        with files.open(path, "rb", block_size=0, size=1) as stream:
+            data = limits.read(stream)
+    else:
+        data = files.cat_file(path, start=0, end=limits.LARGEST + 1)
+    if len(data) > limits.LARGEST:
+        raise ImageError(f"it goes on after {limits.LARGEST} bytes: expected one image")
     return data
 
 
