@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PHOTOS ?=
 MODEL ?=
 
-.PHONY: demo test check bench
+.PHONY: demo test check oldest bench
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -23,6 +23,13 @@ check: $(VENV)/.installed
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+# The whole suite with the oldest releases that pyproject.toml allows, in an environment of its own.
+oldest:
+	$(PYTHON) -m venv $(VENV)-oldest
+	$(VENV)-oldest/bin/python -m pip install --quiet uv
+	$(VENV)-oldest/bin/uv pip install --python $(VENV)-oldest/bin/python --resolution lowest-direct --editable '.[dev]'
+	$(VENV)-oldest/bin/python -m pytest
 
 # Needs folders of photographs: make bench TRAIN=photos KODAK=kodak
 bench: $(VENV)/.installed

@@ -67,7 +67,7 @@ class TestPaths:
         assert reasons.pop("broken.png") == "it does not exist, or is a link to nothing"
         assert set(reasons.values()) == {"too many levels of symbolic links"}
         assert reason(tmp_path / ("x" * 300 + ".png")) == "file name too long"
-        assert reason(Path("a\0.png")) == "embedded null byte"
+        assert "embedded null" in reason(Path("a\0.png"))
 
     @pytest.mark.timeout(10)
     def test_what_becomes_a_pipe_between_the_look_and_the_opening(

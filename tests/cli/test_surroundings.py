@@ -165,7 +165,7 @@ cd "$W" && mkdir é && cp "$PHOTO" é/é.png
 export LC_ALL=POSIX PYTHONUTF8=0 PYTHONCOERCECLOCALE=0 PYTHONIOENCODING=ascii TMPDIR=/nowhere PYTHONOPTIMIZE=2
 export HOME=/proc/nowhere XDG_CACHE_HOME=/proc/nowhere MPLCONFIGDIR=/proc/nowhere CUDA_VISIBLE_DEVICES=-1,x
 vqtok encode é -m "$RUN" -o é.safetensors -q &&
-PYTHONWARNINGS=error vqtok report é.safetensors -m "$RUN" --images é --html é.html > report.txt
+PYTHONWARNINGS=error,ignore::DeprecationWarning vqtok report é.safetensors -m "$RUN" --images é --html é.html > report.txt
 """
 
 

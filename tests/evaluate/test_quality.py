@@ -170,9 +170,12 @@ class TestMore:
 
     def test_ms_ssim(self, model: Tokenizer, large: dict[str, Source]) -> None:
         tokens = encoded(model, large)
-        quality = measure_quality(model, [tokens], large)
-        expected = ms_ssim(draw(176, 180, 1), decoded(model, tokens.grids[1])[:176, :180])
-        assert [image.ms_ssim for image in quality.images] == [None, pytest.approx(expected, abs=1e-6), None]
+        made: list[np.ndarray] = []
+        quality = measure_quality(model, [tokens], large, keep=lambda _name, _original, pixels: made.append(pixels))
+        # Roundings of float32, which differ between layouts in memory, move a pixel by one at most.
+        expected = decoded(model, tokens.grids[1])[:176, :180]
+        assert np.abs(made[1].astype(int) - expected).max() <= 1
+        assert [image.ms_ssim for image in quality.images] == [None, ms_ssim(draw(176, 180, 1), made[1]), None]
         assert quality.ms_ssim == quality.images[1].ms_ssim
         assert (quality.lpips, quality.lpips_network, quality.rfid, quality.peers) == (None, None, None, ())
 

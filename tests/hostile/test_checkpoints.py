@@ -112,7 +112,10 @@ def test_weights_of_other_types(copy: Path, dtype: str) -> None:
     path = copy / "model.safetensors"
     weights = safetensors.torch.load_file(path)
     name = "quantizer.table.weight"
-    safetensors.torch.save_file({**weights, name: weights[name].to(getattr(torch, dtype))}, path)
+    try:
+        safetensors.torch.save_file({**weights, name: weights[name].to(getattr(torch, dtype))}, path)
+    except KeyError:
+        pytest.skip(f"safetensors {safetensors.__version__} knows no {dtype}")
     assert f"{name} is (32, 4) {dtype}, expected (32, 4) float32" in refused(copy)
 
 

@@ -34,7 +34,7 @@ def test_a_program_searches_without_branches() -> None:
 
     generator = torch.Generator().manual_seed(0)
     z, codes = torch.randn(7, 4, generator=generator), torch.randn(40, 4, generator=generator)
-    shapes = ({0: torch.export.Dim("latents")}, None)
+    shapes = ({0: torch.export.Dim("latents", max=2**40)}, None)
     program = torch.export.export(Search(), (z, codes), dynamic_shapes=shapes, strict=False)
     more = torch.randn(300, 4, generator=generator)
     by_distance, by_product = program.module()(more, codes)

@@ -31,13 +31,20 @@ def run(config: TrainConfig, photos: Path, folder: Path) -> tuple[TrainingState,
 
 
 def differences(first: TrainingState, second: TrainingState) -> dict[str, float]:
-    """The largest difference of each parameter and buffer, against its size."""
+    """The norm of the difference of each parameter and buffer, against its own.
+
+    Not the largest difference: where a gradient is rounding alone, Adam makes a whole step of it.
+    """
     pairs = zip(
         [*first.model.named_parameters(), *first.model.named_buffers()],
         [*second.model.parameters(), *second.model.buffers()],
         strict=True,
     )
-    return {name: ((a - b).abs().max() / b.abs().max().clamp_min(1e-6)).item() for (name, a), b in pairs if a.numel()}
+    return {
+        name: ((a - b).double().norm() / b.double().norm().clamp_min(1e-6)).item()
+        for (name, a), b in pairs
+        if a.numel()
+    }
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -47,7 +54,7 @@ def test_a_batch_in_parts_is_the_whole_batch(quick: TrainConfig, photos: Path, t
     parts, again = run(dataclasses.replace(settings, batch_size=2, grad_accum=4), photos, tmp_path / "parts")
     assert (whole.crops, whole.step) == (parts.crops, parts.step) == (64, 8)
     for name, difference in differences(whole, parts).items():
-        assert difference < 2e-3, name
+        assert difference < 1e-3, name
     for one, two in zip(steps, again, strict=True):
         if one.figures and two.figures:
             assert one.figures["loss"] == pytest.approx(two.figures["loss"], rel=1e-3)
