@@ -164,8 +164,9 @@ vqtok encode ../photos -m "$RUN" -o t.npy 2> "$W/gone.txt"; test $? = 1 || exit 
 cd "$W" && mkdir é && cp "$PHOTO" é/é.png
 export LC_ALL=POSIX PYTHONUTF8=0 PYTHONCOERCECLOCALE=0 PYTHONIOENCODING=ascii TMPDIR=/nowhere PYTHONOPTIMIZE=2
 export HOME=/proc/nowhere XDG_CACHE_HOME=/proc/nowhere MPLCONFIGDIR=/proc/nowhere CUDA_VISIBLE_DEVICES=-1,x
-vqtok encode é -m "$RUN" -o é.safetensors -q &&
-PYTHONWARNINGS=error,ignore::DeprecationWarning vqtok report é.safetensors -m "$RUN" --images é --html é.html > report.txt
+vqtok encode é -m "$RUN" -o é.safetensors -q || exit 1
+export PYTHONWARNINGS=error,ignore::DeprecationWarning
+vqtok report é.safetensors -m "$RUN" --images é --html é.html > report.txt
 """
 
 
