@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from itertools import islice
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from PIL import Image
 
 from tests.conftest import draw, save
 from tokenizer.data import Crops, batches, held_out_batches, split
-from tokenizer.errors import InputError, TrainingError
+from tokenizer.errors import TrainingError
 from tokenizer.images import Source
 from tokenizer.inputs import find
 
@@ -126,8 +127,30 @@ def test_held_out_images_are_cut_not_resized(tmp_path: Path) -> None:
 
 
 def test_no_readable_held_out_image(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="none of the 1 images to evaluate on can be read, such as gone"):
-        held_out_batches([Source("gone", tmp_path / "gone.png")], 16, 4, (255, 255, 255), {})
+    assert held_out_batches([Source("gone", tmp_path / "gone.png")], 16, 4, (255, 255, 255), {}) == []
+
+
+@pytest.mark.parametrize("held_out", [1, 3])
+def test_held_out_images_that_are_all_damaged_are_drawn_anew(photos: Path, tmp_path: Path, held_out: int) -> None:
+    shutil.copytree(photos, tmp_path, dirs_exist_ok=True)
+    sources = find([tmp_path])
+    _, first = split(sources, held_out, seed=0)
+    for source in first:
+        Path(str(source.file)).write_bytes(b"no image")
+    train, second = split(sources, held_out, seed=0)
+    assert len(second) == held_out
+    assert {source.name for source in first} <= {source.name for source in train}
+    Path(str(first[0].file)).write_bytes(Path(str(second[0].file)).read_bytes())
+    assert split(sources, held_out, seed=0)[1] == first
+
+
+def test_nothing_is_held_out_of_no_or_only_damaged_images(tmp_path: Path) -> None:
+    for number in range(15):
+        (tmp_path / f"{number}.png").write_bytes(b"no image")
+    sources = find([tmp_path])
+    assert split(sources, 0, seed=0) == (list(sources), [])
+    train, held_out = split(sources, 4, seed=0)
+    assert (len(train), len(held_out)) == (11, 4)
 
 
 def test_an_image_smaller_than_one_position_is_enlarged(tmp_path: Path) -> None:

@@ -173,7 +173,7 @@ class TestLayers:
 
     def test_assignments_are_coerced(self) -> None:
         config = parse(
-            TrainConfig, assignments(["lr=1e-4", "network.widths=8,16,24", "network.depths=1 1 2", "steps=5"])
+            TrainConfig, assignments(["lr=1e-4", "network.widths=[8, 16,24]", "network.depths=1 1 2", "steps=5"])
         )
         assert (config.lr, config.network.widths, config.network.depths, config.steps) == (
             1e-4,

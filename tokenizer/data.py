@@ -13,18 +13,34 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tokenizer.errors import ImageError, InputError, TrainingError
+from tokenizer.errors import ImageError, TrainingError
 from tokenizer.images import Pixels, Source, read, resize
 
 EVAL_SIZE = 256
 _CACHE_BYTES = 2**30
+_DRAWS = 10
 
 
 def split(sources: Sequence[Source], held_out: int, seed: int) -> tuple[list[Source], list[Source]]:
-    """Return (training, held-out) images: `held_out` of them drawn by `seed`, both in the order given."""
-    drawn = set(np.random.default_rng([seed, len(sources)]).permutation(len(sources))[:held_out].tolist())
+    """Return (training, held-out) images: `held_out` of them drawn by `seed`, both in the order given.
+
+    Where none of those drawn can be read, as happens when it is one that is damaged, the next in the seed's order are
+    taken, up to `_DRAWS` times.
+    """
+    order = np.random.default_rng([seed, len(sources)]).permutation(len(sources))
+    last = min(len(sources) - held_out, (_DRAWS - 1) * held_out)
+    draws = [set(order[start : start + held_out].tolist()) for start in range(0, last + 1, max(1, held_out))]
+    drawn = next((rows for rows in draws if any(_readable(sources[row]) for row in rows)), draws[0])
     train = [source for row, source in enumerate(sources) if row not in drawn]
     return train, [sources[row] for row in sorted(drawn)]
+
+
+def _readable(source: Source) -> bool:
+    try:
+        read(source.file, (255, 255, 255), shrink_to=EVAL_SIZE)
+    except ImageError:
+        return False
+    return True
 
 
 @dataclass
@@ -193,13 +209,10 @@ def held_out_batches(
 ) -> list[Tensor]:
     """Return the held-out images as (B, S, S, 3) uint8 batches of one size each.
 
-    Those that cannot be read are left out; their name and reason are added to `unreadable`.
+    Those that cannot be read, which can be all, are left out; their name and reason are added to `unreadable`.
 
     Each is shrunk to a shorter side of 256 pixels where it is larger, and cut to the centre square whose side is a
     multiple of `downsample`; only an image smaller than `downsample` is enlarged.
-
-    Raises:
-        InputError: none of them can be read.
     """
     groups: dict[int, list[Pixels]] = {}
     for source in sources:
@@ -213,8 +226,6 @@ def held_out_batches(
         side = min(height, width, size)
         box = ((height - side) // 2, (width - side) // 2, side, side)
         groups.setdefault(size, []).append(resize(pixels, size, size, box))
-    if not groups:
-        raise InputError(f"none of the {len(sources)} images to evaluate on can be read, such as {sources[0].name}")
     return [
         torch.from_numpy(np.stack(group[start : start + batch_size]))
         for group in groups.values()

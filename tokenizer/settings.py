@@ -79,13 +79,21 @@ def _coerce(value: Any, wanted: Any, where: str, faults: list[str]) -> Any:
     if is_table:
         return _coerce_items(value, dict.fromkeys(value, typing.get_args(wanted)[1]), f"{where}.", faults)
     if typing.get_origin(wanted) is tuple:
-        items = value.replace(",", " ").split() if isinstance(value, str) else value
+        items = _words(value) if isinstance(value, str) else value
         return tuple(_coerce(item, typing.get_args(wanted)[0], where, faults) for item in items)
     if typing.get_origin(wanted) is typing.Literal:
         return _one_of(value, typing.get_args(wanted))
     if wanted is Any:
         return value
     return _SCALARS[wanted](value)
+
+
+def _words(text: str) -> list[str]:
+    """Return the items of `8,16`, `8 16` or, as TOML writes it, `[8, 16]`."""
+    text = text.strip()
+    if text.startswith("[") and text.endswith("]"):
+        text = text[1:-1]
+    return text.replace(",", " ").split()
 
 
 def _one_of(value: Any, choices: tuple[str, ...]) -> str:

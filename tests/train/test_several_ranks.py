@@ -22,6 +22,7 @@ import torch.multiprocessing as mp
 
 from tokenizer import checkpoint, train
 from tokenizer.config import TrainConfig
+from tokenizer.errors import InputError
 from tokenizer.train import TrainingState
 
 RANKS, STEPS = 2, 10
@@ -64,6 +65,18 @@ def whole_and_resumed(quick: TrainConfig, photos: Path, folder: Path) -> list[di
     return [tensors(whole), tensors(state)]
 
 
+def with_damaged_images(quick: TrainConfig, data: list[Path], folder: Path) -> dict[str, Any]:
+    """Figures of a run of which the first rank can read no image to evaluate on; where no rank can, all say so."""
+    config = dataclasses.replace(quick, steps=1, val_data=str(data[1]))
+    plan = train.plan(config, [data[0]])
+    *_, last = train.train(plan, train.begin(plan), folder / "one readable")
+    assert last.evaluation
+    plan = train.plan(dataclasses.replace(config, val_images=1), [data[0]])
+    with pytest.raises(InputError, match=r"none of the 1 images to evaluate on can be read, such as 0\.png"):
+        list(train.train(plan, train.begin(plan), folder / "none readable"))
+    return dataclasses.asdict(last.evaluation)
+
+
 def work(rank: int, quick: TrainConfig, photos: str, folder: str) -> None:
     torch.set_num_threads(1)
     patience = dt.timedelta(seconds=60)
@@ -78,6 +91,7 @@ def work(rank: int, quick: TrainConfig, photos: str, folder: str) -> None:
         plan = train.plan(settings(quick, method, 3, steps=1), [Path(photos)])
         held[method]["gradients"] = gradients(plan, Path(folder) / f"{method}, one step")
     held["whole"], held["resumed"] = whole_and_resumed(quick, Path(photos), Path(folder))
+    held["damaged"] = with_damaged_images(quick, [Path(photos), Path(folder) / "damaged"], Path(folder))
     torch.save(held, f"{folder}/{rank}.pt")
     dist.barrier()
     dist.destroy_process_group()
@@ -87,6 +101,9 @@ def work(rank: int, quick: TrainConfig, photos: str, folder: str) -> None:
 def folder(quick: TrainConfig, photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where two ranks trained each method."""
     made = tmp_path_factory.mktemp("ranks")
+    (made / "damaged").mkdir()
+    (made / "damaged/0.png").write_bytes(b"no image")
+    shutil.copy(photos / "a/00.png", made / "damaged/1.png")
     mp.spawn(work, args=(quick, str(photos), str(made)), nprocs=RANKS)
     return made
 
@@ -105,6 +122,13 @@ def test_a_run_that_stopped_ends_as_one_that_did_not(folder: Path) -> None:
         held = torch.load(folder / f"{rank}.pt")
         for name, value in held["whole"].items():
             assert torch.equal(held["resumed"][name], value), name
+
+
+def test_a_rank_that_can_read_no_image_to_evaluate_on_leaves_it_to_others(folder: Path) -> None:
+    first, second = (torch.load(folder / f"{rank}.pt")["damaged"] for rank in range(RANKS))
+    assert first == second
+    assert first["tokens"] == 64
+    assert not (folder / "one readable/pictures").exists()
 
 
 @pytest.mark.parametrize("method", METHODS)

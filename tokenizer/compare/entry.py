@@ -211,4 +211,7 @@ def held_out(entry: Entry, count: int | None = None) -> list[Tensor]:
     config, sources = entry.plan.config, entry.plan.held_out
     if count is not None and count < len(sources):
         sources = tuple(sources[number * len(sources) // count] for number in range(count))
-    return held_out_batches(sources, entry.plan.multiple, config.batch_size or 1, parse_colour(config.alpha), {})
+    made = held_out_batches(sources, entry.plan.multiple, config.batch_size or 1, parse_colour(config.alpha), {})
+    if not made:
+        raise InputError(f"none of {len(sources)} images to evaluate on can be read, such as {sources[0].name}")
+    return made

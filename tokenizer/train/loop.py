@@ -13,7 +13,7 @@ from torch import Tensor
 from tokenizer import checkpoint, runtime
 from tokenizer.config import TrainConfig
 from tokenizer.data import Crops, batches, held_out_batches
-from tokenizer.errors import TrainingError
+from tokenizer.errors import InputError, TrainingError
 from tokenizer.files import write_bytes
 from tokenizer.images import encode_image, parse_colour
 from tokenizer.model import to_unit_range
@@ -99,10 +99,12 @@ class _Run:
         self.plan, self.state, self.folder, self.config = plan, state, folder, config
         self.first = runtime.rank() == 0
         self.crops = Crops(plan.train, config.image_size or 0, config.seed, alpha, config.smallest_crop, config.balance)
-        # A rank without held-out images has none to evaluate; all ranks' figures are added.
+        # A rank without readable held-out images has none to evaluate; all ranks' figures are added.
         mine = plan.held_out[runtime.rank() :: runtime.ranks()]
-        size = config.batch_size or 1
-        self.held_out = held_out_batches(mine, plan.multiple, size, alpha, self.crops.unreadable) if mine else []
+        self.held_out = held_out_batches(mine, plan.multiple, config.batch_size or 1, alpha, self.crops.unreadable)
+        if not runtime.any_rank(torch.tensor(bool(self.held_out))):
+            count, name = len(plan.held_out), plan.held_out[0].name
+            raise InputError(f"none of the {count} images to evaluate on can be read, such as {name}")
         if self.first:
             lines = [source.file if isinstance(source.file, Path) else source.name for source in plan.held_out]
             names = "".join(f"{line}\n" for line in lines)
@@ -196,9 +198,10 @@ class _Run:
         if self.first:
             if better:
                 checkpoint.save(self.folder / BEST, state.average, self._made_by(), state.reads)
-            pixels = picture(state.average, self.held_out[0])
-            write_bytes(self.folder / "pictures" / f"step_{state.step:07d}.png", encode_image(pixels, "png"))
-            self.log.show(state.step, state.average, self.held_out, pixels)
+            if self.held_out:
+                pixels = picture(state.average, self.held_out[0])
+                write_bytes(self.folder / "pictures" / f"step_{state.step:07d}.png", encode_image(pixels, "png"))
+                self.log.show(state.step, state.average, self.held_out, pixels)
         return evaluation
 
     def save(self) -> None:
