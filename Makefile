@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+# The tests share the processors; those of one file share what they set up.
+PROCESSES := --numprocesses auto --maxprocesses 4 --dist loadfile
 # For `make demo`: a folder of your own photographs, and a checkpoint in place of the one that ships.
 PHOTOS ?=
 MODEL ?=
@@ -17,7 +19,7 @@ demo: $(VENV)/.installed
 	PATH="$(abspath $(BIN)):$$PATH" PHOTOS="$(PHOTOS)" MODEL="$(MODEL)" sh examples/demo.sh
 
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest --cov --cov-report=term --cov-fail-under=95
+	$(BIN)/python -m pytest $(PROCESSES) --cov --cov-report=term --cov-fail-under=95
 
 check: $(VENV)/.installed
 	$(BIN)/ruff format --check .
@@ -29,7 +31,7 @@ oldest:
 	$(PYTHON) -m venv $(VENV)-oldest
 	$(VENV)-oldest/bin/python -m pip install --quiet uv
 	$(VENV)-oldest/bin/uv pip install --python $(VENV)-oldest/bin/python --resolution lowest-direct --editable '.[dev]'
-	$(VENV)-oldest/bin/python -m pytest
+	$(VENV)-oldest/bin/python -m pytest $(PROCESSES)
 
 # Needs folders of photographs: make bench TRAIN=photos KODAK=kodak
 bench: $(VENV)/.installed
