@@ -132,7 +132,7 @@ def unfold(vectors: Tensor, block: int) -> Tensor:
 
 def to_unit_range(pixels: Tensor) -> Tensor:
     """Return (B, H, W, 3) uint8 pixels as (B, 3, H, W) float32 in [-1, 1]."""
-    return pixels.permute(0, 3, 1, 2).float().div(127.5).sub(1)
+    return pixels.permute(0, 3, 1, 2).float().div(127.5).sub_(1)
 
 
 def to_pixels(images: Tensor) -> Tensor:
