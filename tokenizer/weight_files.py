@@ -1,4 +1,8 @@
-"""Weights of networks that others trained, from files that the user names. Nothing is downloaded or unpickled."""
+"""Weights of networks that others trained, from files that the user names. Nothing is downloaded.
+
+`.pth` goes through torch's reader of tensors alone, which before torch 2.10 a forged file can crash or worse
+(CVE-2026-24747); `.safetensors` through ours.
+"""
 
 from __future__ import annotations
 
