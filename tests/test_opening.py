@@ -67,7 +67,8 @@ class TestPaths:
         assert reasons.pop("broken.png") == "it does not exist, or is a link to nothing"
         assert set(reasons.values()) == {"too many levels of symbolic links"}
         assert reason(tmp_path / ("x" * 300 + ".png")) == "file name too long"
-        assert "embedded null" in reason(Path("a\0.png"))
+        said = {"embedded null byte", "stat: embedded null character in path"}  # before Python 3.13, and since
+        assert reason(Path("a\0.png")) in said
 
     @pytest.mark.timeout(10)
     def test_what_becomes_a_pipe_between_the_look_and_the_opening(

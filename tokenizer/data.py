@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tokenizer.errors import ImageError, TrainingError
+from tokenizer.errors import ImageError, InputError, TrainingError
 from tokenizer.images import Pixels, Source, read, resize
 
 EVAL_SIZE = 256
@@ -29,8 +29,9 @@ def split(sources: Sequence[Source], held_out: int, seed: int) -> tuple[list[Sou
     """
     order = np.random.default_rng([seed, len(sources)]).permutation(len(sources))
     last = min(len(sources) - held_out, (_DRAWS - 1) * held_out)
-    draws = [set(order[start : start + held_out].tolist()) for start in range(0, last + 1, max(1, held_out))]
-    drawn = next((rows for rows in draws if any(_readable(sources[row]) for row in rows)), draws[0])
+    draws = (order[start : start + held_out].tolist() for start in range(0, last + 1, max(1, held_out)))
+    readable = (rows for rows in draws if any(_readable(sources[row]) for row in rows))
+    drawn = set(next(readable, order[:held_out].tolist()))
     train = [source for row, source in enumerate(sources) if row not in drawn]
     return train, [sources[row] for row in sorted(drawn)]
 
@@ -198,6 +199,11 @@ def _ahead(crops: Crops, numbers: Iterator[range], workers: int) -> Iterator[Ten
         finally:
             for future in waiting:
                 future.cancel()
+
+
+def nothing_to_evaluate_on(sources: Sequence[Source]) -> InputError:
+    """Return the error to raise where `held_out_batches` found none of the images readable."""
+    return InputError(f"none of the {len(sources)} images to evaluate on can be read, such as {sources[0].name}")
 
 
 def held_out_batches(

@@ -17,7 +17,7 @@ from tokenizer.compare import machine, record, watch
 from tokenizer.compare.contest import RUNS, Contest, Entry
 from tokenizer.compare.figures import Curves, Figures, bits, measure, steadiness, thinned
 from tokenizer.compare.record import Result
-from tokenizer.data import held_out_batches
+from tokenizer.data import held_out_batches, nothing_to_evaluate_on
 from tokenizer.errors import CheckpointError, InputError, TrainingError
 from tokenizer.images import parse_colour
 from tokenizer.settings import to_dict
@@ -213,5 +213,5 @@ def held_out(entry: Entry, count: int | None = None) -> list[Tensor]:
         sources = tuple(sources[number * len(sources) // count] for number in range(count))
     made = held_out_batches(sources, entry.plan.multiple, config.batch_size or 1, parse_colour(config.alpha), {})
     if not made:
-        raise InputError(f"none of {len(sources)} images to evaluate on can be read, such as {sources[0].name}")
+        raise nothing_to_evaluate_on(sources)
     return made

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from tokenizer import checkpoint, runtime
 from tokenizer.config import TrainConfig
-from tokenizer.data import Crops, batches, held_out_batches
-from tokenizer.errors import InputError, TrainingError
+from tokenizer.data import Crops, batches, held_out_batches, nothing_to_evaluate_on
+from tokenizer.errors import TrainingError
 from tokenizer.files import write_bytes
 from tokenizer.images import encode_image, parse_colour
 from tokenizer.model import to_unit_range
@@ -103,8 +103,7 @@ class _Run:
         mine = plan.held_out[runtime.rank() :: runtime.ranks()]
         self.held_out = held_out_batches(mine, plan.multiple, config.batch_size or 1, alpha, self.crops.unreadable)
         if not runtime.any_rank(torch.tensor(bool(self.held_out))):
-            count, name = len(plan.held_out), plan.held_out[0].name
-            raise InputError(f"none of the {count} images to evaluate on can be read, such as {name}")
+            raise nothing_to_evaluate_on(plan.held_out)
         if self.first:
             lines = [source.file if isinstance(source.file, Path) else source.name for source in plan.held_out]
             names = "".join(f"{line}\n" for line in lines)
