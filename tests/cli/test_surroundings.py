@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import TextIO
 
-import matplotlib
+import matplotlib as mpl
 import pytest
 from packaging.version import Version
 
@@ -174,7 +174,7 @@ PYTHONWARNINGS=$WARNINGS vqtok report é.safetensors -m "$RUN" --images é --htm
 def test_surroundings_of_a_daemon(tmp_path: Path, run: Path, photos: Path) -> None:
     """No home, no place for temporary files, no locale, no asserts, and a working directory that was removed."""
     # Matplotlib before 3.10.8 calls what a newer pyparsing deprecates.
-    old = Version(matplotlib.__version__) < Version("3.10.8")
+    old = Version(mpl.__version__) < Version("3.10.8")
     warnings = "error,ignore::DeprecationWarning" if old else "error"
     variables = environment(RUN=str(run), PHOTO=str(photos / "a/00.png"), W=str(tmp_path), WARNINGS=warnings)
     done = subprocess.run(["bash", "-c", SCRIPT], cwd=tmp_path, env=variables, capture_output=True, text=True)
