@@ -14,8 +14,7 @@ from torch import Tensor
 
 from benchmarks.candidates_parts import gaussian_distance, sinkhorn
 from benchmarks.candidates_stable import StableVQ
-from tokenizer.quantizers import register
-from tokenizer.quantizers.codebook import CodebookQuantizer
+from tokenizer.quantizers import CodebookQuantizer, register
 from tokenizer.quantizers.diveq import DiVeQ
 from tokenizer.quantizers.straight_through import STE
 

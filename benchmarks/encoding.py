@@ -26,13 +26,12 @@ import numpy as np
 import torch
 from PIL import Image
 
-from tokenizer import checkpoint, codec
-from tokenizer.images import Source, read
-from tokenizer.inputs import find
-from tokenizer.model import Tokenizer, to_unit_range
-from tokenizer.outputs import Job, to_file
-from tokenizer.placement import place
-from tokenizer.runtime import processors
+from tokenizer import codec
+from tokenizer.images import Source, placement_of, read_image
+from tokenizer.inputs import find_images
+from tokenizer.jobs import EncodeJob, encode_to_file
+from tokenizer.models import Tokenizer, fingerprint_of, load_checkpoint, to_unit_range
+from tokenizer.runtime import processor_count
 
 COUNTS = (1_000, 10_000, 100_000)
 
@@ -56,10 +55,10 @@ def decoding_alone(sources: Sequence[Source], options: codec.EncodeOptions, mult
     """Decode and fit every file, in as many threads as there are processors."""
 
     def one(source: Source) -> None:
-        pixels = read(source.file)
-        place(pixels.shape[:2], options.resize_mode, options.image_size, multiple).apply(pixels)
+        pixels = read_image(source.file)
+        placement_of(pixels.shape[:2], options.resize_mode, options.image_size, multiple).apply(pixels)
 
-    with ThreadPoolExecutor(processors()) as pool:
+    with ThreadPoolExecutor(processor_count()) as pool:
         list(pool.map(one, sources))
 
 
@@ -77,8 +76,8 @@ def batches_of(sources: Sequence[Source], options: codec.EncodeOptions, multiple
     """Return the canvases of all sources, in batches of one size."""
     groups: dict[tuple[int, ...], list[np.ndarray]] = {}
     for source in sources:
-        pixels = read(source.file)
-        canvas = place(pixels.shape[:2], options.resize_mode, options.image_size, multiple).apply(pixels)
+        pixels = read_image(source.file)
+        canvas = placement_of(pixels.shape[:2], options.resize_mode, options.image_size, multiple).apply(pixels)
         groups.setdefault(canvas.shape, []).append(canvas)
     size = options.batch_size
     return [
@@ -90,23 +89,23 @@ def batches_of(sources: Sequence[Source], options: codec.EncodeOptions, multiple
 
 def speed(arguments: argparse.Namespace) -> None:
     """Print images/s of each, medians over rounds, and the medians of the ratios."""
-    model = checkpoint.load(arguments.model)
-    sources = find([arguments.images])[: arguments.count]
+    model = load_checkpoint(arguments.model)
+    sources = find_images([arguments.images])[: arguments.count]
     size = arguments.image_size
     options = codec.EncodeOptions(
-        image_size=size, resize_mode="crop" if size else "none", workers=processors(), batch_size=16
+        image_size=size, resize_mode="crop" if size else "none", workers=processor_count(), batch_size=16
     )
     batches = batches_of(sources, options, model.downsample)
-    header = codec.header(model, checkpoint.fingerprint(arguments.model), options)
+    header = codec.token_header(model, fingerprint_of(arguments.model), options)
     with tempfile.TemporaryDirectory() as folder:
-        job = Job(model, options, header, "safetensors", overwrite=True)
+        job = EncodeJob(model, options, header, "safetensors", overwrite=True)
 
         def encode() -> None:
-            list(to_file(job, sources, Path(folder, "t.safetensors")))
+            list(encode_to_file(job, sources, Path(folder, "t.safetensors")))
 
         work: dict[str, Callable[[], None]] = {
             "network, torch's threads": lambda: network_alone(model, batches, 0),
-            "network, a thread a core": lambda: network_alone(model, batches, processors()),
+            "network, a thread a core": lambda: network_alone(model, batches, processor_count()),
             "decoding alone": lambda: decoding_alone(sources, options, model.downsample),
             "vqtok encode": encode,
             "script": lambda: script(model, sources, size, Path(folder)),
@@ -118,7 +117,7 @@ def speed(arguments: argparse.Namespace) -> None:
                 run()
                 if turn:  # the first warms up
                     seconds[name].append(time.perf_counter() - began)
-    print(f"{len(sources)} images, {processors()} processors, {'native sizes' if size is None else f'{size} px'}")
+    print(f"{len(sources)} images, {processor_count()} processors, {'native sizes' if size is None else f'{size} px'}")
     for name, times in seconds.items():
         print(f"{name:26} {len(sources) / statistics.median(times):8.1f} images/s")
     network = [min(pair) for pair in zip(*list(seconds.values())[:2], strict=True)]

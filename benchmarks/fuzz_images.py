@@ -27,7 +27,7 @@ import numpy as np
 
 from tests.damaging import damaged, drawn_files
 from tokenizer.errors import ImageError
-from tokenizer.images import probe, read, read_scaled
+from tokenizer.images import probe_image, read_image, read_scaled
 
 WHITE = (255, 255, 255)
 
@@ -47,8 +47,8 @@ def look(data: bytes, number: int, path: Path) -> str:
         if number % 3 == 0:
             pixels = read_scaled(file, WHITE, lambda opened: opened.scales[-1]).pixels
         else:
-            pixels = read(file, shrink_to=16)
-        probe(file)
+            pixels = read_image(file, shrink_to=16)
+        probe_image(file)
     except ImageError as error:
         return "refused" if len(str(error).splitlines()) == 1 else f"escaped: a reason of several lines: {error!r}"
     except BaseException as error:  # noqa: BLE001  # what escapes is what is looked for

@@ -14,28 +14,37 @@ from typing import Any
 import numpy as np
 
 from benchmarks.fuzzing_promises import Target
-from tokenizer import checkpoint
 from tokenizer.config import NetworkConfig
 from tokenizer.errors import VqtokError
-from tokenizer.loading import load_tokens
-from tokenizer.placement import place
-from tokenizer.token_files import (
-    Failure,
+from tokenizer.images import placement_of
+from tokenizer.models import (
+    CONFIG_FILE,
+    WEIGHTS_FILE,
+    describe_checkpoint,
+    fingerprint_of,
+    load_checkpoint,
+    save_checkpoint,
+)
+from tokenizer.tokens import (
+    EncodedRow,
+    FailedInput,
     Header,
     ImageRecord,
     Journal,
-    Row,
     StackWriter,
     TarWriter,
+    TokenFile,
+    TokenFiles,
     TokenSet,
-    before,
-    read,
+    earlier_outcomes,
+    find_token_files,
+    load_tokens,
+    read_tokens,
+    select_images,
     sidecar,
     to_bytes,
-    write,
+    write_tokens,
 )
-from tokenizer.token_folders import look_into
-from tokenizer.token_images import TokenFile, TokenFiles, images_of
 
 _MARK = b"\n--and--\n"
 
@@ -47,10 +56,12 @@ def _tokens(sizes: tuple[int, ...] = (1000,), grids: tuple[tuple[int, int], ...]
     records = []
     for row, grid in enumerate(grids):
         original, side = (grid[0] * 8 - 1, grid[1] * 8 - 2), (None if grid[0] != grid[1] else grid[0] * 8)
-        records.append(ImageRecord(f"a/{row}.png", grid, place(original, modes[row % 4 if side else 0], side, 8)))
+        records.append(
+            ImageRecord(f"a/{row}.png", grid, placement_of(original, modes[row % 4 if side else 0], side, 8))
+        )
     arrays = [np.stack([dice.integers(0, size, grid) for size in sizes], axis=-1) for grid in grids]
     header = Header("f" * 64, sizes, 8, {"vqtok": "1"}, {"resize_mode": "none", "image_size": None})
-    return TokenSet(header, records, arrays, [Failure("bad.png", "not an image")])
+    return TokenSet(header, records, arrays, [FailedInput("bad.png", "not an image")])
 
 
 def read_all(tokens: TokenSet) -> None:
@@ -86,7 +97,7 @@ class Tokens(Target):
         with Journal(self.scratch / "journal", {}, overwrite=True) as journal:
             writer = TarWriter(journal, tokens.header)
             for record, grid in zip(tokens.images, tokens.grids, strict=True):
-                writer.add(Row(record, grid, [("a/label.txt", b"7")]))
+                writer.add(EncodedRow(record, grid, [("a/label.txt", b"7")]))
             journal.commit()
             data = b"".join(writer.pieces())
             journal.discard()
@@ -108,7 +119,7 @@ class Tokens(Target):
             path.write_bytes(data)
             with contextlib.suppress(VqtokError):
                 np.asarray(load_tokens(path))
-        read_all(read(data))
+        read_all(read_tokens(data))
 
 
 class Checkpoint(Target):
@@ -118,7 +129,7 @@ class Checkpoint(Target):
 
     def make(self) -> list[bytes]:
         """Return checkpoints of several quantizers, of networks that are hardly there."""
-        from tokenizer.model import Tokenizer
+        from tokenizer.models import Tokenizer
 
         folder = self.scratch / "checkpoint"
         specs: list[dict[str, Any]] = [{"name": name, "codebook_size": 4} for name in ("diveq", "ema", "fsq", "lfq")]
@@ -126,21 +137,21 @@ class Checkpoint(Target):
         specs.append({"name": "multiscale(2*ste(codebook_size=3), scales=1 2)"})
         found = []
         for spec in specs:
-            checkpoint.save(folder, Tokenizer(NetworkConfig(4, (3,), (1,), 2), spec), {"steps": 1})
-            found.append(_MARK.join((folder / name).read_bytes() for name in (checkpoint.CONFIG, checkpoint.WEIGHTS)))
+            save_checkpoint(folder, Tokenizer(NetworkConfig(4, (3,), (1,), 2), spec), {"steps": 1})
+            found.append(_MARK.join((folder / name).read_bytes() for name in (CONFIG_FILE, WEIGHTS_FILE)))
         return found
 
     def read(self, data: bytes) -> None:
         """Describe it, and load it."""
         folder = self.scratch / "checkpoint"
         config, _, weights = data.partition(_MARK)
-        (folder / checkpoint.CONFIG).write_bytes(config)
-        (folder / checkpoint.WEIGHTS).write_bytes(weights)
-        description = checkpoint.describe(folder)
+        (folder / CONFIG_FILE).write_bytes(config)
+        (folder / WEIGHTS_FILE).write_bytes(weights)
+        description = describe_checkpoint(folder)
         assert description.bits_per_pixel >= 0
         with contextlib.suppress(VqtokError):
-            checkpoint.fingerprint(folder)
-        checkpoint.load(folder)
+            fingerprint_of(folder)
+        load_checkpoint(folder)
 
 
 class Config(Target):
@@ -151,8 +162,7 @@ class Config(Target):
     def make(self) -> list[bytes]:
         """Return settings as `--print-config` writes them, and some by hand."""
         import tokenizer.quantizers  # what importing runs is none of an input's doing
-        from tokenizer.config import TrainConfig
-        from tokenizer.settings import to_dict, to_toml
+        from tokenizer.config import TrainConfig, to_dict, to_toml
 
         assert tokenizer.quantizers.METHODS
 
@@ -165,8 +175,8 @@ class Config(Target):
     def read(self, data: bytes) -> None:
         """Make the settings of a run of it, and the quantizer."""
         from cli.settings import fresh, gather
-        from tokenizer.quantizers import build, values
-        from tokenizer.settings import to_dict, to_toml
+        from tokenizer.config import to_dict, to_toml
+        from tokenizer.quantizers import build_quantizer, min_parameters
 
         path = self.scratch / "c.toml"
         text, _, pairs = data.partition(_MARK)
@@ -174,8 +184,8 @@ class Config(Target):
         config = fresh(gather({}, [], path, pairs.decode("utf-8", "surrogateescape").splitlines()))
         assert to_toml(to_dict(config))
         assert config.network.values > 0
-        if values(config.quantizer, config.network.latent_dim) < 10**6:
-            build(config.quantizer, config.network.latent_dim)
+        if min_parameters(config.quantizer, config.network.latent_dim) < 10**6:
+            build_quantizer(config.quantizer, config.network.latent_dim)
 
 
 class Manifest(Target):
@@ -186,12 +196,12 @@ class Manifest(Target):
     def make(self) -> list[bytes]:
         """Return one of each kind."""
         tokens = _tokens()
-        write(self.scratch / "t.npy", tokens)
+        write_tokens(self.scratch / "t.npy", tokens)
         self._beside = sidecar(self.scratch / "t.npy").read_bytes()
         _, _, lines = self._beside.partition(b"\n")
         for number in range(2):
-            write(self.scratch / f"shards/s{number}.safetensors", tokens)
-            write(
+            write_tokens(self.scratch / f"shards/s{number}.safetensors", tokens)
+            write_tokens(
                 self.scratch / f"tree/a/{number}.png.npy", TokenSet(tokens.header, tokens.images[:1], tokens.grids[:1])
             )
         shards = [{"name": f"s{number}.safetensors", "images": 2, "failed": 1} for number in range(2)]
@@ -216,7 +226,7 @@ class Manifest(Target):
         kind, _, text = data.partition(b"\n")
         if kind == b"beside":
             sidecar(self.scratch / "t.npy").write_bytes(text)
-            read_all(read(self.scratch / "t.npy"))
+            read_all(read_tokens(self.scratch / "t.npy"))
         elif kind in (b"index", b"tree"):
             folder = self.scratch / ("shards" if kind == b"index" else "tree")
             (folder / ("index.json" if kind == b"index" else "manifest.jsonl")).write_bytes(text)
@@ -225,11 +235,11 @@ class Manifest(Target):
             self._journal(text, self._state(text) if kind == b"lines" else None)
 
     def _folder(self, folder: Path) -> None:
-        found = look_into(folder)
+        found = find_token_files(folder)
         with contextlib.suppress(VqtokError):
             np.asarray(load_tokens(folder))
         counts = found.images or [None] * len(found.files)
-        images = images_of(TokenFiles([TokenFile(*pair) for pair in zip(found.files, counts, strict=True)]))
+        images = select_images(TokenFiles([TokenFile(*pair) for pair in zip(found.files, counts, strict=True)]))
         for record, grid in images.rows():
             assert grid.shape[:2] == record.grid
 
@@ -241,10 +251,10 @@ class Manifest(Target):
         (folder / "journal.json").write_bytes(state or text)
         with Journal(folder, {}, resume=True) as journal:
             writer = StackWriter(journal, self._header, "safetensors")
-            assert len(list(before(journal))) == writer.images + writer.failed
+            assert len(list(earlier_outcomes(journal))) == writer.images + writer.failed
             rows = list(writer.rows()) if writer.images else []
             assert len(rows) == writer.images
-            read_all(read(b"".join(writer.pieces())))
+            read_all(read_tokens(b"".join(writer.pieces())))
 
 
 TARGETS: dict[str, Callable[[Path], Target]] = {kind.name: kind for kind in (Tokens, Checkpoint, Config, Manifest)}

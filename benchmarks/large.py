@@ -17,22 +17,22 @@ import numpy as np
 import torch
 from PIL import Image
 
-from tokenizer import checkpoint, codec
+from tokenizer import codec
 from tokenizer.codec import tiling
-from tokenizer.images import Opened, Source, read_scaled
-from tokenizer.memory import PeakMemory
+from tokenizer.images import Opened, Source, placement_of, read_scaled
 from tokenizer.metrics import psnr
-from tokenizer.placement import place
+from tokenizer.models import load_checkpoint
+from tokenizer.runtime import PeakMemory
 
 
 def fitted(path: Path, size: int, multiple: int, scales: tuple[int, ...]) -> np.ndarray:
     """Return a picture cut to a square, decoded at one of these scales."""
 
     def choose(opened: Opened) -> int:
-        return place(opened.size, "crop", size, multiple, scales).scale
+        return placement_of(opened.size, "crop", size, multiple, scales).scale
 
     decoded = read_scaled(path, (255, 255, 255), choose)
-    return place(decoded.original, "crop", size, multiple, (decoded.scale,)).apply(decoded.pixels)
+    return placement_of(decoded.original, "crop", size, multiple, (decoded.scale,)).apply(decoded.pixels)
 
 
 def main() -> None:
@@ -41,7 +41,7 @@ def main() -> None:
     parser.add_argument("image", type=Path)
     parser.add_argument("-m", "--model", type=Path, required=True)
     arguments = parser.parse_args()
-    model = checkpoint.load(arguments.model)
+    model = load_checkpoint(arguments.model)
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch, "large.jpg")
         with Image.open(arguments.image) as image:
@@ -59,7 +59,7 @@ def main() -> None:
         grids = []
         for pixels in (tiling.TILE_PIXELS, 2**30):
             tiling.TILE_PIXELS, memory_used, began = pixels, PeakMemory(torch.device("cpu")), time.perf_counter()
-            (result,) = codec.encode(model, [Source("large.jpg", path)], codec.EncodeOptions())
+            (result,) = codec.encode_images(model, [Source("large.jpg", path)], codec.EncodeOptions())
             assert isinstance(result, codec.Encoded)
             grids.append(result.grid)
             peak = memory_used.megabytes or 0

@@ -22,9 +22,9 @@ from statistics import mean
 
 import benchmarks.candidates  # noqa: F401  # registers them
 from cli.__main__ import main as vqtok
-from tokenizer.compare import Result, make_table, shown
-from tokenizer.compare.contest import RUNS
-from tokenizer.compare.record import read
+from tokenizer.compare import EntryResult, rank_entries, shown_columns
+from tokenizer.compare.comparison import RUNS
+from tokenizer.compare.record import read_result
 
 _COLLAPSED = 20.0
 
@@ -79,18 +79,18 @@ def contestants(size: int) -> list[str]:
 
 def table(output: Path) -> None:
     """Print the results in an output as Markdown, best first."""
-    found = [result for path in sorted((output / RUNS).glob("*/seed*")) if (result := read(path)) is not None]
+    found = [result for path in sorted((output / RUNS).glob("*/seed*")) if (result := read_result(path)) is not None]
     means = {label: mean([r.figures.psnr or 0.0 for r in found if r.quantizer == label]) for label in _labels(found)}
-    alive = make_table([label for label, value in means.items() if value >= _COLLAPSED], found, [])
-    rest = make_table([label for label, value in means.items() if value < _COLLAPSED], found, [])
-    columns = shown(alive)
+    alive = rank_entries([label for label, value in means.items() if value >= _COLLAPSED], found, [])
+    rest = rank_entries([label for label, value in means.items() if value < _COLLAPSED], found, [])
+    columns = shown_columns(alive)
     print(f"| quantizer | seeds | {' | '.join(column.title for column in columns)} |\n{'| --- ' * (len(columns) + 2)}|")
     for row in [*alive.rows, *rest.rows]:
         cells = [column.show(row.figures.get(column.key)) for column in columns]
         print(f"| `{row.label}` | {len(row.results)} | {' | '.join(cells)} |")
 
 
-def _labels(results: list[Result]) -> list[str]:
+def _labels(results: list[EntryResult]) -> list[str]:
     return list(dict.fromkeys(result.quantizer for result in results))
 
 

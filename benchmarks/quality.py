@@ -24,14 +24,13 @@ import torch
 from torch import Tensor
 
 from benchmarks.authors import LEARNING_RATE, Authors
-from tokenizer import checkpoint, train
+from tokenizer import train
 from tokenizer.config import PRESETS, NetworkConfig, TrainConfig
-from tokenizer.data import Crops, batches
-from tokenizer.images import Source, read
-from tokenizer.inputs import find
+from tokenizer.images import Source, placement_of, read_image
+from tokenizer.inputs import find_images
 from tokenizer.metrics import Usage, psnr, ssim
-from tokenizer.model import to_pixels, to_unit_range
-from tokenizer.placement import place
+from tokenizer.models import load_checkpoint, to_pixels, to_unit_range
+from tokenizer.train.crops import Crops, crop_batches
 
 CONTESTANTS = {
     "vqtok": "`vqtok train` with its defaults",
@@ -44,15 +43,15 @@ def make_plan(photos: Path, downsample: int, minutes: float, codebook_size: int)
     """Return the plan that all contestants share: images, split, crops."""
     network = NetworkConfig(downsample, *PRESETS["tiny"][downsample])
     quantizer = {"name": "diveq", "codebook_size": codebook_size}
-    return train.plan(TrainConfig(network=network, quantizer=quantizer, minutes=minutes, device="cpu"), [photos])
+    return train.plan_run(TrainConfig(network=network, quantizer=quantizer, minutes=minutes, device="cpu"), [photos])
 
 
 def train_ours(plan: train.Plan, folder: Path) -> tuple[Any, int]:
     """Train as the command does, and return the saved model and its steps."""
     steps = 0
-    for step in train.train(plan, train.begin(plan), folder):
+    for step in train.train(plan, train.begin_run(plan), folder):
         steps = step.step
-    return checkpoint.load(folder), steps
+    return load_checkpoint(folder), steps
 
 
 def train_authors(plan: train.Plan, *, fast: bool) -> tuple[Authors, int]:
@@ -66,7 +65,7 @@ def train_authors(plan: train.Plan, *, fast: bool) -> tuple[Authors, int]:
     model = model.to(memory_format=torch.channels_last)
     average = torch.optim.swa_utils.AveragedModel(model, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.995))
     optimizer = torch.optim.Adam(model.parameters(), lr=LEARNING_RATE)
-    feed = batches(Crops(plan.train, config.image_size, config.seed), config.batch_size, 0, config.workers)
+    feed = crop_batches(Crops(plan.train, config.image_size, config.seed), config.batch_size, 0, config.workers)
     began, steps = time.perf_counter(), 0
     while (progress := (time.perf_counter() - began) / (60 * config.minutes)) < 1:
         if fast:
@@ -91,8 +90,8 @@ def measure(model: Any, sources: list[Source], downsample: int, codebook_size: i
     """Return PSNR, SSIM, used and perplexity over whole images, decoded from the tokens."""
     decibels, similarities, counts = [], [], np.zeros(codebook_size, np.int64)
     for source in sources:
-        pixels = read(source.file)
-        placement = place(pixels.shape[:2], "none", None, downsample)
+        pixels = read_image(source.file)
+        placement = placement_of(pixels.shape[:2], "none", None, downsample)
         canvas = torch.from_numpy(placement.apply(pixels))[None]
         tokens: Tensor = model.encode(to_unit_range(canvas))
         decoded = placement.content_of(to_pixels(model.decode(tokens))[0].numpy())
@@ -118,7 +117,7 @@ def contest(name: str, processors: list[int], arguments: argparse.Namespace, dow
         model, steps = train_ours(plan, folder / "run")
     else:
         model, steps = train_authors(plan, fast=name == "authors-fast")
-    sets = {"kodak": find([arguments.kodak]), "held_out": list(plan.held_out)}
+    sets = {"kodak": find_images([arguments.kodak]), "held_out": list(plan.held_out)}
     figures: dict[str, Any] = {key: measure(model, s, downsample, arguments.codebook_size) for key, s in sets.items()}
     parameters = sum(p.numel() for p in model.parameters())
     figures |= {"contestant": name, "downsample": downsample, "steps": steps, "parameters": parameters}

@@ -25,12 +25,12 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.quality import measure
-from tokenizer import checkpoint, network, train
-from tokenizer.config import PRESETS, TrainConfig
-from tokenizer.inputs import find
-from tokenizer.settings import merge, parse
-from tokenizer.train import budget, loop
-from tokenizer.train import optimizer as optimizers
+from tokenizer import train
+from tokenizer.config import PRESETS, TrainConfig, merge_settings, parse_settings
+from tokenizer.inputs import find_images
+from tokenizer.models import load_checkpoint, network
+from tokenizer.train import loop, optimizers
+from tokenizer.train import run_budget as budget
 
 
 class LayerNorm(nn.LayerNorm):
@@ -157,18 +157,18 @@ def compete(name: str, processor: int, arguments: argparse.Namespace) -> None:
         "device": "cpu",
         "workers": 1,
     }
-    plan = train.plan(parse(TrainConfig, merge(base, settings)), [arguments.train])
+    plan = train.plan_run(parse_settings(TrainConfig, merge_settings(base, settings)), [arguments.train])
     path = figures_of(name, arguments)
     steps = 0
-    for step in train.train(plan, train.begin(plan), path.parent):
+    for step in train.train(plan, train.begin_run(plan), path.parent):
         steps = step.step
-    model = checkpoint.load(path.parent)
+    model = load_checkpoint(path.parent)
     figures: dict[str, Any] = {
         "variant": name,
         "steps": steps,
         "parameters": sum(p.numel() for p in model.parameters()),
     }
-    for key, sources in {"held_out": list(plan.held_out), "kodak": find([arguments.kodak])}.items():
+    for key, sources in {"held_out": list(plan.held_out), "kodak": find_images([arguments.kodak])}.items():
         figures[key] = measure(model, sources, arguments.downsample, arguments.codebook_size)
     path.write_text(json.dumps(figures))
 

@@ -56,7 +56,7 @@ def used(name: str, scale: float, patience: int, arguments: argparse.Namespace) 
     options = {"codebook_size": arguments.codebook_size}
     if "revival_patience" in quantizers.METHODS[quantizers.read_spec(name)["name"]].options:
         options["revival_patience"] = patience
-    layer = quantizers.build({"name": name, **options}, DIM).train()
+    layer = quantizers.build_quantizer({"name": name, **options}, DIM).train()
     assert isinstance(layer, CodebookQuantizer)
     with torch.no_grad():
         start = scale * torch.randn(arguments.codebook_size, DIM)

@@ -21,10 +21,10 @@ from pathlib import Path
 
 import numpy as np
 
-from tokenizer.placement import place
-from tokenizer.token_files import Header, ImageRecord, line
-from tokenizer.token_files.files import write_stored
-from tokenizer.token_files.layout import Stack, Stored
+from tokenizer.images import placement_of
+from tokenizer.tokens import Header, ImageRecord, manifest_line
+from tokenizer.tokens.serialization import Stack, Stored
+from tokenizer.tokens.token_files import write_stored
 
 CODES, FACTOR = 16_384, 16
 GRIDS = ((16, 16), (16, 24), (24, 16))
@@ -40,7 +40,7 @@ def write(path: Path, tokens: int, grids: Sequence[tuple[int, int]]) -> int:
         rows, size = tokens // len(grids) // (height * width), 2 * height * width
         stacks.append(Stack((height, width), rows, Stored(rows * size, lambda n=rows * size: pieces(drawn, n))))
     lines = b"".join(
-        line(row, record(f"images/{stack.grid[0]}x{stack.grid[1]}/{row:08d}.jpg", stack.grid))
+        manifest_line(row, record(f"images/{stack.grid[0]}x{stack.grid[1]}/{row:08d}.jpg", stack.grid))
         for stack in stacks
         for row in range(stack.rows)
     )
@@ -51,7 +51,7 @@ def write(path: Path, tokens: int, grids: Sequence[tuple[int, int]]) -> int:
 
 def record(name: str, grid: tuple[int, int]) -> ImageRecord:
     """Return an image that fills its grid."""
-    return ImageRecord(name, grid, place((grid[0] * FACTOR, grid[1] * FACTOR), "none", None, FACTOR))
+    return ImageRecord(name, grid, placement_of((grid[0] * FACTOR, grid[1] * FACTOR), "none", None, FACTOR))
 
 
 def pieces(drawn: np.ndarray, size: int) -> Iterator[bytes]:

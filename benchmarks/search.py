@@ -26,10 +26,11 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from tokenizer.memory import PeakMemory
 from tokenizer.quantizers.diveq import DiVeQ
-from tokenizer.search import nearest, tiles
-from tokenizer.search.layout import Layout
+from tokenizer.quantizers.search import nearest
+from tokenizer.quantizers.search.groups import CodeGroups
+from tokenizer.quantizers.search.tiles import rows_of_block
+from tokenizer.runtime import PeakMemory
 
 SIZES = ((4096, 1024, 64), (4096, 8192, 32), (4096, 16384, 8), (8192, 16384, 64), (2048, 65536, 8), (2048, 100_000, 64))
 LAYERS = ("vqtok", "diveq", "vector-quantize-pytorch")
@@ -83,8 +84,8 @@ def searches(rows: int, codes: int, dim: int, device: str) -> dict[str, Work]:
 
 def bare_product(z: Tensor, codebook: Tensor) -> Work:
     """Return `z @ C.T` in the search's own blocks."""
-    layout = Layout.of(len(codebook))
-    size = min(len(z), tiles.rows_of_block(layout, z.device))
+    layout = CodeGroups.of(len(codebook))
+    size = min(len(z), rows_of_block(layout, z.device))
     values = torch.empty(size * layout.width, device=z.device)
 
     def product() -> None:

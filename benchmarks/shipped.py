@@ -25,27 +25,34 @@ import safetensors.torch
 import torch
 
 from benchmarks.quality import measure as quality_of
-from tokenizer import checkpoint, shipped
 from tokenizer.files import write_bytes
-from tokenizer.images import Source, read
-from tokenizer.inputs import find
+from tokenizer.images import Source, placement_of, read_image
+from tokenizer.inputs import find_images
 from tokenizer.metrics import psnr
-from tokenizer.model import Tokenizer, to_unit_range
-from tokenizer.placement import place
+from tokenizer.models import (
+    CONFIG_FILE,
+    WEIGHTS_FILE,
+    Tokenizer,
+    describe_checkpoint,
+    load_checkpoint,
+    locate_checkpoint,
+    shipped_names,
+    to_unit_range,
+)
 
 
 def pack(run: Path, output: Path, images: Path) -> None:
     """Write the checkpoint in `run` with half the bytes, and print what that changes on the images."""
-    weights = safetensors.torch.load_file(run / checkpoint.WEIGHTS)
+    weights = safetensors.torch.load_file(run / WEIGHTS_FILE)
     halved = {name: value if name.startswith("quantizer.") else value.half() for name, value in weights.items()}
-    write_bytes(output / checkpoint.WEIGHTS, safetensors.torch.save(halved))
-    shutil.copyfile(run / checkpoint.CONFIG, output / checkpoint.CONFIG)
-    before, after = checkpoint.load(run), checkpoint.load(output)
-    sources = find([images])
+    write_bytes(output / WEIGHTS_FILE, safetensors.torch.save(halved))
+    shutil.copyfile(run / CONFIG_FILE, output / CONFIG_FILE)
+    before, after = load_checkpoint(run), load_checkpoint(output)
+    sources = find_images([images])
     pairs = [(tokens_of(before, source), tokens_of(after, source)) for source in sources]
     changed = sum(int((a != b).sum()) for a, b in pairs)
     total = sum(a.numel() for a, _ in pairs)
-    print(f"{(output / checkpoint.WEIGHTS).stat().st_size / 1e6:.1f} MB, {len(weights)} tensors")
+    print(f"{(output / WEIGHTS_FILE).stat().st_size / 1e6:.1f} MB, {len(weights)} tensors")
     print(f"float16 changes {changed} of {total} tokens ({100 * changed / total:.3f} %) of {len(sources)} images")
     for name, model in (("float32", before), ("float16", after)):
         figures = quality_of(model, list(sources), model.downsample, max(model.codebook_sizes))
@@ -54,8 +61,8 @@ def pack(run: Path, output: Path, images: Path) -> None:
 
 def tokens_of(model: Tokenizer, source: Source) -> torch.Tensor:
     """Return the (1, h, w, C) tokens of an image at its own size."""
-    pixels = read(source.file)
-    canvas = place(pixels.shape[:2], "none", None, model.downsample).apply(pixels)
+    pixels = read_image(source.file)
+    canvas = placement_of(pixels.shape[:2], "none", None, model.downsample).apply(pixels)
     return model.encode(to_unit_range(torch.from_numpy(canvas)[None]))
 
 
@@ -68,12 +75,12 @@ def vqtok(*arguments: object) -> Any:
 
 def rows(name: str, arguments: argparse.Namespace, scratch: Path) -> Iterator[tuple[str, str]]:
     """Yield the title and the value of each figure of one checkpoint."""
-    description = checkpoint.describe(shipped.locate(name))
+    description = describe_checkpoint(locate_checkpoint(name))
     side = 256 // description.downsample
     yield "codes", " + ".join(map(str, description.codebook_sizes))
     yield "bits a pixel", f"{description.bits_per_pixel:.4f}"
     yield "tokens of 256x256", f"{side}x{side}" + (f"x{n}" if (n := len(description.codebook_sizes)) > 1 else "")
-    yield "MB", f"{(shipped.locate(name) / checkpoint.WEIGHTS).stat().st_size / 1e6:.1f}"
+    yield "MB", f"{(locate_checkpoint(name) / WEIGHTS_FILE).stat().st_size / 1e6:.1f}"
     tokens = scratch / f"{name}.safetensors"
     for title, folder in (("Kodak", arguments.kodak), ("photos", arguments.photos), ("sprites", arguments.sprites)):
         if folder is None:
@@ -100,10 +107,13 @@ def _shown(value: float | None) -> str:
 
 def prefixes(name: str, tokens: Path, images: Path, scratch: Path) -> Iterator[tuple[str, str]]:
     """Yield the PSNR of what the first codes of each position decode to."""
-    for count in range(1, len(checkpoint.describe(shipped.locate(name)).codebook_sizes) + 1):
+    for count in range(1, len(describe_checkpoint(locate_checkpoint(name)).codebook_sizes) + 1):
         back = scratch / f"{name}-{count}"
         vqtok("decode", tokens, "-m", name, "--codes", count, "-o", f"{back}/", "-f", "-q")
-        pairs = [(read(source.file), read(back / f"{Path(source.name).stem}.png")) for source in find([images])]
+        pairs = [
+            (read_image(source.file), read_image(back / f"{Path(source.name).stem}.png"))
+            for source in find_images([images])
+        ]
         yield f"Kodak PSNR of {count} codes", f"{np.mean([psnr(a, b) for a, b in pairs]):.2f}"
 
 
@@ -116,7 +126,7 @@ def main() -> None:
     packing.add_argument("-o", "--output", type=Path, required=True)
     packing.add_argument("--images", type=Path, required=True, help="folder of images to compare on")
     measuring = commands.add_parser("measure")
-    measuring.add_argument("-m", "--model", nargs="+", default=shipped.names(), help="names, or folders")
+    measuring.add_argument("-m", "--model", nargs="+", default=shipped_names(), help="names, or folders")
     for folder in ("kodak", "photos", "sprites"):
         measuring.add_argument(f"--{folder}", type=Path)
     arguments = parser.parse_args()

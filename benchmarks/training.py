@@ -23,23 +23,23 @@ import torch
 
 from tokenizer import runtime, train
 from tokenizer.config import PRESETS, NetworkConfig, TrainConfig
-from tokenizer.data import Crops, batches
-from tokenizer.model import to_unit_range
+from tokenizer.models import to_unit_range
 from tokenizer.train import Plan
+from tokenizer.train.crops import Crops, crop_batches
 
 
 def ours(plan: Plan, folder: Path) -> Iterator[int]:
     """Yield after every step of `vqtok train`."""
-    for step in train.train(plan, train.begin(plan), folder):
+    for step in train.train(plan, train.begin_run(plan), folder):
         yield step.step
 
 
 def bare(plan: Plan) -> Iterator[int]:
     """Yield after every step of the bare loop."""
     config, device = plan.config, torch.device(plan.config.device)
-    state = train.begin(plan)
+    state = train.begin_run(plan)
     size = config.batch_size or 1
-    feed = batches(Crops(plan.train, config.image_size or 0, 0), size, 0, 0)
+    feed = crop_batches(Crops(plan.train, config.image_size or 0, 0), size, 0, 0)
     held = [to_unit_range(batch).to(device) for batch in islice(feed, 8)]
     step = 0
     while True:
@@ -81,13 +81,13 @@ def main() -> None:
     arguments = parser.parse_args()
     widths, depths = PRESETS[arguments.preset][arguments.downsample]
     network = NetworkConfig(downsample=arguments.downsample, widths=widths, depths=depths)
-    with runtime.together(), tempfile.TemporaryDirectory() as folder:
+    with runtime.process_group(), tempfile.TemporaryDirectory() as folder:
         for precision in arguments.precision:
             config = TrainConfig(
                 network=network, steps=10**6, quantize_after=0.0, eval_every=10**6, save_every=1e6,
                 precision=precision, batch_size=arguments.batch_size, device=arguments.device,
             )  # fmt: skip
-            plan = train.plan(config, [arguments.data])
+            plan = train.plan_run(config, [arguments.data])
             measure(plan, Path(folder) / precision, arguments)
 
 
@@ -101,12 +101,12 @@ def measure(plan: Plan, folder: Path, arguments: argparse.Namespace) -> None:
     for _ in range(arguments.turns):
         for name, steps in contestants.items():
             spent[name].append(seconds(steps, arguments.steps))
-    images = arguments.steps * (plan.config.batch_size or 1) * runtime.ranks()
+    images = arguments.steps * (plan.config.batch_size or 1) * runtime.world_size()
     if runtime.rank() == 0:
         rates = {name: images / statistics.median(times) for name, times in spent.items()}
         pairs = zip(spent["bare"], spent["vqtok train"], strict=True)
         ratio = statistics.median(alone / trained for alone, trained in pairs)
-        ranks = f"{runtime.ranks()} ranks of {torch.get_num_threads()} threads"
+        ranks = f"{runtime.world_size()} ranks of {torch.get_num_threads()} threads"
         where = f"{plan.config.device}, {plan.config.precision}, {ranks}"
         shown = ", ".join(f"{name} {rate:.1f} images/s" for name, rate in rates.items())
         print(f"{where}: {shown}, ratio {ratio:.3f}", flush=True)

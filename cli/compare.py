@@ -12,10 +12,10 @@ from cli import options as o
 from cli import settings as layers
 from cli.console import Console, printable, write_json, write_rows, write_text
 from tokenizer.errors import TrainingError, UsageError
-from tokenizer.files import held, write_bytes
+from tokenizer.files import locked_folder, write_bytes
 
 if TYPE_CHECKING:
-    from tokenizer.compare import Comparison, Contest
+    from tokenizer.compare import Comparison, ComparisonReport
 
 _STEPS = 1000
 _STDOUT = "-"
@@ -105,7 +105,7 @@ def compare(
     if dry_run:
         _show_plan(contest, as_json=as_json)
         return
-    with held(output):
+    with locked_folder(output):
         result, failed = _run(console, contest, resume=resume, overwrite=overwrite)
         _write(console, result, table_file, html)
     _show(result, csv, as_json=as_json)
@@ -115,46 +115,46 @@ def compare(
 
 def _prepare(
     given: dict[str, Any], data: list[Path], quantizers: str | None, seeds: str, output: Path, size: int | None
-) -> Contest:
+) -> Comparison:
     from tokenizer import compare as library
 
     specs, numbers = comparing.read_quantizers(quantizers), comparing.read_seeds(seeds)
     if not {"steps", "minutes"} & set(given):
         given["steps"] = _STEPS
-    return library.prepare(layers.fresh(given), data, specs, numbers, output, size)
+    return library.prepare_comparison(layers.fresh(given), data, specs, numbers, output, size)
 
 
-def _run(console: Console, contest: Contest, *, resume: bool, overwrite: bool) -> tuple[Comparison, bool]:
+def _run(console: Console, contest: Comparison, *, resume: bool, overwrite: bool) -> tuple[ComparisonReport, bool]:
     """Train all entries, and return what they say and whether something failed."""
     from tokenizer import compare as library
 
     if overwrite:
-        library.clear(contest.folder)
-    runner = comparing.Runner(console, contest, library.finished(contest) if resume else {})
+        library.clear_entries(contest.folder)
+    runner = comparing.Runner(console, contest, library.finished_entries(contest) if resume else {})
     runner.run()
     if not runner.results:
         first = runner.failures[0]
         raise TrainingError(
             f"0 of {len(contest.entries)} entries finished, the first failed: {first.label}: {first.reason}"
         )
-    table = library.make_table(contest.labels, runner.results, runner.failures)
-    return library.Comparison(contest, table, comparing.command()), bool(runner.failures or runner.unreadable)
+    table = library.rank_entries(contest.labels, runner.results, runner.failures)
+    return library.ComparisonReport(contest, table, comparing.command()), bool(runner.failures or runner.unreadable)
 
 
-def _write(console: Console, result: Comparison, table_file: Path | None, html: Path | None) -> None:
+def _write(console: Console, result: ComparisonReport, table_file: Path | None, html: Path | None) -> None:
     from tokenizer import compare as library
 
     path = result.write()
     if table_file is not None:
         write_bytes(table_file, result.to_csv().encode())
-    gallery = library.draw(result.contest, result.table)
+    gallery = library.draw_gallery(result.contest, result.table)
     if html is not None:
-        write_bytes(html, library.page(result, gallery).encode())
+        write_bytes(html, library.comparison_page(result, gallery).encode())
     console.say(f"pictures and checkpoints are in {path.parent}, all figures in {path}")
 
 
-def _show_plan(contest: Contest, *, as_json: bool) -> None:
-    from tokenizer.settings import to_dict
+def _show_plan(contest: Comparison, *, as_json: bool) -> None:
+    from tokenizer.config import to_dict
 
     if as_json:
         entries = [
@@ -169,7 +169,7 @@ def _show_plan(contest: Contest, *, as_json: bool) -> None:
         write_json({"entries": entries, "notes": {note: list(labels) for note, labels in contest.notes.items()}})
 
 
-def _show(result: Comparison, csv: str | None, *, as_json: bool) -> None:
+def _show(result: ComparisonReport, csv: str | None, *, as_json: bool) -> None:
     from tokenizer import compare as library
 
     if csv == _STDOUT:
@@ -178,8 +178,8 @@ def _show(result: Comparison, csv: str | None, *, as_json: bool) -> None:
     if as_json:
         write_json(result.to_json())
         return
-    write_rows(library.text(result.table))
+    write_rows(library.ranking_rows(result.table))
     remarks = [f"{printable(line)}\n" for line in result.remarks()]
     write_text("\n" + "".join(remarks) + ("\n" if remarks else ""))
-    columns = library.shown(result.table)
+    columns = library.shown_columns(result.table)
     write_text("".join(f"{column.title}: {library.DEFINITIONS[column.key]}\n" for column in columns))

@@ -17,12 +17,12 @@ from cli.console import Console
 from cli.inputs import check_writable
 from cli.stop import between_steps
 from cli.telling import evaluation
+from tokenizer.config import coerce_option
 from tokenizer.errors import ConfigError, OutputError, TrainingError, UsageError
 from tokenizer.files import refuse_existing
-from tokenizer.settings import coerce_option
 
 if TYPE_CHECKING:
-    from tokenizer.compare import Contest, Entry, Failure, Result
+    from tokenizer.compare import Comparison, Entry, EntryResult, FailedEntry
 
 _OWN_OPTIONS = "quantizer."
 
@@ -35,13 +35,13 @@ def read_quantizers(text: str | None) -> list[dict[str, Any]]:
         UsageError: none is named.
     """
     from tokenizer import compare
-    from tokenizer.quantizers import read_spec, split
+    from tokenizer.quantizers import read_spec, split_specs
 
     if text is None:
-        return compare.everyone()
+        return compare.single_methods()
     specs: list[dict[str, Any]] = []
     faults: list[str] = []
-    for part in split(text):
+    for part in split_specs(text):
         try:
             specs.append(read_spec(part))
         except ConfigError as error:
@@ -105,7 +105,7 @@ def check_outputs(
         check_writable(path, folder=path == output)
 
 
-def announce(console: Console, contest: Contest) -> None:
+def announce(console: Console, contest: Comparison) -> None:
     """Tell what will be compared on what."""
     plan = contest.entries[0].plan
     config, network = plan.config, plan.config.network
@@ -133,10 +133,10 @@ class Runner:
         again: the command that goes on after an interruption.
     """
 
-    def __init__(self, console: Console, contest: Contest, done: Mapping[Path, Result]) -> None:
+    def __init__(self, console: Console, contest: Comparison, done: Mapping[Path, EntryResult]) -> None:
         self._console, self._contest, self._done = console, contest, done
-        self.results: list[Result] = []
-        self.failures: list[Failure] = []
+        self.results: list[EntryResult] = []
+        self.failures: list[FailedEntry] = []
         self.unreadable: dict[str, str] = {}
         self.again = going_on()
 
@@ -172,7 +172,7 @@ class Runner:
         try:
             self._steps(number, entry, who)
         except TrainingError as error:
-            self.failures.append(compare.Failure(entry.label, entry.seed, str(error)))
+            self.failures.append(compare.FailedEntry(entry.label, entry.seed, str(error)))
             self._console.warn(f"{who}: failed: {error}")
         else:
             result = compare.result_of(entry)
@@ -185,7 +185,7 @@ class Runner:
     def _steps(self, number: int, entry: Entry, who: str) -> None:
         from tokenizer import compare
 
-        with contextlib.closing(compare.run(entry)) as steps:
+        with contextlib.closing(compare.train_entry(entry)) as steps:
             for step in steps:
                 self._bar.update(self._task, completed=number + step.progress)
                 if step.figures and self._console.live:
@@ -206,7 +206,7 @@ class Runner:
         raise typer.Exit(code)
 
 
-def _told(result: Result) -> str:
+def _told(result: EntryResult) -> str:
     own = result.figures
     psnr = "exact" if own.psnr is None else f"psnr {own.psnr:.2f} dB"
     return f"{psnr}, used {100 * own.used:.1f} %, perplexity {own.perplexity:.0f}"

@@ -15,8 +15,8 @@ from cli.console import Console, write_json
 from cli.sharing import share, under_torchrun
 from cli.target import check_output, target_of
 from cli.tokens import read_all
-from tokenizer.checkpoint import describe
 from tokenizer.errors import UsageError
+from tokenizer.models import describe_checkpoint
 
 
 def decode(
@@ -98,7 +98,9 @@ def decode(
     shape = job.parse_grid(grid)
     skipping = job.Skipping(console, on_error)
     checkpoint = models.chosen(model) if model or shape else None
-    files = read_all(inputs, console, shape, len(describe(checkpoint).codebook_sizes) if checkpoint and shape else 1)
+    files = read_all(
+        inputs, console, shape, len(describe_checkpoint(checkpoint).codebook_sizes) if checkpoint and shape else 1
+    )
     images = job.choose(files, index, skipping)
     if target.kind == "file" and len(images) > 1:
         raise UsageError(

@@ -17,17 +17,24 @@ from cli.console import Console, write_binary
 from cli.models import Loaded
 from cli.target import Target
 from cli.tokens import check
-from tokenizer import pictures
 from tokenizer.errors import InputError, UsageError
-from tokenizer.file_names import FileNames
-from tokenizer.files import beneath, held, refuse_existing, write_bytes
+from tokenizer.files import FileNames, locked_folder, path_beneath, refuse_existing, write_bytes
 from tokenizer.images import encode_image
-from tokenizer.token_images import Images, TokenFiles, images_of
+from tokenizer.jobs import (
+    Picture,
+    contact_sheet,
+    is_whole_picture,
+    lay_out_sheet,
+    picture_size,
+    restore_picture,
+    write_pictures,
+)
+from tokenizer.tokens import TokenFiles, TokenImages, select_images
 
 if TYPE_CHECKING:
-    from tokenizer.codec.decoding import Row
+    from tokenizer.codec import TokenRow
     from tokenizer.images import Pixels
-    from tokenizer.token_files import ImageRecord
+    from tokenizer.tokens import ImageRecord
 
 
 @dataclass(frozen=True)
@@ -52,11 +59,11 @@ class Decoder:
         """Pixels per position, along each side."""
         return self.loaded.network.downsample
 
-    def decode(self, rows: Iterable[Row]) -> contextlib.closing[Generator[tuple[ImageRecord, Pixels]]]:
+    def decode(self, rows: Iterable[TokenRow]) -> contextlib.closing[Generator[tuple[ImageRecord, Pixels]]]:
         """Return what yields each record with its canvas, see `codec.decode`, and stops when it is left."""
         from tokenizer import codec
 
-        return contextlib.closing(codec.decode(self.loaded.network, rows, self.batch_size, self.codes))
+        return contextlib.closing(codec.decode_tokens(self.loaded.network, rows, self.batch_size, self.codes))
 
 
 @dataclass(frozen=True)
@@ -101,7 +108,7 @@ def parse_grid(text: str | None) -> tuple[int, int] | None:
     return int(match[1]), int(match[2])
 
 
-def choose(files: TokenFiles, index: str | None, skipping: Skipping) -> Images:
+def choose(files: TokenFiles, index: str | None, skipping: Skipping) -> TokenImages:
     """Return the images that --index picks of all files that can be read.
 
     Raises:
@@ -111,7 +118,7 @@ def choose(files: TokenFiles, index: str | None, skipping: Skipping) -> Images:
     if skipping.on_error == "skip":
         files = _readable(files, skipping)
     start, stop = _range(index)
-    images = images_of(files, start, stop)
+    images = select_images(files, start, stop)
     if not images and index is not None and files:
         total = sum(map(files.images, range(len(files))))
         raise UsageError(f"--index {index} selects none of {total} images")
@@ -136,7 +143,7 @@ def _range(index: str | None) -> tuple[int | None, int | None]:
     return start, stop
 
 
-def checkpoint_of(images: Images) -> Path:
+def checkpoint_of(images: TokenImages) -> Path:
     """Return the shipped checkpoint that made the first image's tokens; the default where nothing says who did.
 
     Raises:
@@ -149,7 +156,7 @@ def checkpoint_of(images: Images) -> Path:
     return models.maker(name, images.tokens(0).header.model)
 
 
-def check_images(images: Images, loaded: Loaded, skipping: Skipping, *, allow_mismatch: bool) -> Images:
+def check_images(images: TokenImages, loaded: Loaded, skipping: Skipping, *, allow_mismatch: bool) -> TokenImages:
     """Return the images whose tokens the checkpoint can decode.
 
     Raises:
@@ -173,7 +180,7 @@ def check_images(images: Images, loaded: Loaded, skipping: Skipping, *, allow_mi
     return images
 
 
-def run(target: Target, images: Images, decoder: Decoder, console: Console) -> Done:
+def run(target: Target, images: TokenImages, decoder: Decoder, console: Console) -> Done:
     """Decode images to where they go.
 
     Raises:
@@ -182,11 +189,11 @@ def run(target: Target, images: Images, decoder: Decoder, console: Console) -> D
     """
     if target.kind != "folder":
         return _to_file(target, images, decoder, console)
-    with held(Path(target.output), target.share):
+    with locked_folder(Path(target.output), target.share):
         return _to_folder(target, images, decoder, console)
 
 
-def _to_folder(target: Target, images: Images, decoder: Decoder, console: Console) -> Done:
+def _to_folder(target: Target, images: TokenImages, decoder: Decoder, console: Console) -> Done:
     """Write each picture of the share into a file of its own."""
     from tokenizer import runtime
 
@@ -202,15 +209,15 @@ def _to_folder(target: Target, images: Images, decoder: Decoder, console: Consol
         )
     paths: deque[Path] = deque()
 
-    def rows() -> Iterator[Row]:
+    def rows() -> Iterator[TokenRow]:
         for number, (record, grid), wanted in zip(numbers, images.rows(mine), missing, strict=True):
             if wanted:
-                paths.append(beneath(Path(target.output), names.of(number, record.name)))
+                paths.append(path_beneath(Path(target.output), names.of(number, record.name)))
                 yield record, grid
 
     with decoder.decode(rows()) as decoded:
-        made = (pictures.Picture(record, canvas, paths.popleft()) for record, canvas in decoded)
-        with contextlib.closing(pictures.write_pictures(made, target.image_format, runtime.processors())) as written:
+        made = (Picture(record, canvas, paths.popleft()) for record, canvas in decoded)
+        with contextlib.closing(write_pictures(made, target.image_format, runtime.processor_count())) as written:
             deque(console.track(written, sum(missing)), maxlen=0)
     return Done(len(missing), len(missing) - sum(missing))
 
@@ -221,16 +228,16 @@ def _is_missing(target: Target, name: str, record: ImageRecord, downsample: int)
     if not target.resume:
         refuse_existing(path, overwrite=False)
         return True
-    return not pictures.is_whole(path, pictures.size_of(record, downsample), target.image_format)
+    return not is_whole_picture(path, picture_size(record, downsample), target.image_format)
 
 
-def _to_file(target: Target, images: Images, decoder: Decoder, console: Console) -> Done:
+def _to_file(target: Target, images: TokenImages, decoder: Decoder, console: Console) -> Done:
     """Write the one picture, or a sheet of all, to a file or stdout."""
-    sizes = (pictures.size_of(record, decoder.downsample) for record in images.records())
-    layout = pictures.lay_out(sizes, target.columns, target.image_format) if target.kind == "sheet" else None
+    sizes = (picture_size(record, decoder.downsample) for record in images.records())
+    layout = lay_out_sheet(sizes, target.columns, target.image_format) if target.kind == "sheet" else None
     with decoder.decode(images.rows()) as decoded:
-        restored = console.track(itertools.starmap(pictures.restore, decoded), len(images))
-        pixels = pictures.contact_sheet(layout, restored) if layout else _only(restored)
+        restored = console.track(itertools.starmap(restore_picture, decoded), len(images))
+        pixels = contact_sheet(layout, restored) if layout else _only(restored)
     data = encode_image(pixels, target.image_format)
     if target.output == "-":
         write_binary(data)

@@ -16,9 +16,8 @@ from cli.sharing import share as share_of
 from tokenizer.config import Precision
 from tokenizer.errors import UsageError
 from tokenizer.files import refuse_existing
-from tokenizer.images import parse_colour
-from tokenizer.placement import ResizeMode
-from tokenizer.token_files import FORMATS, sidecar
+from tokenizer.images import ResizeMode, parse_color
+from tokenizer.tokens import FORMATS, sidecar
 
 
 def encode(
@@ -89,7 +88,7 @@ def encode(
     console = Console("encode", quiet=quiet, verbose=verbose, progress=not no_progress)
     kind, file_format = _output_kind(output, token_format, shard_size)
     size, mode = _resize(image_size, resize_mode)
-    colour = parse_colour(alpha)
+    colour = parse_color(alpha)
     part = share_of(shard)
     if resume and overwrite:
         raise UsageError("--resume keeps what is there, --overwrite replaces it: pass one of the two")
@@ -105,7 +104,7 @@ def encode(
         raise UsageError("archives beside images do not make a tree: pass --shard-size, or encode them apart")
 
     from tokenizer import codec, runtime
-    from tokenizer.outputs import Job
+    from tokenizer.jobs import EncodeJob
 
     loaded = models.load(checkpoint, device, console, named=model is not None)
     settings = codec.EncodeOptions(
@@ -117,8 +116,8 @@ def encode(
         precision=runtime.choose_precision(precision, loaded.device),
         compile=compile_network,
     )
-    header = codec.header(loaded.network, loaded.fingerprint, settings)
-    job = Job(loaded.network, settings, header, file_format, resume, overwrite, fail=on_error == "fail")
+    header = codec.token_header(loaded.network, loaded.fingerprint, settings)
+    job = EncodeJob(loaded.network, settings, header, file_format, resume, overwrite, fail=on_error == "fail")
     outcomes = encoding.outcomes_of(job, found, output, kind, shard_size, part)
     began = time.perf_counter()
     tally = encoding.run(console, outcomes, output, found.count if part[1] == 1 else None)

@@ -16,7 +16,7 @@ from tokenizer.errors import InputError
 
 if TYPE_CHECKING:
     from tokenizer.inputs import Inputs
-    from tokenizer.outputs import Job, Outcome
+    from tokenizer.jobs import EncodeJob, Outcome
 
 _FAILURES_LISTED = 1000
 
@@ -42,25 +42,25 @@ class Tally:
 
 
 def outcomes_of(
-    job: Job, found: Inputs, output: str, kind: str, shard_size: int | None, part: tuple[int, int]
+    job: EncodeJob, found: Inputs, output: str, kind: str, shard_size: int | None, part: tuple[int, int]
 ) -> Generator[Outcome]:
     """Return the work, which begins when the first outcome is asked for.
 
     Raises:
         UsageError: the inputs do not fit the output, once it begins; and all that `tokenizer.outputs` raises.
     """
-    from tokenizer import outputs
+    from tokenizer.jobs import Piece, encode_to_file, encode_to_shards, encode_to_stream, encode_to_tree, shard_pieces
 
     if output == "-":
-        return outputs.to_stream(job, found.sources, write_binary)
+        return encode_to_stream(job, found.sources, write_binary)
     if kind == "file":
-        return outputs.to_file(job, found.sources, Path(output), part)
+        return encode_to_file(job, found.sources, Path(output), part)
     if shard_size is not None:
-        return outputs.to_shards(job, outputs.chunks(found.sources, shard_size), Path(output), part)
+        return encode_to_shards(job, shard_pieces(found.sources, shard_size), Path(output), part)
     if found.archives:
-        pieces = [outputs.Piece(archive.name, archive.sources()) for archive in found.archives]
-        return outputs.to_shards(job, pieces, Path(output), part)
-    return outputs.to_tree(job, found.sources, Path(output), part)
+        pieces = [Piece(archive.name, archive.sources()) for archive in found.archives]
+        return encode_to_shards(job, pieces, Path(output), part)
+    return encode_to_tree(job, found.sources, Path(output), part)
 
 
 def run(console: Console, outcomes: Generator[Outcome], output: str, total: int | None) -> Tally:
@@ -80,7 +80,7 @@ def run(console: Console, outcomes: Generator[Outcome], output: str, total: int 
 
 
 def _left_behind(path: Path) -> bool:
-    from tokenizer.outputs import is_unfinished
+    from tokenizer.jobs import is_unfinished
 
     return path.is_dir() or is_unfinished(path)
 

@@ -13,12 +13,12 @@ from cli import options as o
 from cli.console import Console, printable, write_json
 from cli.inputs import check_writable
 from tokenizer.errors import ImageError, UsageError
-from tokenizer.files import held, refuse_existing
-from tokenizer.images import Pixels, Source, read
-from tokenizer.inputs import find
+from tokenizer.files import locked_folder, refuse_existing
+from tokenizer.images import Pixels, Source, read_image
+from tokenizer.inputs import find_images
 
 if TYPE_CHECKING:
-    from tokenizer.export import Check
+    from tokenizer.export import ExportCheck
 
 
 def export(
@@ -55,7 +55,7 @@ def export(
     refuse_existing(folder, overwrite=overwrite)
     check_writable(folder, folder=True)
     checkpoint = models.chosen(model)
-    sources = find(images) if images else []
+    sources = find_images(images) if images else []
 
     from tokenizer import export as exporter
 
@@ -64,9 +64,9 @@ def export(
     began = time.perf_counter()
     exported = exporter.to_onnx(loaded.network, loaded.fingerprint)
     console.detail(f"exported in {time.perf_counter() - began:.1f} s")
-    checked = exporter.check(exported, loaded.network, _pictures(console, sources))
-    with held(folder):
-        exporter.write(folder, exported, checked)
+    checked = exporter.check_exported(exported, loaded.network, _pictures(console, sources))
+    with locked_folder(folder):
+        exporter.write_exported(folder, exported, checked)
     size = (len(exported.encoder) + len(exported.decoder)) / 1e6
     console.say(f"encoder and decoder exported to {output}, {size:.1f} MB, in {time.perf_counter() - began:.1f} s")
     console.say(_compared(checked))
@@ -77,12 +77,12 @@ def export(
 def _pictures(console: Console, sources: Sequence[Source]) -> Iterator[Pixels]:
     for source in console.track(sources, len(sources)) if sources else ():
         try:
-            yield read(source.file)
+            yield read_image(source.file)
         except ImageError as error:
             raise ImageError(f"{printable(source.name)}: {error}") from error
 
 
-def _compared(checked: Check) -> str:
+def _compared(checked: ExportCheck) -> str:
     ties = f" ({checked.near_ties / checked.tokens:.1g} of all), each a near tie" if checked.near_ties else ""
     return (
         f"compared on {checked.images} images: {checked.near_ties} of {checked.tokens} tokens differ{ties}; "

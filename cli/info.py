@@ -12,11 +12,9 @@ import typer
 from cli import options as o
 from cli.console import Console, printable, write_json, write_rows
 from cli.tokens import read_all
-from tokenizer import shipped
-from tokenizer.checkpoint import CONFIG, WEIGHTS, describe, fingerprint
 from tokenizer.errors import InputError
-from tokenizer.token_files import SUFFIXES, Failure, TokenSet
-from tokenizer.token_folders import look_into
+from tokenizer.models import CONFIG_FILE, WEIGHTS_FILE, describe_checkpoint, fingerprint_of, locate_checkpoint
+from tokenizer.tokens import SUFFIXES, FailedInput, TokenSet, find_token_files
 
 _SHOWN = 20
 
@@ -42,14 +40,14 @@ def info(
     vqtok info tokens.safetensors --json
     vqtok info shards/ --json | jq .images
     """
-    path = path if path == "-" else str(shipped.locate(path))
+    path = path if path == "-" else str(locate_checkpoint(path))
     if path != "-" and not Path(path).exists():
         raise InputError(f"{path} does not exist")
     is_folder = path != "-" and Path(path).is_dir()
     if path != "-" and not is_folder and not path.endswith(SUFFIXES):
         raise InputError(f"{path} is neither the folder of a checkpoint nor a {' or '.join(SUFFIXES)} file")
     console = Console("info", quiet=quiet, verbose=verbose, progress=not no_progress)
-    if is_folder and (Path(path) / CONFIG).exists():
+    if is_folder and (Path(path) / CONFIG_FILE).exists():
         values = _checkpoint(Path(path))
     else:
         values = _tokens(path, _listed_failures(Path(path)) if is_folder else (), console)
@@ -64,19 +62,19 @@ def info(
     write_rows(rows)
 
 
-def _listed_failures(folder: Path) -> Sequence[Failure]:
+def _listed_failures(folder: Path) -> Sequence[FailedInput]:
     try:
-        return look_into(folder).failed
+        return find_token_files(folder).failed
     except InputError as error:
-        raise InputError(f"{folder} is not a checkpoint: it has no {CONFIG}; {error}") from error
+        raise InputError(f"{folder} is not a checkpoint: it has no {CONFIG_FILE}; {error}") from error
 
 
 def _checkpoint(folder: Path) -> dict[str, Any]:
-    description = describe(folder)
+    description = describe_checkpoint(folder)
     training = description.training
     return {
         "kind": "checkpoint",
-        "fingerprint": fingerprint(folder),
+        "fingerprint": fingerprint_of(folder),
         "quantizer": dict(description.quantizer),
         "codebook_sizes": list(description.codebook_sizes),
         "bits_per_pixel": round(description.bits_per_pixel, 5),
@@ -84,7 +82,7 @@ def _checkpoint(folder: Path) -> dict[str, Any]:
         "widths": list(description.network.widths),
         "depths": list(description.network.depths),
         "latent_dim": description.network.latent_dim,
-        "bytes": (folder / WEIGHTS).stat().st_size,
+        "bytes": (folder / WEIGHTS_FILE).stat().st_size,
         "trained_on_images": training.get("images"),
         "steps": training.get("steps"),
         "seconds": training.get("seconds"),
@@ -93,7 +91,7 @@ def _checkpoint(folder: Path) -> dict[str, Any]:
     }
 
 
-def _tokens(path: str, listed: Sequence[Failure], console: Console) -> dict[str, Any]:
+def _tokens(path: str, listed: Sequence[FailedInput], console: Console) -> dict[str, Any]:
     files = read_all([path], console)
     grids, made, failed, tokens = Counter[str](), dict[tuple[Any, ...], TokenSet](), list(listed), 0
     for one in files:

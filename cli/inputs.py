@@ -29,15 +29,15 @@ def gather(inputs: Sequence[str], files_from: str | None, *, null: bool) -> Inpu
     if "-" in inputs:
         if len(inputs) > 1 or files_from is not None:
             raise UsageError("- stands for one image or one archive, and cannot be mixed with other inputs")
-        return sources.from_stream(binary_stdin())
-    return sources.gather(inputs, () if files_from is None else _listed(files_from, null=null))
+        return sources.inputs_from_stream(binary_stdin())
+    return sources.gather_inputs(inputs, () if files_from is None else _listed(files_from, null=null))
 
 
 def _listed(files_from: str, *, null: bool) -> Iterator[str]:
     empty = True
     try:
         with nullcontext(binary_stdin()) if files_from == "-" else Path(files_from).open("rb") as stream:
-            for entry in sources.entries(stream, null=null):
+            for entry in sources.read_path_list(stream, null=null):
                 empty = False
                 yield entry
     except OSError as error:
@@ -48,9 +48,9 @@ def _listed(files_from: str, *, null: bool) -> Iterator[str]:
 
 def default_workers(workers: int | None) -> int:
     """Return the number of reading threads: what was asked for, or one for each processor up to 8."""
-    from tokenizer.runtime import processors
+    from tokenizer.runtime import processor_count
 
-    return workers if workers is not None else min(8, processors())
+    return workers if workers is not None else min(8, processor_count())
 
 
 def check_writable(path: Path, *, folder: bool) -> None:

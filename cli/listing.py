@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from cli import options as o
 from cli.console import write_json, write_rows
-from tokenizer import shipped
 from tokenizer.config import DOWNSAMPLES, PRESETS, RECIPES
 from tokenizer.images import SUFFIXES
-from tokenizer.token_files import FORMATS
+from tokenizer.models import shipped_folder, shipped_names
+from tokenizer.tokens import FORMATS
 
 if TYPE_CHECKING:
-    from tokenizer.checkpoint import Description
+    from tokenizer.models import CheckpointDescription
     from tokenizer.quantizers import Method
 
 
@@ -30,14 +30,14 @@ def list_all(
     vqtok list
     vqtok list --json | jq '.quantizers | keys'
     """
-    from tokenizer.checkpoint import describe
-    from tokenizer.losses import LEARNED, TERMS
+    from tokenizer.models import describe_checkpoint
     from tokenizer.quantizers import METHODS
+    from tokenizer.train import LEARNED, TERMS
 
     # Those made of others last.
     methods = sorted(METHODS.values(), key=lambda method: ("stages" in method.options, method.name))
     values = {
-        "checkpoints": {name: _checkpoint(describe(shipped.folder() / name)) for name in shipped.names()},
+        "checkpoints": {name: _checkpoint(describe_checkpoint(shipped_folder() / name)) for name in shipped_names()},
         "quantizers": {method.name: method.summary for method in methods},
         "quantizer options": {method.name: _options(method) for method in methods},
         "presets": {name: _shape(preset) for name, preset in PRESETS.items()}
@@ -60,7 +60,7 @@ def list_all(
     )
 
 
-def _checkpoint(made: Description) -> str:
+def _checkpoint(made: CheckpointDescription) -> str:
     codes = " + ".join(map(str, made.codebook_sizes))
     quality = made.training.get("held_out", {}).get("psnr")
     measured = "" if quality is None else f", {quality:.2f} dB on held-out images"

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cli.console import Console, printable
-from tokenizer import shipped
 from tokenizer.errors import UsageError
+from tokenizer.models import DEFAULT_CHECKPOINT, locate_checkpoint, shipped_folder, shipped_names
 
 if TYPE_CHECKING:
     import torch
 
-    from tokenizer.model import Tokenizer
+    from tokenizer.models import Tokenizer
 
 
 @dataclass(frozen=True)
@@ -33,10 +33,10 @@ def chosen(model: Path | None) -> Path:
         UsageError: none is named, and none ships.
     """
     if model is not None:
-        return shipped.locate(model)
-    if shipped.DEFAULT not in shipped.names():
+        return locate_checkpoint(model)
+    if DEFAULT_CHECKPOINT not in shipped_names():
         raise UsageError("no checkpoint: pass -m RUN, the folder that vqtok train wrote")
-    return shipped.folder() / shipped.DEFAULT
+    return shipped_folder() / DEFAULT_CHECKPOINT
 
 
 def maker(name: str, fingerprint: str | None) -> Path:
@@ -45,12 +45,12 @@ def maker(name: str, fingerprint: str | None) -> Path:
     Raises:
         UsageError: none of them did.
     """
-    from tokenizer import checkpoint
+    from tokenizer.models import describe_checkpoint, fingerprint_of
 
     if not fingerprint:
         return chosen(None)
-    for folder in (shipped.folder() / own for own in shipped.names()):
-        if fingerprint in (checkpoint.fingerprint(folder), *checkpoint.describe(folder).reads):
+    for folder in (shipped_folder() / own for own in shipped_names()):
+        if fingerprint in (fingerprint_of(folder), *describe_checkpoint(folder).reads):
             return folder
     raise UsageError(
         f"{printable(name)} was made by checkpoint {fingerprint[:12]}, which does not ship with vqtok: pass -m RUN, "
@@ -66,11 +66,12 @@ def load(model: Path, device: str, console: Console, *, named: bool = True) -> L
         UsageError: `device` is no device.
         DeviceError: the device is absent.
     """
-    from tokenizer import checkpoint, runtime
+    from tokenizer import runtime
+    from tokenizer.models import describe_checkpoint, fingerprint_of, load_checkpoint
 
     target = runtime.choose_device(device)
-    network = checkpoint.load(model).to(target)
-    loaded = Loaded(network, checkpoint.fingerprint(model), checkpoint.describe(model).reads, target)
+    network = load_checkpoint(model).to(target)
+    loaded = Loaded(network, fingerprint_of(model), describe_checkpoint(model).reads, target)
     if not named:
         console.say(f"checkpoint: {model.name}, which ships with vqtok; -m names another")
     console.detail(f"checkpoint {loaded.fingerprint[:12]} from {model}, on {target}")

@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from tokenizer import shipped
 from tokenizer.config import PRESETS, RECIPES, Precision
+from tokenizer.models import DEFAULT_CHECKPOINT, shipped_names
 
 
 def option(*names: str, help: str, env: bool = True, **settings: Any) -> Any:  # noqa: A002  # Typer's own word
@@ -20,7 +20,7 @@ def option(*names: str, help: str, env: bool = True, **settings: Any) -> Any:  #
 
 def complete_model(incomplete: str) -> list[str]:
     """Return the names of shipped checkpoints that begin so; where there are none, the shell completes paths."""
-    return [name for name in shipped.names() if name.startswith(incomplete)]
+    return [name for name in shipped_names() if name.startswith(incomplete)]
 
 
 OnError = Literal["skip", "fail"]
@@ -40,7 +40,7 @@ Shard = Annotated[
 MODEL_HELP = "Checkpoint: a folder that vqtok train wrote, or the name of one that ships (vqtok list)"
 Model = Annotated[
     Path | None,
-    option("--model", "-m", help=f"{MODEL_HELP}; {shipped.DEFAULT} unless said.", autocompletion=complete_model),
+    option("--model", "-m", help=f"{MODEL_HELP}; {DEFAULT_CHECKPOINT} unless said.", autocompletion=complete_model),
 ]
 ModelOfTokens = Annotated[
     Path | None,

@@ -15,11 +15,10 @@ from cli.comparing import command
 from cli.console import Console, write_text
 from cli.subjects import Wanted, measure, subjects
 from tokenizer.errors import UsageError
-from tokenizer.evaluate.figures import to_csv
-from tokenizer.evaluate.page import Section, page
 from tokenizer.files import write_bytes
-from tokenizer.images import Source, parse_colour
-from tokenizer.inputs import find
+from tokenizer.images import Source, parse_color
+from tokenizer.inputs import find_images
+from tokenizer.report import ReportSection, report_page, reports_to_csv
 
 _STDOUT = "-"
 _MISSED = 4
@@ -114,13 +113,13 @@ def report(
         raise UsageError(f"--fail-under-psnr is {fail_under_psnr}, expected a number of dB")
     if csv == _STDOUT and as_json:
         raise UsageError("--csv - and --json both write to stdout: pass one of the two")
-    colour = parse_colour(alpha)
+    colour = parse_color(alpha)
     table_file = Path(csv) if csv not in (None, _STDOUT) else None
     reporting.check_outputs([table_file, html, codebook_picture], overwrite=overwrite)
     several = subjects(inputs or [], chosen, console, with_model=bool(chosen) or images is not None)
     if codebook_picture is not None and len(several) > 1:
         raise UsageError("--codebook-picture is of one report: name one token file, or one -m")
-    originals: Sequence[Source] = find([images]) if images is not None else []
+    originals: Sequence[Source] = find_images([images]) if images is not None else []
     wanted = Wanted(
         originals=originals,
         folder=str(images),
@@ -159,19 +158,19 @@ def _check_call(inputs: Sequence[str], images: Path | None, max_images: int | No
         raise UsageError(f"{needing[0]} needs the originals: pass --images")
 
 
-def _write(sections: Sequence[Section], table: Path | None, html: Path | None, codes: Path | None) -> None:
+def _write(sections: Sequence[ReportSection], table: Path | None, html: Path | None, codes: Path | None) -> None:
     named = [(section.name, section.report) for section in sections]
     if table is not None:
-        write_bytes(table, to_csv(named).encode())
+        write_bytes(table, reports_to_csv(named).encode())
     if html is not None:
-        write_bytes(html, page(sections, command()).encode())
+        write_bytes(html, report_page(sections, command()).encode())
     if codes is not None and sections[0].codes is not None:
         write_bytes(codes, sections[0].codes)
 
 
-def _show(sections: Sequence[Section], csv: str | None, *, as_json: bool) -> None:
+def _show(sections: Sequence[ReportSection], csv: str | None, *, as_json: bool) -> None:
     if csv == _STDOUT:
-        write_text(to_csv([(section.name, section.report) for section in sections]))
+        write_text(reports_to_csv([(section.name, section.report) for section in sections]))
     elif as_json:
         reporting.show_json(sections)
     else:

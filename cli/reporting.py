@@ -8,10 +8,8 @@ from pathlib import Path
 from cli.console import Console, printable, write_json, write_rows, write_text
 from cli.inputs import check_writable
 from tokenizer.errors import UsageError
-from tokenizer.evaluate import RFID_LEAST, Report
-from tokenizer.evaluate.figures import lines
-from tokenizer.evaluate.page import Section
 from tokenizer.files import refuse_existing
+from tokenizer.report import RFID_LEAST, Report, ReportSection, figure_lines
 
 _VERSION = 2
 _FEW = 20
@@ -32,7 +30,7 @@ def check_outputs(files: Sequence[Path | None], *, overwrite: bool) -> None:
         check_writable(file, folder=False)
 
 
-def warn(console: Console, sections: Sequence[Section]) -> None:
+def warn(console: Console, sections: Sequence[ReportSection]) -> None:
     """Tell what makes reports less than they seem."""
     for section in sections:
         of, report = _of(section, sections), section.report
@@ -46,11 +44,11 @@ def warn(console: Console, sections: Sequence[Section]) -> None:
             console.warn(f"{of}{few}: used and perplexity are low for that alone")
 
 
-def _of(section: Section, sections: Sequence[Section]) -> str:
+def _of(section: ReportSection, sections: Sequence[ReportSection]) -> str:
     return f"{section.name}: " if len(sections) > 1 else ""
 
 
-def show_json(sections: Sequence[Section]) -> None:
+def show_json(sections: Sequence[ReportSection]) -> None:
     """Write the one report, or all with their names, to stdout."""
     if len(sections) == 1:
         write_json(sections[0].report.to_json())
@@ -59,9 +57,9 @@ def show_json(sections: Sequence[Section]) -> None:
     write_json({"version": _VERSION, "reports": reports})
 
 
-def show(sections: Sequence[Section]) -> None:
+def show(sections: Sequence[ReportSection]) -> None:
     """Write the figures of all reports side by side, and what they mean."""
-    found = lines([(section.name, section.report) for section in sections])
+    found = figure_lines([(section.name, section.report) for section in sections])
     table: list[tuple[str, ...]] = [("", *(section.name for section in sections))] if len(sections) > 1 else []
     group = found[0].group
     for line in found:
@@ -95,7 +93,7 @@ def _most_used(report: Report) -> Iterator[tuple[str, str]]:
             yield label, ", ".join(f"{code} ({100 * share:.2f} %)" for code, _, share in slot.top)
 
 
-def missed(sections: Sequence[Section], usage: float | None, psnr: float | None) -> Iterator[str]:
+def missed(sections: Sequence[ReportSection], usage: float | None, psnr: float | None) -> Iterator[str]:
     """Yield a line for each threshold that a report is under; pictures that all came back exactly are under none."""
     for section in sections:
         of, report = _of(section, sections), section.report

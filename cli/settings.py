@@ -8,10 +8,20 @@ from typing import Any
 
 import typer
 
-from tokenizer import shipped
-from tokenizer.config import PRESETS, RECIPES, NetworkConfig, TrainConfig
+from tokenizer.config import (
+    PRESETS,
+    RECIPES,
+    NetworkConfig,
+    TrainConfig,
+    coerce_option,
+    merge_settings,
+    parse_assignments,
+    parse_settings,
+    read_toml,
+    to_dict,
+)
 from tokenizer.errors import ConfigError, InputError, nearest_name
-from tokenizer.settings import assignments, coerce_option, merge, parse, read_toml, to_dict
+from tokenizer.models import locate_checkpoint
 
 # Flags whose setting has another name; all others are settings of their own name.
 _KEYS = {
@@ -62,7 +72,7 @@ def gather(
     for layer in (
         read_toml(config_file) if config_file else {},
         _nested(environment),
-        assignments(pairs),
+        parse_assignments(pairs),
         _nested(by_hand),
     ):
         merged = _over(merged, layer)
@@ -73,14 +83,14 @@ def _over(lower: dict[str, Any], higher: Mapping[str, Any]) -> dict[str, Any]:
     """Merge two layers; a budget in one unit replaces a budget in the other."""
     named = {"steps", "minutes"} & set(higher)
     kept = {key: value for key, value in lower.items() if not (named and key in ("steps", "minutes"))}
-    return merge(kept, higher)
+    return merge_settings(kept, higher)
 
 
 def _nested(values: Mapping[str, Any]) -> dict[str, Any]:
     nested: dict[str, Any] = {}
     for name, value in values.items():
         table, _, key = _KEYS.get(name, name).rpartition(".")
-        nested = merge(nested, {table: {key: value}} if table else {key: value})
+        nested = merge_settings(nested, {table: {key: value}} if table else {key: value})
     return nested
 
 
@@ -91,7 +101,7 @@ def _with_preset(given: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(given.get("network", {}), Mapping):
         return given  # not a table, which the parser says
     if str(name) in RECIPES:
-        given = merge(RECIPES[str(name)], given)
+        given = merge_settings(RECIPES[str(name)], given)
         name = given.pop("preset")
     network = given.get("network", {})
     if name is None and ("downsample" not in network or "widths" in network):
@@ -105,7 +115,7 @@ def _with_preset(given: dict[str, Any]) -> dict[str, Any]:
     if wanted not in shapes:
         return given
     widths, depths = shapes[wanted]
-    return merge({"network": {"widths": widths, "depths": depths}}, given)
+    return merge_settings({"network": {"widths": widths, "depths": depths}}, given)
 
 
 def fresh(given: dict[str, Any]) -> TrainConfig:
@@ -118,25 +128,25 @@ def fresh(given: dict[str, Any]) -> TrainConfig:
         CheckpointError: the checkpoint cannot be loaded.
     """
     if given.get("init_from") is not None:
-        return _tuned(given, shipped.locate(coerce_option(given["init_from"], str, "init_from")))
+        return _tuned(given, locate_checkpoint(coerce_option(given["init_from"], str, "init_from")))
     defaults = {"quantizer": {"name": TrainConfig().quantizer["name"]}}
-    return parse(TrainConfig, _with_spec(merge(defaults, _with_preset(given))))
+    return parse_settings(TrainConfig, _with_spec(merge_settings(defaults, _with_preset(given))))
 
 
 def _tuned(given: dict[str, Any], folder: Path) -> TrainConfig:
     """Return the settings of a run that starts from a checkpoint; a preset is that of its downsampling."""
-    from tokenizer.checkpoint import describe
-    from tokenizer.train.initial import settings
+    from tokenizer.models import describe_checkpoint
+    from tokenizer.train import init_settings
 
     if "preset" in given:
-        network = {"downsample": describe(folder).network.downsample}
-        given = _with_preset(merge({"network": network}, given))
-    return parse(TrainConfig, settings(folder, _with_spec(given)))
+        network = {"downsample": describe_checkpoint(folder).network.downsample}
+        given = _with_preset(merge_settings({"network": network}, given))
+    return parse_settings(TrainConfig, init_settings(folder, _with_spec(given)))
 
 
 def _with_spec(given: dict[str, Any]) -> dict[str, Any]:
     """Write out a quantizer named in one line; `codebooks` of them make a residual one."""
-    from tokenizer.quantizers.notation import MOST_STAGES, read_spec
+    from tokenizer.quantizers import MOST_STAGES, read_spec
 
     spec = given.get("quantizer")
     if not isinstance(spec, Mapping):
@@ -159,9 +169,9 @@ def resumed(config: TrainConfig, given: dict[str, Any]) -> TrainConfig:
     """
     before = to_dict(config)
     if "codebooks" in given.get("quantizer", {}):
-        given = merge({"quantizer": {"name": TrainConfig().quantizer["name"]}}, given)
+        given = merge_settings({"quantizer": {"name": TrainConfig().quantizer["name"]}}, given)
     given = _with_spec(_with_preset(given) if "preset" in given else given)
-    wanted = to_dict(parse(TrainConfig, _over(before, given)))
+    wanted = to_dict(parse_settings(TrainConfig, _over(before, given)))
     wanted["quantizer"] = _over_spec(before["quantizer"], given.get("quantizer", {}))
     named = sorted({*_leaves(given), *_leaves({"quantizer": wanted["quantizer"]})}, key=lambda key: key.split("."))
     faults = [
@@ -171,12 +181,14 @@ def resumed(config: TrainConfig, given: dict[str, Any]) -> TrainConfig:
     ]
     if faults:
         raise InputError(f"cannot resume with other settings: {'; '.join(faults)}: leave them out, or start a new run")
-    return parse(TrainConfig, merge(before, {key: given[key] for key in _FREE_ON_RESUME if key in given}))
+    return parse_settings(
+        TrainConfig, merge_settings(before, {key: given[key] for key in _FREE_ON_RESUME if key in given})
+    )
 
 
 def _over_spec(before: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
     """Return the spec of `before` with what is given in its place; stages in which nothing is given stay."""
-    from tokenizer.quantizers import resolve
+    from tokenizer.quantizers import resolve_spec
 
     def over(lower: Mapping[str, Any], higher: Mapping[str, Any]) -> dict[str, Any]:
         if higher.get("name", lower["name"]) != lower["name"]:
@@ -187,7 +199,7 @@ def _over_spec(before: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str,
             both["stages"] = [over(*pair) for pair in zip(*stages, strict=True)]
         return {key: value for key, value in both.items() if key != "stages" or stages[0] or stages[1]}
 
-    return resolve(over(before, given))
+    return resolve_spec(over(before, given))
 
 
 def _leaves(values: Mapping[str, Any], prefix: str = "") -> list[str]:

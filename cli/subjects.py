@@ -12,16 +12,23 @@ from cli import inputs as files
 from cli import models
 from cli.console import Console, printable
 from cli.tokens import check_all, read_all
-from tokenizer import shipped
 from tokenizer.errors import InputError, UsageError
-from tokenizer.evaluate import Quality, Stability, codebook_reports, measure_quality, measure_stability, usage_report
-from tokenizer.evaluate.gallery import Gallery
-from tokenizer.evaluate.page import Section
 from tokenizer.images import Source
-from tokenizer.token_images import TokenFile, TokenFiles, images_of
+from tokenizer.models import DEFAULT_CHECKPOINT, locate_checkpoint
+from tokenizer.report import (
+    Extremes,
+    Quality,
+    ReportSection,
+    Stability,
+    codebook_reports,
+    measure_quality,
+    measure_stability,
+    usage_report,
+)
+from tokenizer.tokens import TokenFile, TokenFiles, select_images
 
 if TYPE_CHECKING:
-    from tokenizer.token_files import TokenSet
+    from tokenizer.tokens import TokenSet
 
 _STABILITY_IMAGES = 64
 
@@ -91,7 +98,7 @@ def subjects(inputs: Sequence[str], chosen: Sequence[Path], console: Console, *,
     """
     if not inputs:
         if not chosen:
-            return [Subject(shipped.DEFAULT, None, models.chosen(None), named=False)]
+            return [Subject(DEFAULT_CHECKPOINT, None, models.chosen(None), named=False)]
         return [Subject(str(model), None, models.chosen(model)) for model in chosen]
     if inputs.count("-") > 1:
         raise UsageError("stdin is named twice")
@@ -105,20 +112,20 @@ def subjects(inputs: Sequence[str], chosen: Sequence[Path], console: Console, *,
 
 def _maker(name: str, own: TokenFiles, chosen: Sequence[Path]) -> Path:
     """Return the checkpoint that decodes the tokens of an argument: the only one, one of several, or one that ships."""
-    from tokenizer import checkpoint
+    from tokenizer.models import describe_checkpoint, fingerprint_of
 
     if len(chosen) == 1:
         return models.chosen(chosen[0])
     wanted = own[0].header.model
     if not chosen:
         return models.maker(name, wanted)
-    for model in map(shipped.locate, chosen):
-        if wanted in (checkpoint.fingerprint(model), *checkpoint.describe(model).reads):
+    for model in map(locate_checkpoint, chosen):
+        if wanted in (fingerprint_of(model), *describe_checkpoint(model).reads):
             return model
     raise UsageError(f"none of the {len(chosen)} checkpoints made {printable(name)}: pass -m with the one that did")
 
 
-def measure(subject: Subject, wanted: Wanted, console: Console, number: int) -> Section:
+def measure(subject: Subject, wanted: Wanted, console: Console, number: int) -> ReportSection:
     """Return the report of a subject with its pictures; the `number` tells the pictures of several apart.
 
     Raises:
@@ -134,7 +141,7 @@ def measure(subject: Subject, wanted: Wanted, console: Console, number: int) -> 
         originals = originals[: wanted.max_images]
         own = TokenFiles([TokenFile(wanted.folder, tokens=_encode(console, loaded, originals, wanted))])
     check_all(own, loaded)
-    gallery = Gallery(wanted.pictures, f"picture-{number}")
+    gallery = Extremes(wanted.pictures, f"picture-{number}")
     quality: Quality | None = None
     stability: Stability | None = None
     by_name = {source.name: source for source in originals}
@@ -163,16 +170,16 @@ def measure(subject: Subject, wanted: Wanted, console: Console, number: int) -> 
     )
     _warn_of_failed(own, console)
     codes = _codes(loaded, own, by_name, wanted.alpha) if wanted.codes else None
-    return Section(printable(subject.name), report, gallery.worst, gallery.best, codes)
+    return ReportSection(printable(subject.name), report, gallery.worst, gallery.best, codes)
 
 
-def _from_tokens(subject: Subject, wanted: Wanted, console: Console) -> Section:
+def _from_tokens(subject: Subject, wanted: Wanted, console: Console) -> ReportSection:
     own = subject.files or TokenFiles([])
     sizes = own[0].header.codebook_sizes
     _check_alike(own, sizes)
     report = usage_report(own, sizes, wanted.top, None, list(map(printable, own.names)))
     _warn_of_failed(own, console)
-    return Section(printable(subject.name), report)
+    return ReportSection(printable(subject.name), report)
 
 
 def _warn_of_failed(own: TokenFiles, console: Console) -> None:
@@ -194,8 +201,8 @@ def _encode(console: Console, loaded: models.Loaded, originals: Sequence[Source]
 
     workers = files.default_workers(wanted.workers)
     settings = codec.EncodeOptions(alpha=wanted.alpha, batch_size=wanted.batch_size, workers=workers)
-    results = console.track(codec.encode(loaded.network, originals, settings), len(originals))
-    tokens = codec.collect(results, codec.header(loaded.network, loaded.fingerprint, settings))
+    results = console.track(codec.encode_images(loaded.network, originals, settings), len(originals))
+    tokens = codec.collect_tokens(results, codec.token_header(loaded.network, loaded.fingerprint, settings))
     if not tokens.grids:
         first = tokens.failed[0]
         raise InputError(f"0 of {len(originals)} images encoded, the first is {printable(first.name)}: {first.reason}")
@@ -228,9 +235,9 @@ def _codes(
     """Return the PNG of what the codes of the first slot mean."""
     from PIL import Image
 
-    from tokenizer.evaluate.codes import codebook_picture
+    from tokenizer.report import codebook_picture
 
-    found = codebook_picture(loaded.network, images_of(own).rows(), originals, alpha=alpha)
+    found = codebook_picture(loaded.network, select_images(own).rows(), originals, alpha=alpha)
     stream = io.BytesIO()
     Image.fromarray(found.picture()).save(stream, "PNG", optimize=True)
     return stream.getvalue()

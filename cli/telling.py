@@ -6,33 +6,32 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from cli.console import Console
-from tokenizer.settings import to_dict
+from tokenizer.config import to_dict
 
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-    from tokenizer.train import Plan, Step, TrainingState
-    from tokenizer.train.preflight import Estimate, Look
+    from tokenizer.train import CostEstimate, ImageSample, Plan, Step, TrainingState
 
 # Those that have words of their own; what else a step brings is shown by its name.
 _KNOWN = ("loss", "psnr", "used", "perplexity", "images_per_second", "waiting", "lr")
 
 
-def announce(console: Console, plan: Plan, *, thoroughly: bool = False) -> Look:
+def announce(console: Console, plan: Plan, *, thoroughly: bool = False) -> ImageSample:
     """Tell what will be trained on what, and what the user should know before; `thoroughly` reads images for it."""
-    from tokenizer.quantizers import short
-    from tokenizer.train import preflight
+    from tokenizer.quantizers import short_spec
+    from tokenizer.train import look_at_images
 
     config = plan.config
     kind = "training images" if plan.overlap else "held-out images"
     network = config.network
-    look = preflight.look(plan, thoroughly=thoroughly)
+    look = look_at_images(plan, thoroughly=thoroughly)
     console.say(f"{len(plan.train)} images to train on, evaluated on {len(plan.held_out)} {kind}")
     if look.sizes:
         smallest, median, largest = (f"{width}x{height}" for height, width in look.sizes)
         console.say(f"sizes: {smallest} to {largest} px, median {median}, of {look.looked_at} images looked at")
     console.say(f"network: downsample {network.downsample}, widths {network.widths}, depths {network.depths}")
-    console.say(f"quantizer: {short(config.quantizer, ['codebook_size'])}, latents {network.latent_dim} wide")
+    console.say(f"quantizer: {short_spec(config.quantizer, ['codebook_size'])}, latents {network.latent_dim} wide")
     console.say(
         f"training: {_budget(plan)}, batches of {config.batch_size} crops of {config.image_size} px, "
         f"{config.precision} on {config.device}, {config.workers} reading threads, seed {config.seed}"
@@ -49,11 +48,11 @@ def _budget(plan: Plan) -> str:
     return f"{plan.config.steps} steps" if plan.config.steps else f"{plan.config.minutes:g} minutes"
 
 
-def rehearse(console: Console, plan: Plan, look: Look) -> dict[str, Any]:
+def rehearse(console: Console, plan: Plan, look: ImageSample) -> dict[str, Any]:
     """Take a few steps in memory, tell what the run will cost, and return what `--dry-run --json` prints."""
-    from tokenizer.train import preflight
+    from tokenizer.train import estimate_cost
 
-    estimate = preflight.estimate(plan)
+    estimate = estimate_cost(plan)
     console.say(f"the training images hold about {plan.tokens} tokens in all, enough to fill {plan.codes} codes")
     console.say(_cost(plan, estimate) if estimate else "no image can be read: time and memory are not known")
     names = ("smallest", "median", "largest")
@@ -71,7 +70,7 @@ def rehearse(console: Console, plan: Plan, look: Look) -> dict[str, Any]:
     }
 
 
-def _cost(plan: Plan, estimate: Estimate) -> str:
+def _cost(plan: Plan, estimate: CostEstimate) -> str:
     count = f"about {estimate.steps} steps in " if plan.config.steps is None else f"{estimate.steps} steps take about "
     memory = "" if estimate.peak_memory_mb is None else f", {estimate.peak_memory_mb:.0f} MiB of memory"
     each = f"{estimate.seconds_per_step:.2g} s each"

@@ -9,9 +9,7 @@ from typing import TYPE_CHECKING
 
 from cli.console import Console, binary_stdin, printable
 from tokenizer.errors import InputError, TokenFileError, UsageError
-from tokenizer.token_files import TokenSet, read
-from tokenizer.token_folders import look_into
-from tokenizer.token_images import TokenFile, TokenFiles
+from tokenizer.tokens import TokenFile, TokenFiles, TokenSet, find_token_files, read_tokens
 
 if TYPE_CHECKING:
     from cli.models import Loaded
@@ -42,7 +40,7 @@ def read_all(
 
 
 def _in_folder(path: Path, console: Console) -> list[TokenFile]:
-    folder = look_into(path)
+    folder = find_token_files(path)
     if not folder.finished:
         console.warn(f"{path} is unfinished: {len(folder.files)} token files are whole, vqtok encode --resume goes on")
     counts = itertools.repeat(None) if folder.images is None else folder.images
@@ -54,7 +52,7 @@ def _read_stdin(grid: tuple[int, int] | None, codes: int) -> TokenSet:
     if not data:
         raise InputError("stdin is empty: expected a token file")
     try:
-        return read(data, grid, codes)
+        return read_tokens(data, grid, codes)
     except (TokenFileError, UsageError) as error:
         raise type(error)(f"stdin: {error}") from error
 
@@ -67,10 +65,10 @@ def check_all(files: TokenFiles, loaded: Loaded) -> None:
 
 def check(name: str, tokens: TokenSet, loaded: Loaded, *, allow_mismatch: bool = False) -> None:
     """Raise TokenFileError, which names the file, unless the checkpoint can decode all these tokens."""
-    from tokenizer.codec import check_fits
+    from tokenizer.codec import check_tokens_fit
 
     try:
-        check_fits(tokens, loaded.network, loaded.fingerprint, loaded.reads, allow_mismatch=allow_mismatch)
+        check_tokens_fit(tokens, loaded.network, loaded.fingerprint, loaded.reads, allow_mismatch=allow_mismatch)
     except TokenFileError as error:
         where = f"{printable(name)}: "
         raise TokenFileError(where + str(error).removeprefix(where)) from error

@@ -14,10 +14,9 @@ from cli import training as job
 from cli.console import Console, write_json, write_text
 from cli.inputs import check_writable
 from cli.telling import announce, rehearse
-from tokenizer.config import LogTo
+from tokenizer.config import LogTo, to_dict, to_toml
 from tokenizer.errors import UsageError
 from tokenizer.files import refuse_existing
-from tokenizer.settings import to_dict, to_toml
 
 
 def train(
@@ -151,12 +150,12 @@ def train(
     from tokenizer import runtime
     from tokenizer import train as training
 
-    with runtime.together():
-        saved, faults = training.read_state(_required(output)) if resume else (None, [])
+    with runtime.process_group():
+        saved, faults = training.read_newest_state(_required(output)) if resume else (None, [])
         for fault in faults:
             console.warn(f"{fault}: going on from the one before")
         config = layers.resumed(saved.config, given) if saved else layers.fresh(given)
-        plan = training.plan(config, data)
+        plan = training.plan_run(config, data)
         if print_config:
             settings_now = to_dict(plan.config)
             write_json(settings_now) if as_json else write_text(to_toml(settings_now))

@@ -15,7 +15,7 @@ from cli.console import Console, write_json
 from cli.stop import between_steps
 from cli.telling import Teller, stopped_early
 from tokenizer.errors import DeviceError, OutputError
-from tokenizer.files import held
+from tokenizer.files import locked_folder
 
 if TYPE_CHECKING:
     from tokenizer.train import Plan, Saved, TrainingState
@@ -29,7 +29,7 @@ def run(
     Raises:
         OutputError: another process is training there, or a file cannot be written.
     """
-    with contextlib.nullcontext() if silent() else held(folder):
+    with contextlib.nullcontext() if silent() else locked_folder(folder):
         _run_alone(console, plan, saved, data, folder, as_json=as_json)
 
 
@@ -37,19 +37,19 @@ def _run_alone(
     console: Console, plan: Plan, saved: Saved | None, data: Sequence[Path], folder: Path, *, as_json: bool
 ) -> None:
     from tokenizer import train as training
-    from tokenizer.train import saves
+    from tokenizer.train import has_states
 
-    state = training.resume(plan, saved) if saved else training.begin(plan)
+    state = training.resume_run(plan, saved) if saved else training.begin_run(plan)
     if saved:
         console.say(f"going on from step {state.step}, {state.seconds / 60:.1f} min into the run")
     elif not silent():
-        training.clear(folder)
+        training.clear_run(folder)
     again = _again(data, folder)
     failed: dict[str, str] = {}
     try:
         stopped = _run(console, plan, state, folder, failed)
     except (OutputError, DeviceError, SystemExit):
-        if saves.exist(folder):
+        if has_states(folder):
             console.warn(f"what was saved before stands. To go on from there: {again}")
         raise
     if stopped is not None:
@@ -89,7 +89,7 @@ def _run(console: Console, plan: Plan, state: TrainingState, folder: Path, faile
             teller.tell(step)
             failed.update(step.unreadable)
             # What one process of several is asked, all do.
-            if (code := runtime.largest(request.exit_code or 0)) and step.progress < 1:
+            if (code := runtime.max_over_ranks(request.exit_code or 0)) and step.progress < 1:
                 return code
     return None
 
@@ -102,7 +102,7 @@ def explained() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        raise runtime.explain(error, "pass a smaller --batch-size, --image-size or --preset") or error from error
+        raise runtime.explain_error(error, "pass a smaller --batch-size, --image-size or --preset") or error from error
 
 
 def _finish(

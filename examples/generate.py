@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Subset
 
-from tokenizer import TokenDataset, load_tokens
+from tokenizer.tokens import TokenDataset, load_tokens
 
 EVERY = 50  # steps between evaluations
 

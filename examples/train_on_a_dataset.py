@@ -12,9 +12,11 @@ import torch
 from torch import Tensor, nn
 from torchvision.datasets import CIFAR10, FakeData
 
-from tokenizer import checkpoint, codec, datasets, train
+from tokenizer import codec, train
 from tokenizer.config import NetworkConfig, TrainConfig
 from tokenizer.images import Source
+from tokenizer.inputs.datasets import dataset_sources
+from tokenizer.models import load_checkpoint
 
 WIDTH, LATENT_DIM, DOWNSAMPLE = 96, 8, 4
 
@@ -55,7 +57,7 @@ def main(arguments: list[str] | None = None) -> None:
 
     dataset = CIFAR10(given.root, download=given.download) if given.root else FakeData(200, (3, 32, 32))
     with tempfile.TemporaryDirectory() as temporary:
-        run(datasets.sources(dataset), given.steps, given.output or Path(temporary))
+        run(dataset_sources(dataset), given.steps, given.output or Path(temporary))
 
 
 def run(images: list[Source], steps: int, folder: Path) -> None:
@@ -65,17 +67,17 @@ def run(images: list[Source], steps: int, folder: Path) -> None:
         quantizer={"name": "diveq", "codebook_size": 256},
         steps=steps,
     )
-    plan = train.plan(config, images)
+    plan = train.plan_run(config, images)
     torch.manual_seed(0)
-    state = train.begin(plan, encoder=encoder(), decoder=decoder())
+    state = train.begin_run(plan, encoder=encoder(), decoder=decoder())
     for step in train.train(plan, state, folder):
         if step.figures:
             print(f"step {step.step}: {step.figures['psnr']:.2f} dB on the batch")
         if step.evaluation:
             print(f"step {step.step}: {step.evaluation.psnr:.2f} dB on held-out images")
 
-    model = checkpoint.load(folder, encoder=encoder(), decoder=decoder())
-    for result in codec.encode(model, images[:4], codec.EncodeOptions()):
+    model = load_checkpoint(folder, encoder=encoder(), decoder=decoder())
+    for result in codec.encode_images(model, images[:4], codec.EncodeOptions()):
         if isinstance(result, codec.Encoded):
             height, width, _ = result.grid.shape
             print(f"image {result.record.name}: {height}x{width} tokens, {len(set(result.grid.flat))} codes used")

@@ -72,7 +72,7 @@ def quick() -> TrainConfig:
 def run(tmp_path_factory: pytest.TempPathFactory, photos: Path, quick: TrainConfig) -> Path:
     """A finished run on `photos`: 32 codes, one for 8x8 pixels."""
     folder = tmp_path_factory.mktemp("runs") / "run"
-    plan = train.plan(quick, [photos])
-    for _ in train.train(plan, train.begin(plan), folder):
+    plan = train.plan_run(quick, [photos])
+    for _ in train.train(plan, train.begin_run(plan), folder):
         pass
     return folder

@@ -15,8 +15,13 @@ from pathlib import Path
 from typing import Any
 
 PRELOAD = (
-    *("pytest", "cli.__main__", "tokenizer.train", "tokenizer.losses", "tokenizer.outputs", "tokenizer.compare"),
-    *("tokenizer.checkpoint", "tokenizer.evaluate.page", "tokenizer.export.graphs", "tokenizer.export.comparison"),
+    *("pytest", "cli.__main__", "tokenizer.train", "tokenizer.train.losses", "tokenizer.jobs", "tokenizer.compare"),
+    *(
+        "tokenizer.models.checkpoint",
+        "tokenizer.report.report_page",
+        "tokenizer.export.graphs",
+        "tokenizer.export.proof",
+    ),
     *("torchvision.utils", "matplotlib.figure", "matplotlib.backends.backend_agg"),
 )
 _TOUCHED = ("open", "os.mkdir", "os.remove", "os.rename", "os.rmdir", "os.truncate")

@@ -46,7 +46,7 @@ def quantizer(request: pytest.FixtureRequest) -> Quantizer:
 
 def make(spec: str, codes: int = 16) -> Quantizer:
     torch.manual_seed(1)
-    made = quantizers.build({**quantizers.read_spec(spec), "codebook_size": codes}, DIM)
+    made = quantizers.build_quantizer({**quantizers.read_spec(spec), "codebook_size": codes}, DIM)
     made.initialise(torch.randn(500, DIM))
     return made
 
@@ -132,7 +132,7 @@ def test_merging_keeps_every_token_and_the_spec_that_builds_it(quantizer: Quanti
     z = latents(200)
     tokens, vectors = quantizer.encode(z), quantizer(z).vectors
     quantizer.merge_()
-    other = quantizers.build(quantizer.spec, DIM).eval()
+    other = quantizers.build_quantizer(quantizer.spec, DIM).eval()
     other.load_state_dict(quantizer.state_dict())
     assert torch.equal(other.encode(z), tokens)
     torch.testing.assert_close(other.decode(tokens), vectors)

@@ -10,19 +10,18 @@ from typing import TYPE_CHECKING, Any
 from tokenizer._version import __version__
 
 if TYPE_CHECKING:
-    from tokenizer.loading import load_tokens
-    from tokenizer.loading.dataset import TokenDataset
+    from tokenizer.tokens import TokenDataset, load_tokens
 
 __all__ = ["TokenDataset", "__version__", "load_tokens"]
 
 
 def __getattr__(name: str) -> Any:
     if name == "load_tokens":
-        from tokenizer.loading import load_tokens
+        from tokenizer.tokens import load_tokens
 
         return load_tokens
     if name == "TokenDataset":
-        from tokenizer.loading.dataset import TokenDataset
+        from tokenizer.tokens import TokenDataset
 
         return TokenDataset
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -20,7 +20,7 @@ import pytest
 import safetensors.numpy
 
 from cli.__main__ import main
-from tokenizer.checkpoint import CONFIG, WEIGHTS
+from tokenizer.models import CONFIG_FILE, WEIGHTS_FILE
 
 BIN = Path(sys.executable).parent
 
@@ -125,16 +125,16 @@ def broken(run: Path, tmp_path: Path) -> Callable[..., Path]:
     ) -> Path:
         folder = tmp_path / "broken"
         folder.mkdir()
-        for name in (CONFIG, WEIGHTS):
+        for name in (CONFIG_FILE, WEIGHTS_FILE):
             shutil.copy(run / name, folder / name)
         if config:
-            values = json.loads((folder / CONFIG).read_text())
+            values = json.loads((folder / CONFIG_FILE).read_text())
             config(values)
-            (folder / CONFIG).write_text(json.dumps(values))
+            (folder / CONFIG_FILE).write_text(json.dumps(values))
         if weights:
-            arrays = safetensors.numpy.load_file(folder / WEIGHTS)
+            arrays = safetensors.numpy.load_file(folder / WEIGHTS_FILE)
             weights(arrays)
-            safetensors.numpy.save_file(arrays, folder / WEIGHTS)
+            safetensors.numpy.save_file(arrays, folder / WEIGHTS_FILE)
         return folder
 
     return copy

@@ -9,16 +9,15 @@ import numpy as np
 import torch
 from PIL import Image
 
-from tokenizer import checkpoint
-from tokenizer.model import Tokenizer, to_pixels, to_unit_range
-from tokenizer.placement import place
-from tokenizer.token_files import Header, ImageRecord, TokenSet
+from tokenizer.images import placement_of
+from tokenizer.models import Tokenizer, fingerprint_of, load_checkpoint, to_pixels, to_unit_range
+from tokenizer.tokens import Header, ImageRecord, TokenSet
 
 
 @lru_cache
 def model_of(run: Path) -> Tokenizer:
     """Return the tokenizer of a run."""
-    return checkpoint.load(run)
+    return load_checkpoint(run)
 
 
 @lru_cache
@@ -27,12 +26,12 @@ def tokens_of(run: Path, photos: Path) -> TokenSet:
     model, records, grids = model_of(run), [], []
     for path in sorted(photos.rglob("*.png"), key=lambda path: path.parts):
         original = pixels(path)
-        placement = place(original.shape[:2], "none", None, model.downsample)
+        placement = placement_of(original.shape[:2], "none", None, model.downsample)
         canvas = torch.from_numpy(placement.apply(original)[None])
         with torch.inference_mode():
             grids.append(model.encode(to_unit_range(canvas))[0].numpy())
         records.append(ImageRecord(path.relative_to(photos).as_posix(), grids[-1].shape[:2], placement))
-    header = Header(checkpoint.fingerprint(run), model.codebook_sizes, model.downsample, {"device": "cpu"})
+    header = Header(fingerprint_of(run), model.codebook_sizes, model.downsample, {"device": "cpu"})
     return TokenSet(header, tuple(records), tuple(grids))
 
 

@@ -17,9 +17,9 @@ from PIL import Image
 from tests.cli.conftest import QUICK, Vqtok
 from tests.conftest import draw
 from tests.damaging import in_mode
-from tests.test_images import png, saved
-from tests.test_opening import bombs
-from tokenizer.token_files import read
+from tests.images.test_opening import bombs
+from tests.images.test_reading import png, saved
+from tokenizer.tokens import read_tokens
 
 GOOD = {
     "16.png": lambda: png(np.arange(64 * 64, dtype=np.uint16).reshape(64, 64) * 16, 0),
@@ -83,12 +83,12 @@ def test_encode(vqtok: Vqtok, folder: Path, run: Path, tmp_path: Path) -> None:
     assert result.json["first_frames"] == 2
     assert "warning: files with several frames or pages: 2; the first of each was encoded\n" in result.err
     assert len(result.err.splitlines()) == len(names(folder)) + 2
-    tokens = read(tmp_path / "t.safetensors")
+    tokens = read_tokens(tmp_path / "t.safetensors")
     assert [record.name for record in tokens.images] == sorted(GOOD)
     assert [failure.name for failure in tokens.failed] == sorted(f"bad {name}.png" for name in names(folder))
     for mode in ("crop", "pad", "squash"):
         sized = vqtok("encode", folder, "-m", run, "-o", "-", "--image-size", 32, "--resize-mode", mode)
-        assert (sized.code, len(read(sized.out).images)) == (3, len(GOOD))
+        assert (sized.code, len(read_tokens(sized.out).images)) == (3, len(GOOD))
 
 
 def test_report(vqtok: Vqtok, folder: Path, run: Path) -> None:
@@ -121,7 +121,7 @@ def test_out_of_archives_urls_and_stdin(vqtok: Vqtok, run: Path, tmp_path: Path)
     for place in (tmp_path / "a.tar", "memory://faults"):
         result = vqtok("encode", place, "-m", run, "-o", "-")
         assert result.code == 3
-        tokens = read(result.out)
+        tokens = read_tokens(result.out)
         assert (len(tokens.images), len(tokens.failed)) == (1, len(bad()))
     for name in ("zTXt", "tiff", "cut.TIFF"):
         piped = vqtok("encode", "-", "-m", run, "-o", "-", stdin=bad()[name])

@@ -19,7 +19,7 @@ from tests.cli.test_train import TINY, stop_at
 from tokenizer.compare import DEFINITIONS
 from tokenizer.errors import TrainingError
 from tokenizer.quantizers import METHODS
-from tokenizer.train.log import Passed
+from tokenizer.train.metrics_log import Passed
 from tokenizer.train.step import Learner
 
 SMALL = TINY.partition("[quantizer]")[0]

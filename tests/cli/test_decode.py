@@ -13,16 +13,24 @@ from PIL import Image
 
 from tests.cli.conftest import Vqtok
 from tests.cli.reference import decoded, pictures_of, pixels, same, tokens_of, tree
-from tokenizer import checkpoint
-from tokenizer.images import encode_image
-from tokenizer.placement import place
-from tokenizer.token_files import Failure, Header, ImageRecord, TokenSet, line, read, to_bytes, write
+from tokenizer.images import encode_image, placement_of
+from tokenizer.models import fingerprint_of
+from tokenizer.tokens import (
+    FailedInput,
+    Header,
+    ImageRecord,
+    TokenSet,
+    manifest_line,
+    read_tokens,
+    to_bytes,
+    write_tokens,
+)
 
 
 @pytest.fixture
 def tokens(photos: Path, run: Path, tmp_path: Path) -> Path:
     """Tokens of all photos, in one file."""
-    write(tmp_path / "t.safetensors", tokens_of(run, photos))
+    write_tokens(tmp_path / "t.safetensors", tokens_of(run, photos))
     return tmp_path / "t.safetensors"
 
 
@@ -44,8 +52,11 @@ def test_names_sizes_and_pixels_come_back(
 def test_trees_and_shards(vqtok: Vqtok, photos: Path, run: Path, tmp_path: Path, suffix: str) -> None:
     whole = tokens_of(run, photos)
     for number in range(24):
-        write(tmp_path / f"tree/{whole.images[number].name}.{suffix}", rows(whole, number, number + 1))
-    lines = [json.dumps(whole.header.to_json()).encode(), *(line(0, image)[:-1] for image in reversed(whole.images))]
+        write_tokens(tmp_path / f"tree/{whole.images[number].name}.{suffix}", rows(whole, number, number + 1))
+    lines = [
+        json.dumps(whole.header.to_json()).encode(),
+        *(manifest_line(0, image)[:-1] for image in reversed(whole.images)),
+    ]
     (tmp_path / "tree/manifest.jsonl").write_bytes(b"\n".join(lines) + b"\n")
     assert vqtok("decode", tmp_path / "tree", "-m", run, "-o", tmp_path / "one").code == 0
     assert same(tree(tmp_path / "one"), pictures_of(run, photos))
@@ -53,7 +64,7 @@ def test_trees_and_shards(vqtok: Vqtok, photos: Path, run: Path, tmp_path: Path,
     assert list(tree(tmp_path / "last")) == [whole.images[-1].name]
     (tmp_path / "shards").mkdir()
     for number in range(3):  # 0..7, 8..15, 16..23: one grid each
-        write(tmp_path / f"shards/shard-{number:06d}.{suffix}", rows(whole, 8 * number, 8 * number + 8))
+        write_tokens(tmp_path / f"shards/shard-{number:06d}.{suffix}", rows(whole, 8 * number, 8 * number + 8))
         (tmp_path / f"shards/shard-{number:06d}.done").touch()
     shards = [{"name": f"shard-{number:06d}.{suffix}", "images": 8, "failed": 0} for number in range(3)]
     (tmp_path / "shards/index.json").write_text(json.dumps({"format": "vqtok-index", "version": 1, "shards": shards}))
@@ -85,9 +96,9 @@ def test_all_that_encode_writes(
 
 def test_unfinished_shards(vqtok: Vqtok, photos: Path, run: Path, tmp_path: Path) -> None:
     whole = tokens_of(run, photos)
-    write(tmp_path / "in/shard-000000.safetensors", rows(whole, 0, 8))
+    write_tokens(tmp_path / "in/shard-000000.safetensors", rows(whole, 0, 8))
     (tmp_path / "in/shard-000000.done").touch()
-    write(tmp_path / "in/shard-000001.safetensors.partial/x.safetensors", rows(whole, 8, 16))
+    write_tokens(tmp_path / "in/shard-000001.safetensors.partial/x.safetensors", rows(whole, 8, 16))
     result = vqtok("decode", tmp_path / "in", "-m", run, "-o", tmp_path / "back", "-q")
     assert (result.code, len(tree(tmp_path / "back"))) == (0, 8)
     assert result.error == (
@@ -103,9 +114,9 @@ def test_stdin(vqtok: Vqtok, photos: Path, run: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("mode", "size"), [("crop", (48, 48)), ("pad", (48, 72)), ("squash", (48, 72))])
 def test_sizes_after_resizing(vqtok: Vqtok, run: Path, tmp_path: Path, mode: str, size: tuple[int, int]) -> None:
-    grid, placement = np.full((6, 6, 1), 3), place((48, 72), mode, 48, 8)
-    header = Header(checkpoint.fingerprint(run), (32,), 8)
-    write(tmp_path / "t.npy", TokenSet(header, [ImageRecord("x.png", (6, 6), placement)], [grid]))
+    grid, placement = np.full((6, 6, 1), 3), placement_of((48, 72), mode, 48, 8)
+    header = Header(fingerprint_of(run), (32,), 8)
+    write_tokens(tmp_path / "t.npy", TokenSet(header, [ImageRecord("x.png", (6, 6), placement)], [grid]))
     assert vqtok("decode", tmp_path / "t.npy", "-m", run, "-o", tmp_path / "back.png").code == 0
     back = pixels(tmp_path / "back.png")
     assert back.shape == (*size, 3)
@@ -146,7 +157,7 @@ def test_index_counts_over_all_inputs(
         "failed": [],
         "seconds": 0,
     }
-    named = [read(tokens).images[row % 24].name for row in wanted]
+    named = [read_tokens(tokens).images[row % 24].name for row in wanted]
     assert sorted(tree(tmp_path / "back")) == sorted(named)
 
 
@@ -154,7 +165,7 @@ def test_names_never_collide_nor_leave_the_folder(vqtok: Vqtok, photos: Path, ru
     whole = tokens_of(run, photos)
     names = ["../../up.png", "/etc/root.png", "a.jpg", "a.png", "a.png"]
     images = tuple(replace(whole.images[0], name=name) for name in names)
-    write(tmp_path / "h.safetensors", TokenSet(whole.header, images, (whole.grids[0],) * 5))
+    write_tokens(tmp_path / "h.safetensors", TokenSet(whole.header, images, (whole.grids[0],) * 5))
     result = vqtok("decode", tmp_path / "h.safetensors", tmp_path / "h.safetensors", "-m", run, "-o", tmp_path / "in")
     assert result.code == 0
     written = [path for path in tmp_path.rglob("*.png") if path.is_file()]
@@ -164,8 +175,8 @@ def test_names_never_collide_nor_leave_the_folder(vqtok: Vqtok, photos: Path, ru
 
 
 def test_failures_of_the_encoding_are_no_images(vqtok: Vqtok, photos: Path, run: Path, tmp_path: Path) -> None:
-    whole = replace(rows(tokens_of(run, photos), 0, 2), failed=(Failure("bad.png", "empty"),))
-    write(tmp_path / "t.npy", whole)
+    whole = replace(rows(tokens_of(run, photos), 0, 2), failed=(FailedInput("bad.png", "empty"),))
+    write_tokens(tmp_path / "t.npy", whole)
     assert vqtok("decode", tmp_path / "t.npy", "-m", run, "-o", tmp_path / "back").code == 0
     assert sorted(tree(tmp_path / "back")) == ["a/00.png", "a/03.png"]
 
@@ -173,7 +184,7 @@ def test_failures_of_the_encoding_are_no_images(vqtok: Vqtok, photos: Path, run:
 def test_another_checkpoint(vqtok: Vqtok, run: Path, tmp_path: Path, tokens: Path, other: Path) -> None:
     result = vqtok("decode", tokens, "-m", other, "-o", tmp_path / "back")
     assert result.code == 1
-    made, now = checkpoint.fingerprint(run)[:12], checkpoint.fingerprint(other)[:12]
+    made, now = fingerprint_of(run)[:12], fingerprint_of(other)[:12]
     assert result.error == (
         f"vqtok decode: error: {tokens}: it was made by the checkpoint {made}, this one is {now}: "
         "pass the model that made it, or --allow-mismatch"

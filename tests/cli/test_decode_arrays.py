@@ -13,8 +13,9 @@ import safetensors.numpy
 
 from tests.cli.conftest import Vqtok
 from tests.cli.reference import decoded, pixels, same, tree
-from tokenizer import checkpoint, train
+from tokenizer import train
 from tokenizer.config import TrainConfig
+from tokenizer.models import describe_checkpoint
 
 GRIDS = np.random.default_rng(0).integers(0, 32, (4, 3, 5, 1))  # (N, h, w, C)
 
@@ -24,10 +25,10 @@ def pair(tmp_path_factory: pytest.TempPathFactory, photos: Path, quick: TrainCon
     """A run with two codes for each position."""
     folder = tmp_path_factory.mktemp("pairs") / "run"
     settings = {"name": "residual", "stages": [{"name": "diveq", "codebook_size": 32}] * 2}
-    plan = train.plan(replace(quick, quantizer=settings), [photos])
-    for _ in train.train(plan, train.begin(plan), folder):
+    plan = train.plan_run(replace(quick, quantizer=settings), [photos])
+    for _ in train.train(plan, train.begin_run(plan), folder):
         pass
-    assert checkpoint.describe(folder).codebook_sizes == (32, 32)
+    assert describe_checkpoint(folder).codebook_sizes == (32, 32)
     return folder
 
 

@@ -15,7 +15,7 @@ from tests.cli.conftest import BIN, Vqtok, environment
 from tests.cli.reference import pictures_of, pixels, same, tokens_of, tree
 from tests.conftest import draw, save
 from tokenizer.images import encode_image
-from tokenizer.token_files import Header, TokenSet, sidecar, write
+from tokenizer.tokens import Header, TokenSet, sidecar, write_tokens
 
 
 @pytest.fixture(autouse=True)
@@ -28,7 +28,7 @@ def alone(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def tokens(photos: Path, run: Path, tmp_path: Path) -> Path:
     """Tokens of all photos, in one file."""
-    write(tmp_path / "t.safetensors", tokens_of(run, photos))
+    write_tokens(tmp_path / "t.safetensors", tokens_of(run, photos))
     return tmp_path / "t.safetensors"
 
 
@@ -70,7 +70,7 @@ def test_shares_joined_are_the_whole(
     """Names are those of all images, also where an equal one is in another share."""
     whole = tokens_of(run, photos)
     images = tuple(replace(image, name=image.name.replace("03", "00")) for image in whole.images)
-    write(tokens, replace(whole, images=images))
+    write_tokens(tokens, replace(whole, images=images))
     assert vqtok("decode", tokens, "-m", run, "-o", tmp_path / "whole").code == 0
     written = 0
     for part in reversed(range(parts)):
@@ -104,7 +104,7 @@ def damaged(photos: Path, run: Path, tmp_path: Path) -> list[Path]:
     for number in range(3):
         rows = slice(8 * number, 8 * number + 8)
         files.append(tmp_path / f"{number}.npy")
-        write(files[-1], TokenSet(whole.header, whole.images[rows], whole.grids[rows]))
+        write_tokens(files[-1], TokenSet(whole.header, whole.images[rows], whole.grids[rows]))
     text = sidecar(files[1]).read_text().splitlines(keepends=True)
     text[3] = text[3].replace('"name"', '"eman"')
     sidecar(files[1]).write_text("".join(text))
@@ -233,7 +233,7 @@ def test_wrong_calls(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     np.save("t.npy", np.zeros((2, 3, 3), np.uint8))
-    write(Path("h.npy"), TokenSet(Header("f" * 64, (32,), 8), [], []))
+    write_tokens(Path("h.npy"), TokenSet(Header("f" * 64, (32,), 8), [], []))
     save(Path("bare/full/x.png"), draw(8, 8))
     defaults = [] if "-o" in arguments else ["-o", "back"]
     defaults += [] if "-m" in arguments else ["-m", str(run)]
@@ -245,6 +245,6 @@ def test_wrong_calls(
 
 
 def test_no_images(vqtok: Vqtok, run: Path, tmp_path: Path) -> None:
-    write(tmp_path / "t.npy", TokenSet(Header("f" * 64, (32,), 8), [], []))
+    write_tokens(tmp_path / "t.npy", TokenSet(Header("f" * 64, (32,), 8), [], []))
     result = vqtok("decode", tmp_path / "t.npy", "-m", run, "-o", tmp_path / "back")
     assert (result.code, result.error) == (1, "vqtok decode: error: there are no tokens to decode")

@@ -18,8 +18,8 @@ from PIL import Image
 
 from tests.cli.conftest import Vqtok
 from tests.conftest import draw, save
-from tokenizer.codec import reading
-from tokenizer.token_files import TokenSet, read
+from tokenizer.codec import read_ahead as reading
+from tokenizer.tokens import TokenSet, read_tokens
 
 
 def names(tokens: TokenSet) -> list[str]:
@@ -49,7 +49,7 @@ def test_folder_to_one_file(vqtok: Vqtok, photos: Path, run: Path, tmp_path: Pat
     result = vqtok("encode", photos, "-m", run, "-o", tmp_path / "t.safetensors")
     assert result.code == 0
     assert result.error.startswith(f"24 of 24 images encoded to {tmp_path}/t.safetensors in ")
-    tokens = read(tmp_path / "t.safetensors")
+    tokens = read_tokens(tmp_path / "t.safetensors")
     assert names(tokens) == sorted(path.relative_to(photos).as_posix() for path in photos.rglob("*.png"))
     assert {grid.shape for grid in tokens.grids} == {(8, 8, 1), (6, 9, 1), (10, 7, 1)}
 
@@ -62,7 +62,7 @@ def test_one_size_to_one_array(vqtok: Vqtok, photos: Path, run: Path, tmp_path: 
     array = np.load(tmp_path / "t.npy", mmap_mode="r")
     assert (array.shape, array.dtype) == ((24, 4, 4), np.uint8)
     _, *rows = map(json.loads, (tmp_path / "t.npy.jsonl").read_text().splitlines())
-    assert [row["name"] for row in rows] == names(read(tmp_path / "t.npy"))
+    assert [row["name"] for row in rows] == names(read_tokens(tmp_path / "t.npy"))
     assert [row["row"] for row in rows] == list(range(24))
 
 
@@ -86,7 +86,7 @@ def test_several_grids_do_not_fit_one_array(vqtok: Vqtok, photos: Path, run: Pat
 def test_resize_modes(vqtok: Vqtok, photos: Path, run: Path, tmp_path: Path, mode: str) -> None:
     arguments = ["--image-size", 40, *(["--resize-mode", mode] if mode != "crop" else [])]
     assert vqtok("encode", photos / "b", "-m", run, "-o", tmp_path / "t.npy", *arguments).code == 0
-    tokens = read(tmp_path / "t.npy")
+    tokens = read_tokens(tmp_path / "t.npy")
     assert {grid.shape for grid in tokens.grids} == {(5, 5, 1)}
     assert {record.placement.mode for record in tokens.images if record.placement} == {mode}
 
@@ -104,13 +104,13 @@ def test_tokens_depend_on_the_image_alone(vqtok: Vqtok, photos: Path, run: Path,
     ):
         output = tmp_path / f"{number}.safetensors"
         assert vqtok("encode", *arguments, "-m", run, "-o", output).code == 0
-        results.append(read(output))
+        results.append(read_tokens(output))
     assert all(same(results[0], result) for result in results[1:])
     assert names(results[3]) == list(reversed(names(results[0])))
     for number, file in enumerate(files[:3]):
         output = tmp_path / f"alone{number}.npy"
         assert vqtok("encode", file, "-m", run, "-o", output).code == 0
-        assert np.array_equal(read(output).grids[0], results[0].grids[names(results[0]).index(f"a/{file.name}")])
+        assert np.array_equal(read_tokens(output).grids[0], results[0].grids[names(results[0]).index(f"a/{file.name}")])
 
 
 @pytest.mark.parametrize(("separator", "flags"), [("\n", []), ("\r\n", []), ("\0", ["-0"])])
@@ -125,7 +125,7 @@ def test_list_of_files(
     output = tmp_path / "t.safetensors"
     result = vqtok("encode", "--files-from", source, *flags, "-m", run, "-o", output, stdin=listed)
     assert result.code == 0
-    assert names(read(output)) == [file.name for file in files]
+    assert names(read_tokens(output)) == [file.name for file in files]
 
 
 def test_one_image_through_stdin_and_stdout(vqtok: Vqtok, photos: Path, run: Path, tmp_path: Path) -> None:
@@ -133,9 +133,9 @@ def test_one_image_through_stdin_and_stdout(vqtok: Vqtok, photos: Path, run: Pat
     result = vqtok("encode", "-", "-m", run, "-o", "-", stdin=picture)
     assert result.code == 0
     assert result.err.startswith("1 of 1 images encoded to stdout in ")
-    assert names(read(result.out)) == ["stdin"]
+    assert names(read_tokens(result.out)) == ["stdin"]
     array = vqtok("encode", "-", "-m", run, "-o", "-", "--format", "npy", stdin=picture)
-    assert np.array_equal(read(array.out).grids[0], read(result.out).grids[0])
+    assert np.array_equal(read_tokens(array.out).grids[0], read_tokens(result.out).grids[0])
 
 
 def test_unreadable_images_are_told_and_left_out(vqtok: Vqtok, damaged: Path, run: Path, tmp_path: Path) -> None:
@@ -152,7 +152,7 @@ def test_unreadable_images_are_told_and_left_out(vqtok: Vqtok, damaged: Path, ru
     for name, reason in reasons.items():
         assert f"vqtok encode: warning: {name}: {reason}\n" in result.err
     assert "1 of 5 images encoded" in result.err
-    tokens = read(output)
+    tokens = read_tokens(output)
     assert names(tokens) == ["good.png"]
     assert [failure.name for failure in tokens.failed] == sorted(reasons)
     tree = vqtok("encode", damaged, "-m", run, "-o", tmp_path / "tree/")
@@ -185,7 +185,7 @@ def test_alpha(vqtok: Vqtok, run: Path, tmp_path: Path) -> None:
     found = {}
     for name in ("clear", "plain"):
         result = vqtok("encode", tmp_path / f"{name}.png", "-m", run, "-o", "-", "--alpha", "#102030")
-        found[name] = read(result.out).grids[0]
+        found[name] = read_tokens(result.out).grids[0]
     assert np.array_equal(found["clear"], found["plain"])
     refused = vqtok("encode", tmp_path / "clear.png", "-m", run, "-o", "-", "--alpha", "glass")
     assert refused.code == 2
@@ -315,7 +315,7 @@ def test_nothing_is_replaced_unasked(vqtok: Vqtok, photos: Path, run: Path, tmp_
         assert f"exists: pass --overwrite to replace it, or name another output: {path}"[:40] in result.error
         assert path.read_text() == "mine"
         assert vqtok("encode", photos / "a", "-m", run, "-o", tmp_path / output, "-f").code == 0
-    assert len(read(tmp_path / "t.safetensors").grids) == len(read(tmp_path / "u.npy").grids) == 8
+    assert len(read_tokens(tmp_path / "t.safetensors").grids) == len(read_tokens(tmp_path / "u.npy").grids) == 8
     assert len(list((tmp_path / "tree").iterdir())) == 10
 
 
@@ -329,7 +329,7 @@ def test_odd_names(vqtok: Vqtok, run: Path, tmp_path: Path, monkeypatch: pytest.
     monkeypatch.chdir(folder)
     tokens = tmp_path / "t.safetensors"
     assert vqtok("encode", "-m", run, "-o", tokens, "--json", "--", *wanted).code == 0
-    assert sorted(names(read(tokens))) == wanted
+    assert sorted(names(read_tokens(tokens))) == wanted
     assert vqtok("encode", ".", "-m", run, "-o", tmp_path / "tree").code == 0
     files = sorted(path.name for path in (tmp_path / "tree").glob("*.safetensors"))
     assert files == [f"{name}.safetensors" for name in wanted]

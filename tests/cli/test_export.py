@@ -14,8 +14,9 @@ from PIL import Image
 
 from tests.cli.conftest import Vqtok
 from tests.conftest import draw, save
-from tokenizer import checkpoint, export
+from tokenizer import export
 from tokenizer.errors import OutputError
+from tokenizer.models import fingerprint_of, load_checkpoint
 
 for package in ("onnx", "onnxruntime", "onnxscript"):
     pytest.importorskip(package, reason="the extra 'onnx' is not installed")
@@ -43,7 +44,7 @@ assert not {"torch", "tokenizer", "cli"} & set(sys.modules)
 
 @pytest.fixture(scope="module")
 def exported(run: Path) -> export.Exported:
-    return export.to_onnx(checkpoint.load(run), checkpoint.fingerprint(run))
+    return export.to_onnx(load_checkpoint(run), fingerprint_of(run))
 
 
 @pytest.fixture
@@ -60,7 +61,7 @@ def test_files_run_without_vqtok_and_torch(vqtok: Vqtok, run: Path, tmp_path: Pa
     assert f"compared on 7 images: 0 of {607 + 7 * 8} tokens differ; " in result.err
     assert {file.name for file in (tmp_path / "onnx").iterdir()} == FILES
     about = json.loads((tmp_path / "onnx/vqtok.json").read_text())
-    assert about["model"] == checkpoint.fingerprint(run)
+    assert about["model"] == fingerprint_of(run)
     assert result.json == {"output": str(tmp_path / "onnx"), **about}
     subprocess.run([sys.executable, "-c", ALONE, "onnx", "photo.png"], cwd=tmp_path, check=True)
     alone = np.load(tmp_path / "alone.npz")
@@ -95,7 +96,7 @@ def test_nothing_is_written_that_was_not_compared(
     def differ(*_: object) -> None:
         raise OutputError("7 of 9 tokens differ")
 
-    monkeypatch.setattr(export, "check", differ)
+    monkeypatch.setattr(export, "check_exported", differ)
     result = vqtok("export", "-m", run, "-o", tmp_path / "onnx")
     assert (result.code, result.error) == (1, "vqtok export: error: 7 of 9 tokens differ")
     assert not (tmp_path / "onnx").exists()

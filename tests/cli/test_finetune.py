@@ -15,7 +15,7 @@ import safetensors.numpy
 
 from tests.cli.conftest import QUICK, Vqtok
 from tests.cli.test_train import settings, weights
-from tokenizer.checkpoint import describe
+from tokenizer.models import describe_checkpoint
 
 
 @pytest.fixture
@@ -47,15 +47,15 @@ def test_tokens_stay_valid_when_only_the_decoder_learns(
     assert vqtok(*decode, "-q").code == 0
     before, after = weights(run), weights(tmp_path / "new")
     assert all((before[name].tobytes() == after[name].tobytes()) != name.startswith("decoder.") for name in before)
-    recorded = describe(tmp_path / "new").training["settings"]
+    recorded = describe_checkpoint(tmp_path / "new").training["settings"]
     assert (recorded["init_from"], recorded["freeze"]) == (str(run), ["codebook", "encoder"])
 
 
 def test_more_codes(vqtok: Vqtok, run: Path, photos: Path, brief: Path, tmp_path: Path) -> None:
     arguments = ["-c", brief, "--steps", 6, "--init-from", run, "--codebook-size", 48, "--quantizer", "ema"]
     assert vqtok("train", photos, "-o", tmp_path / "new", *arguments, "-q").code == 0
-    assert describe(tmp_path / "new").codebook_sizes == (48,)
-    assert describe(tmp_path / "new").quantizer["name"] == "ema"
+    assert describe_checkpoint(tmp_path / "new").codebook_sizes == (48,)
+    assert describe_checkpoint(tmp_path / "new").quantizer["name"] == "ema"
 
 
 def test_the_checkpoint_lies_under_all_that_is_said(

@@ -13,8 +13,8 @@ from PIL import Image
 from examples import generate
 from tests.cli.conftest import Vqtok
 from tests.conftest import draw, save
-from tests.token_files.conftest import made
-from tokenizer.token_files import write
+from tests.tokens.conftest import made
+from tokenizer.tokens import write_tokens
 
 SMALL = ["--width", "32", "--layers", "1", "--batch-size", "16", "--device", "cpu", "--lr", "0.01"]
 
@@ -63,7 +63,7 @@ def test_the_likeliest_picture_is_one(tokens: Path, tmp_path: Path) -> None:
 
 
 def test_each_code_comes_from_its_own_codebook(tmp_path: Path) -> None:
-    write(tmp_path / "t.npy", made([(2, 2)] * 40, (3, 50)))
+    write_tokens(tmp_path / "t.npy", made([(2, 2)] * 40, (3, 50)))
     generate.main([str(tmp_path / "t.npy"), "-o", str(tmp_path / "s.npy"), "--steps", "1", "--images", "200", *SMALL])
     drawn = np.load(tmp_path / "s.npy")
     assert (drawn.shape, drawn.dtype) == ((200, 2, 2, 2), np.uint8)

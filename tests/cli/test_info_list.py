@@ -13,11 +13,11 @@ from cli.console import write_json
 from tests.cli.conftest import Vqtok
 from tests.cli.reference import tokens_of
 from tests.conftest import draw, save
-from tokenizer import checkpoint
 from tokenizer.config import PRESETS, RECIPES
 from tokenizer.files import canonical_json
+from tokenizer.models import fingerprint_of
 from tokenizer.quantizers import METHODS
-from tokenizer.token_files import Failure, TokenSet, line, write
+from tokenizer.tokens import FailedInput, TokenSet, manifest_line, write_tokens
 
 
 def rows(out: bytes) -> dict[str, str]:
@@ -27,7 +27,7 @@ def rows(out: bytes) -> dict[str, str]:
 def test_checkpoint(vqtok: Vqtok, run: Path) -> None:
     values = vqtok("info", run, "--json").json
     assert values["kind"] == "checkpoint"
-    assert values["fingerprint"] == checkpoint.fingerprint(run)
+    assert values["fingerprint"] == fingerprint_of(run)
     assert (values["codebook_sizes"], values["downsample"], values["steps"]) == ([32], 8, 12)
     assert values["bits_per_pixel"] == round(5 / 64, 5)
     table = vqtok("info", run)
@@ -44,11 +44,11 @@ def some(photos: Path, run: Path, *rows: int) -> TokenSet:
 @pytest.mark.parametrize("suffix", ["npy", "safetensors"])
 def test_tokens(vqtok: Vqtok, photos: Path, run: Path, tmp_path: Path, suffix: str) -> None:
     output = tmp_path / f"t.{suffix}"
-    failed = [Failure(f"[b]{number}.png", "not an image") for number in range(22)]
-    write(output, replace(some(photos, run, *range(8)), failed=failed))
+    failed = [FailedInput(f"[b]{number}.png", "not an image") for number in range(22)]
+    write_tokens(output, replace(some(photos, run, *range(8)), failed=failed))
     values = vqtok("info", output, "--json").json
     assert (values["kind"], values["images"], values["tokens"], values["grids"]) == ("tokens", 8, 512, {"8x8": 8})
-    assert values["model"] == checkpoint.fingerprint(run)
+    assert values["model"] == fingerprint_of(run)
     assert values["failed"] == [{"name": failure.name, "reason": "not an image"} for failure in failed]
     shown = vqtok("info", output).out.decode()
     assert "[b]19.png: not an image" in shown
@@ -59,24 +59,24 @@ def test_tokens(vqtok: Vqtok, photos: Path, run: Path, tmp_path: Path, suffix: s
 
 
 def test_folders_of_tokens(vqtok: Vqtok, photos: Path, run: Path, tmp_path: Path, other: Path) -> None:
-    write(tmp_path / "in/0.npy", some(photos, run, *range(6)))
-    write(tmp_path / "in/sub/1.safetensors", some(photos, run, 6, 7, 8, 23))
+    write_tokens(tmp_path / "in/0.npy", some(photos, run, *range(6)))
+    write_tokens(tmp_path / "in/sub/1.safetensors", some(photos, run, 6, 7, 8, 23))
     values = vqtok("info", tmp_path / "in", "--json").json
     assert (values["files"], values["images"]) == (2, 10)
     assert values["grids"] == {"8x8": 8, "6x9": 1, "10x7": 1}
     assert values["tokens"] == 8 * 64 + 54 + 70
-    assert (values["model"], values["other_models"]) == (checkpoint.fingerprint(run), [])
+    assert (values["model"], values["other_models"]) == (fingerprint_of(run), [])
     assert rows(vqtok("info", tmp_path / "in").out)["grids"] == "8x8 8, 6x9 1, 10x7 1"
     alien = some(photos, run, 3)
-    write(tmp_path / "in/2.npy", replace(alien, header=replace(alien.header, model="e" * 64)))
+    write_tokens(tmp_path / "in/2.npy", replace(alien, header=replace(alien.header, model="e" * 64)))
     assert vqtok("info", tmp_path / "in", "--json").json["other_models"] == ["e" * 64]
 
 
 def test_trees_name_what_was_not_encoded(vqtok: Vqtok, photos: Path, run: Path, tmp_path: Path) -> None:
     one = some(photos, run, 0)
-    write(tmp_path / f"{one.images[0].name}.npy", one)
-    lines = [canonical_json(one.header.to_json()).encode() + b"\n", line(None, Failure("x.png", "empty"))]
-    (tmp_path / "manifest.jsonl").write_bytes(b"".join([*lines, line(0, one.images[0])]))
+    write_tokens(tmp_path / f"{one.images[0].name}.npy", one)
+    lines = [canonical_json(one.header.to_json()).encode() + b"\n", manifest_line(None, FailedInput("x.png", "empty"))]
+    (tmp_path / "manifest.jsonl").write_bytes(b"".join([*lines, manifest_line(0, one.images[0])]))
     values = vqtok("info", tmp_path, "--json").json
     assert (values["images"], values["failed"]) == (1, [{"name": "x.png", "reason": "empty"}])
 

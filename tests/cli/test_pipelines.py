@@ -16,14 +16,12 @@ from PIL import Image
 
 from tests.cli.conftest import Vqtok
 from tests.conftest import draw
-from tokenizer import checkpoint, codec, train
+from tokenizer import codec, train
 from tokenizer.config import TrainConfig
-from tokenizer.images import Source
-from tokenizer.images import read as read_image
-from tokenizer.model import to_pixels, to_unit_range
-from tokenizer.placement import place
-from tokenizer.quantizers.notation import read_spec
-from tokenizer.token_files import read
+from tokenizer.images import Source, placement_of, read_image
+from tokenizer.models import load_checkpoint, to_pixels, to_unit_range
+from tokenizer.quantizers import read_spec
+from tokenizer.tokens import read_tokens
 
 ROOT = Path(__file__).parents[2]
 
@@ -44,11 +42,11 @@ def test_encode_decode(shell: Vqtok, folder: Path, run: Path) -> None:
         "1 images decoded to back.png",
         "1 of 1 images encoded to stdout",
     ]
-    model, options = checkpoint.load(run), codec.EncodeOptions()
-    encoded = codec.collect(
-        codec.encode(model, [Source("x", folder / "photo.jpg")], options), codec.header(model, "", options)
+    model, options = load_checkpoint(run), codec.EncodeOptions()
+    encoded = codec.collect_tokens(
+        codec.encode_images(model, [Source("x", folder / "photo.jpg")], options), codec.token_header(model, "", options)
     )
-    ((record, canvas),) = codec.decode(model, zip(encoded.images, encoded.grids, strict=True))
+    ((record, canvas),) = codec.decode_tokens(model, zip(encoded.images, encoded.grids, strict=True))
     assert record.placement is not None
     with Image.open(folder / "back.png") as image:
         assert np.array_equal(np.asarray(image), record.placement.restore(canvas))
@@ -63,7 +61,7 @@ def test_find_encode_report(shell: Vqtok, folder: Path, run: Path) -> None:
     result = shell(script, VQTOK_MODEL=str(run))
     assert result.code == 0
     assert float(result.out) > 1
-    tokens = read(folder / "tokens.safetensors")
+    tokens = read_tokens(folder / "tokens.safetensors")
     assert {record.name for record in tokens.images} == {"a b.jpg", "new\nline.jpg", "sub/[x].jpg"}
 
 
@@ -138,9 +136,9 @@ def test_round_trips(vqtok: Vqtok, folder: Path, spec: str, form: str, models: d
     assert encoded.code == 0, encoded.err
     decoded = vqtok("decode", output, "-m", models[spec], "-o", folder / "back/", stdin=encoded.out)
     assert decoded.code == 0, decoded.err
-    model = checkpoint.load(models[spec])
+    model = load_checkpoint(models[spec])
     pixels = read_image(source)
-    placement = place(pixels.shape[:2], "none", None, model.downsample)
+    placement = placement_of(pixels.shape[:2], "none", None, model.downsample)
     with torch.inference_mode():
         canvas = to_pixels(model(to_unit_range(torch.from_numpy(placement.apply(pixels)[None]))).images)[0].numpy()
     with Image.open(folder / "back/photo.png") as image:
@@ -154,6 +152,6 @@ def models(tmp_path_factory: pytest.TempPathFactory, photos: Path, quick: TrainC
     for number, spec in enumerate(FAMILIES):
         made[spec] = tmp_path_factory.mktemp("families") / str(number)
         config = dataclasses.replace(quick, quantizer=read_spec(spec), steps=2)
-        plan = train.plan(config, [photos])
-        list(train.train(plan, train.begin(plan), made[spec]))
+        plan = train.plan_run(config, [photos])
+        list(train.train(plan, train.begin_run(plan), made[spec]))
     return made

@@ -12,10 +12,10 @@ from PIL import Image
 
 from tests.cli.conftest import QUICK, Vqtok
 from tests.conftest import draw, save
-from tokenizer import checkpoint
 from tokenizer.metrics import psnr
+from tokenizer.models import describe_checkpoint, load_checkpoint
 from tokenizer.quantizers import METHODS
-from tokenizer.token_files import read
+from tokenizer.tokens import read_tokens
 
 TINY = f"""
 {QUICK}steps = 4
@@ -58,9 +58,9 @@ def test_images_to_tokens_and_back(vqtok: Vqtok, photos: Path, tiny: Path, tmp_p
     assert pixels(tmp_path / "back" / "b" / "01.png").shape == (48, 72, 3)
     report = vqtok("report", tokens, "-m", run, "--images", photos, "--json").json
     sizes = [slot["codebook_size"] for slot in report["slots"]]
-    assert sizes == list(checkpoint.describe(run).codebook_sizes)
+    assert sizes == list(describe_checkpoint(run).codebook_sizes)
     assert report["psnr"] > 5
-    assert vqtok("info", run, "--json").json["downsample"] == read(tokens).header.downsample
+    assert vqtok("info", run, "--json").json["downsample"] == read_tokens(tokens).header.downsample
 
 
 def test_codes_that_are_computed_are_saved_as_a_table(vqtok: Vqtok, photos: Path, tiny: Path, tmp_path: Path) -> None:
@@ -69,7 +69,7 @@ def test_codes_that_are_computed_are_saved_as_a_table(vqtok: Vqtok, photos: Path
         vqtok("train", photos, "-o", run, "-c", tiny, "--quantizer", name, "--codebook-size", 16)
         spec = vqtok("info", run, "--json").json["quantizer"]
         assert all(stage["transform"] == "none" for stage in spec.get("stages", [spec]))
-        names = list(checkpoint.load(run).quantizer.state_dict())
+        names = list(load_checkpoint(run).quantizer.state_dict())
         assert all(name.endswith("table.weight") for name in names)
         again = vqtok("train", photos, "-o", run, "--resume", "--json")
         assert again.code == 0, "a finished run is found finished: its training state has the parameters"
@@ -182,7 +182,7 @@ def test_tokens_do_not_depend_on_the_size_of_the_image(vqtok: Vqtok, photos: Pat
     """Blocks belong to places, not to the image: what lies far from an edge that is cut away stays as it is."""
     run = tmp_path / "run"
     vqtok("train", photos, "-o", run, "-c", tiny, "--quantizer", "multiscale(2*diveq)", "--codebook-size", 16)
-    model = checkpoint.load(run)
+    model = load_checkpoint(run)
     wide = torch.from_numpy(draw(64, 160)).permute(2, 0, 1)[None] / 127.5 - 1
     whole, part = model.encode(wide), model.encode(wide[..., :128])
     assert whole.shape == (1, 4, 10, 5)

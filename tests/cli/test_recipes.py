@@ -10,7 +10,7 @@ import torch
 
 from tests.cli.conftest import Vqtok
 from tests.cli.test_train import settings
-from tests.test_perceptual import random_state
+from tests.train.test_perceptual import random_state
 from tokenizer.config import PRESETS, RECIPES
 
 OFF = ("--set", "loss.perceptual=0")

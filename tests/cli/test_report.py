@@ -11,8 +11,8 @@ import pytest
 
 from tests.cli.conftest import Vqtok
 from tests.conftest import draw, save
-from tokenizer.placement import place
-from tokenizer.token_files import Header, ImageRecord, TokenSet, read, sidecar, write
+from tokenizer.images import placement_of
+from tokenizer.tokens import Header, ImageRecord, TokenSet, read_tokens, sidecar, write_tokens
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def test_tokens_alone(vqtok: Vqtok, tokens: Path) -> None:
     result = vqtok("report", tokens, "--json")
     assert result.code == 0
     values = result.json
-    flat = np.concatenate([grid.ravel() for grid in read(tokens).grids])
+    flat = np.concatenate([grid.ravel() for grid in read_tokens(tokens).grids])
     shares = np.unique(flat, return_counts=True)[1] / len(flat)
     entropy = -(shares * np.log2(shares)).sum()
     assert (values["images"], values["tokens"], values["failed"]) == (24, len(flat), 0)
@@ -140,11 +140,11 @@ def test_bare_array(vqtok: Vqtok, run: Path, tmp_path: Path) -> None:
 
 def test_damage_names_the_file(vqtok: Vqtok, tmp_path: Path) -> None:
     """Without a model: a token outside the alphabet that the file names, then a row of the manifest that is none."""
-    record = ImageRecord("a.png", (2, 3), place((16, 24), "none", None, 8))
+    record = ImageRecord("a.png", (2, 3), placement_of((16, 24), "none", None, 8))
     tokens = TokenSet(Header("f" * 64, (4,), 8), [record], [np.zeros((2, 3, 1), int)])
     good, bad = tmp_path / "a.npy", tmp_path / "b.npy"
     for path in (good, bad):
-        write(path, tokens)
+        write_tokens(path, tokens)
     np.save(bad, np.full((1, 2, 3), 9, np.uint8))
     outside = vqtok("report", good, bad)
     assert outside.code == 1

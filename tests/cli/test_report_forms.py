@@ -13,8 +13,8 @@ from PIL import Image
 
 from tests.cli.conftest import Vqtok
 from tests.conftest import draw, save
-from tokenizer.placement import place
-from tokenizer.token_files import Header, ImageRecord, TokenSet, write
+from tokenizer.images import placement_of
+from tokenizer.tokens import Header, ImageRecord, TokenSet, write_tokens
 
 
 def rows_of(text: bytes) -> list[dict[str, str]]:
@@ -26,8 +26,8 @@ def two(tmp_path: Path) -> list[Path]:
     """Token files of two made-up checkpoints: one uses all of 4 codes, one a single code of 8."""
     paths = []
     for name, size, codes in (("a.npy", 4, np.arange(4)), ("b.npy", 8, np.zeros(4, int))):
-        record = ImageRecord("x.png", (2, 2), place((16, 16), "none", None, 8))
-        write(tmp_path / name, TokenSet(Header(name[0] * 64, (size,), 8), [record], [codes.reshape(2, 2, 1)]))
+        record = ImageRecord("x.png", (2, 2), placement_of((16, 16), "none", None, 8))
+        write_tokens(tmp_path / name, TokenSet(Header(name[0] * 64, (size,), 8), [record], [codes.reshape(2, 2, 1)]))
         paths.append(tmp_path / name)
     return paths
 

@@ -11,8 +11,9 @@ from PIL import Image
 
 from tests.cli.conftest import Vqtok
 from tests.conftest import draw, save
-from tokenizer import checkpoint, shipped, token_files
-from tokenizer.placement import place
+from tokenizer.images import placement_of
+from tokenizer.models import describe_checkpoint, fingerprint_of, shipped
+from tokenizer.tokens import Header, ImageRecord, TokenSet, read_tokens, write_tokens
 
 SAID = "checkpoint: photo-f8, which ships with vqtok; -m names another\n"
 
@@ -38,7 +39,7 @@ def test_no_checkpoint_has_to_be_named(vqtok: Vqtok, ships: Path, run: Path) -> 
     result = vqtok("encode", "photo.png", "-o", "t.npy")
     assert (result.code, result.out) == (0, b"")
     assert result.err.startswith(SAID)
-    assert token_files.read(Path("t.npy")).header.model == checkpoint.fingerprint(run)
+    assert read_tokens(Path("t.npy")).header.model == fingerprint_of(run)
     result = vqtok("decode", "t.npy", "-o", "back.png")
     assert result.code == 0
     assert result.err.startswith(SAID)
@@ -63,9 +64,9 @@ def test_tokens_find_the_shipped_checkpoint_that_made_them(vqtok: Vqtok, ships: 
 
 
 def test_tokens_of_another_checkpoint_need_it_named(vqtok: Vqtok, ships: Path) -> None:
-    record = token_files.ImageRecord("a.png", (1, 1), place((8, 8), "none", None, 8))
-    header = token_files.Header("f" * 64, (32,), 8)
-    token_files.write(Path("t.npy"), token_files.TokenSet(header, [record], [np.zeros((1, 1, 1), np.uint8)]))
+    record = ImageRecord("a.png", (1, 1), placement_of((8, 8), "none", None, 8))
+    header = Header("f" * 64, (32,), 8)
+    write_tokens(Path("t.npy"), TokenSet(header, [record], [np.zeros((1, 1, 1), np.uint8)]))
     for command in (["decode", "t.npy", "-o", "x.png"], ["report", "t.npy", "--images", "photo.png"]):
         result = vqtok(*command)
         assert result.code == 2
@@ -94,13 +95,13 @@ def test_report_encodes_with_the_default(vqtok: Vqtok, ships: Path) -> None:
 
 
 def test_every_command_knows_the_names(vqtok: Vqtok, ships: Path, photos: Path, run: Path) -> None:
-    assert vqtok("info", "photo-f8", "--json").json["fingerprint"] == checkpoint.fingerprint(run)
+    assert vqtok("info", "photo-f8", "--json").json["fingerprint"] == fingerprint_of(run)
     listed = vqtok("list", "--json").json["checkpoints"]
     assert list(listed) == ["photo-f16", "photo-f8"]
     assert listed["photo-f8"].startswith("one position for 8x8 pixels, 32 codes, 0.0781 bits a pixel, ")
     quick = ["--device", "cpu", "-b", "4", "--image-size", "16", "-q"]
     assert vqtok("train", photos, "-o", "new", "--init-from", "photo-f8", "--steps", "1", *quick).code == 0
-    assert checkpoint.describe(Path("new")).training["settings"]["init_from"] == "photo-f8"
+    assert describe_checkpoint(Path("new")).training["settings"]["init_from"] == "photo-f8"
     error = vqtok("encode", "photo.png", "-m", "photo-f9", "-o", "t.npy").error
     assert error.endswith(
         "there is no checkpoint photo-f9: train one with vqtok train, or name one that ships: photo-f16, photo-f8"
@@ -109,10 +110,10 @@ def test_every_command_knows_the_names(vqtok: Vqtok, ships: Path, photos: Path, 
 
 def test_a_folder_of_that_name_comes_first(vqtok: Vqtok, ships: Path, other: Path) -> None:
     shutil.copytree(other, "photo-f8")
-    assert vqtok("info", "photo-f8", "--json").json["fingerprint"] == checkpoint.fingerprint(other)
+    assert vqtok("info", "photo-f8", "--json").json["fingerprint"] == fingerprint_of(other)
     # What nobody named is the one that ships, whatever lies here.
     assert vqtok("encode", "photo.png", "-o", "t.npy").code == 0
-    assert token_files.read(Path("t.npy")).header.model == checkpoint.fingerprint(shipped.folder() / "photo-f8")
+    assert read_tokens(Path("t.npy")).header.model == fingerprint_of(shipped.shipped_folder() / "photo-f8")
 
 
 def test_the_shell_completes_names(shell: Vqtok) -> None:

@@ -17,7 +17,8 @@ from tests.cli.test_train import TINY
 from tests.conftest import draw, save
 from tokenizer import train
 from tokenizer.config import TrainConfig
-from tokenizer.train import Evaluation, Step, board, loop, preflight
+from tokenizer.train import Evaluation, Step, loop, preflight
+from tokenizer.train.tensorboard import importlib
 
 FIGURES = {
     "loss": 0.01234,
@@ -60,7 +61,7 @@ def test_a_run_without_tensorboard_can_go_on_with_it(vqtok: Vqtok, photos: Path,
 def test_tensorboard_that_is_not_installed(
     vqtok: Vqtok, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(board.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     for arguments in (["-o", tmp_path / "run"], ["-n"]):
         result = vqtok("train", photos, "--log-to", "tensorboard", *arguments)
         assert result.code == 1
@@ -90,8 +91,8 @@ def test_early_stopping(
 def test_dry_run_tells_the_cost(
     vqtok: Vqtok, photos: Path, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cost = preflight.Estimate(seconds_per_step=0.213, steps=3000, epochs=4.84, seconds=639.2, peak_memory_mb=912.3)
-    monkeypatch.setattr(preflight, "estimate", lambda plan: cost)
+    cost = preflight.CostEstimate(seconds_per_step=0.213, steps=3000, epochs=4.84, seconds=639.2, peak_memory_mb=912.3)
+    monkeypatch.setattr(preflight, "estimate_cost", lambda plan: cost)
     result = vqtok("train", photos, "-n", "-c", tiny, "--steps", 3000)
     assert (result.code, result.out) == (0, b"")
     assert "sizes: 72x48 to 56x80 px, median 64x64, of 20 images looked at\n" in result.err
@@ -170,7 +171,7 @@ class Terminal(io.StringIO):
 
 @pytest.fixture
 def plan(quick: TrainConfig, photos: Path) -> train.Plan:
-    return train.plan(quick, [photos])
+    return train.plan_run(quick, [photos])
 
 
 def told(plan: train.Plan, monkeypatch: pytest.MonkeyPatch, stream: io.StringIO, *steps: Step) -> str:

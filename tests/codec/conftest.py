@@ -16,17 +16,17 @@ from PIL import Image
 from torch import Tensor, nn
 
 from tests.conftest import draw
-from tokenizer import checkpoint, codec, quantizers
+from tokenizer import codec, quantizers
 from tokenizer.codec import EncodeOptions
 from tokenizer.config import NetworkConfig
 from tokenizer.images import Source
-from tokenizer.model import Tokenizer, to_unit_range
-from tokenizer.token_files import TokenSet
+from tokenizer.models import Tokenizer, load_checkpoint, to_unit_range
+from tokenizer.tokens import TokenSet
 
 
 @pytest.fixture(scope="session")
 def model(run: Path) -> Tokenizer:
-    return checkpoint.load(run)
+    return load_checkpoint(run)
 
 
 def as_file(pixels: np.ndarray, kind: str = "png", **options: Any) -> io.BytesIO:
@@ -45,7 +45,9 @@ def drawn(*sizes: tuple[int, int]) -> list[Source]:
 
 def encode(model: Tokenizer, sources: list[Source], **options: Any) -> TokenSet:
     settings = EncodeOptions(**options)
-    return codec.collect(codec.encode(model, sources, settings), codec.header(model, "print", settings))
+    return codec.collect_tokens(
+        codec.encode_images(model, sources, settings), codec.token_header(model, "print", settings)
+    )
 
 
 class Bits(nn.Module):
@@ -61,7 +63,7 @@ def untrained(network: NetworkConfig, quantizer: str = "") -> Tokenizer:
     """Return a tokenizer with random weights and codes among its latents; without a quantizer, with `Bits`."""
     torch.manual_seed(0)
     spec = quantizers.read_spec(quantizer or "fsq")
-    width = quantizers.width(spec, network.latent_dim)
+    width = quantizers.fitting_width(spec, network.latent_dim)
     config = NetworkConfig(network.downsample, network.widths, network.depths, width)
     model = Tokenizer(config, spec).eval().channels_last()
     for part in (model.encoder, model.decoder):

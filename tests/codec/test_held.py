@@ -6,8 +6,9 @@ import gc
 import tracemalloc
 from pathlib import Path
 
-from tokenizer import checkpoint, codec
+from tokenizer import codec
 from tokenizer.images import Source
+from tokenizer.models import load_checkpoint
 
 
 def test_memory_does_not_grow_with_the_images(run: Path, photos: Path) -> None:
@@ -16,7 +17,7 @@ def test_memory_does_not_grow_with_the_images(run: Path, photos: Path) -> None:
     options = codec.EncodeOptions(image_size=16, resize_mode="crop", batch_size=1)
     held: list[int] = []
     tracemalloc.start()
-    for number, _ in enumerate(codec.encode(checkpoint.load(run), many, options)):
+    for number, _ in enumerate(codec.encode_images(load_checkpoint(run), many, options)):
         if number in (200, 1200):
             gc.collect()
             held.append(tracemalloc.get_traced_memory()[0])

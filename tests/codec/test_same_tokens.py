@@ -13,9 +13,9 @@ from tests.codec.conftest import as_file, drawn, encode, torch_threads, untraine
 from tests.conftest import draw
 from tokenizer.config import PRESETS, NetworkConfig
 from tokenizer.images import Source
-from tokenizer.inputs import find
-from tokenizer.model import Tokenizer
-from tokenizer.token_files import TokenSet
+from tokenizer.inputs import find_images
+from tokenizer.models import Tokenizer
+from tokenizer.tokens import TokenSet
 
 # Canvases around the sizes at which kernels change, see `codec.network`; most of them come more than once.
 SIZES = [
@@ -98,6 +98,6 @@ def test_a_photograph_from_a_file_an_open_file_or_a_call(model: Tokenizer, tmp_p
     data = as_file(skimage.data.astronaut(), "jpeg", quality=90).getvalue()
     (tmp_path / "x.jpg").write_bytes(data)
     for options in ({}, {"image_size": 48, "resize_mode": "crop"}):
-        (wanted,) = encode(model, list(find([tmp_path])), **options).grids
+        (wanted,) = encode(model, list(find_images([tmp_path])), **options).grids
         for file in (io.BytesIO(data), lambda: data):
             assert np.array_equal(encode(model, [Source("x", file)], **options).grids[0], wanted)

@@ -16,9 +16,8 @@ from tokenizer.codec import tiling
 from tokenizer.codec.tiling import grid_tiles, image_tiles, tiles
 from tokenizer.config import PRESETS, NetworkConfig
 from tokenizer.images import Source
-from tokenizer.model import Tokenizer
-from tokenizer.network import Decoder, Encoder
-from tokenizer.token_files import TokenSet
+from tokenizer.models import Decoder, Encoder, Tokenizer
+from tokenizer.tokens import TokenSet
 
 SMALL = NetworkConfig(8, (32, 32), (1, 1), 4)
 SHAPES = [(name, downsample) for name in PRESETS for downsample in PRESETS[name]]
@@ -159,7 +158,7 @@ class TestTokens:
 
 
 def decode(model: Tokenizer, tokens: TokenSet) -> list[np.ndarray]:
-    return [canvas for _, canvas in codec.decode(model, zip(tokens.images, tokens.grids, strict=True))]
+    return [canvas for _, canvas in codec.decode_tokens(model, zip(tokens.images, tokens.grids, strict=True))]
 
 
 class TestPictures:

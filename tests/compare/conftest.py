@@ -10,34 +10,34 @@ from typing import Any
 import pytest
 
 from tokenizer import compare
-from tokenizer.compare import Contest, Entry, Result
-from tokenizer.compare.figures import Curves, Figures, Points, SoftFigures
+from tokenizer.compare import Comparison, Entry, EntryResult
+from tokenizer.compare.measures import Curves, Figures, Points, SoftFigures
 from tokenizer.config import TrainConfig
 from tokenizer.quantizers import read_spec
 
-Prepare = Callable[..., Contest]
+Prepare = Callable[..., Comparison]
 
 
 @pytest.fixture(scope="session")
 def prepare(photos: Path, quick: TrainConfig) -> Prepare:
     """Make the contest of some quantizers on drawn pictures, 32 codes each."""
 
-    def make(folder: Path, names: Sequence[str], seeds: Sequence[int] = (0,), **settings: Any) -> Contest:
+    def make(folder: Path, names: Sequence[str], seeds: Sequence[int] = (0,), **settings: Any) -> Comparison:
         config = dataclasses.replace(quick, **{"eval_every": 4, **settings})
-        return compare.prepare(config, [photos], [read_spec(name) for name in names], seeds, folder, 32)
+        return compare.prepare_comparison(config, [photos], [read_spec(name) for name in names], seeds, folder, 32)
 
     return make
 
 
-def run(entry: Entry) -> Result:
+def run(entry: Entry) -> EntryResult:
     """Train an entry to its end."""
-    for _ in compare.run(entry):
+    for _ in compare.train_entry(entry):
         pass
     return compare.result_of(entry)
 
 
 @pytest.fixture(scope="session")
-def finished(prepare: Prepare, tmp_path_factory: pytest.TempPathFactory) -> tuple[Contest, list[Result]]:
+def finished(prepare: Prepare, tmp_path_factory: pytest.TempPathFactory) -> tuple[Comparison, list[EntryResult]]:
     """The contest of `ema` and `gumbel` with seeds 0 and 4, and the results of its entries."""
     contest = prepare(tmp_path_factory.mktemp("compare") / "out", ["ema", "gumbel"], [0, 4])
     return contest, [run(entry) for entry in contest.entries]
@@ -51,7 +51,7 @@ def made(
     curve: Points = ((4.0, 10.0), (12.0, 20.0)),
     soft: SoftFigures | None = None,
     **figures: Any,
-) -> Result:
+) -> EntryResult:
     """A result written by hand."""
     values = {
         "ssim": 0.5,
@@ -67,7 +67,7 @@ def made(
         "cpu_seconds_per_step": 0.02,
         "peak_memory_mb": None,
     }
-    return Result(
+    return EntryResult(
         quantizer=label,
         seed=seed,
         settings={"quantizer": {"name": label}, "network": {"latent_dim": 4}},

@@ -19,28 +19,26 @@ from tests.conftest import draw
 from tokenizer.compare import (
     DEFINITIONS,
     Comparison,
-    Contest,
-    Failure,
-    Result,
-    charts,
-    make_table,
-    page,
+    ComparisonReport,
+    EntryResult,
+    FailedEntry,
+    comparison_page,
+    draw_gallery,
+    rank_entries,
 )
-from tokenizer.compare import (
-    draw as draw_gallery,
-)
-from tokenizer.compare.figures import SoftFigures
+from tokenizer.compare.charts import draw_curves, draw_reconstructions, has_bands
+from tokenizer.compare.measures import SoftFigures
 
-Finished = tuple[Contest, list[Result]]
+Finished = tuple[Comparison, list[EntryResult]]
 
 
 @pytest.fixture
-def comparison(finished: Finished) -> Comparison:
+def comparison(finished: Finished) -> ComparisonReport:
     contest, results = finished
-    return Comparison(contest, make_table(contest.labels, results, []), "vqtok compare 'a b'")
+    return ComparisonReport(contest, rank_entries(contest.labels, results, []), "vqtok compare 'a b'")
 
 
-def test_json_holds_everything(comparison: Comparison, finished: Finished) -> None:
+def test_json_holds_everything(comparison: ComparisonReport, finished: Finished) -> None:
     values = json.loads(json.dumps(comparison.to_json(), allow_nan=False))
     assert values["version"] == 1
     assert sorted(values["ranking"]) == ["ema", "gumbel"]
@@ -67,7 +65,7 @@ def test_json_holds_everything(comparison: Comparison, finished: Finished) -> No
     assert "bits_per_pixel" not in soft["figures"]
 
 
-def test_csv_has_a_line_for_each_contestant(comparison: Comparison) -> None:
+def test_csv_has_a_line_for_each_contestant(comparison: ComparisonReport) -> None:
     header, *lines = csv.reader(io.StringIO(comparison.to_csv()))
     assert header[:6] == ["rank", "quantizer", "kind", "seeds", "psnr", "psnr_spread"]
     rows = [dict(zip(header, line, strict=True)) for line in lines]
@@ -83,8 +81,8 @@ def test_remarks_name_what_a_reader_must_know(finished: Finished) -> None:
     contest = dataclasses.replace(contest, notes={"all of you": contest.labels, "wide": ("ema",)})
     few = dataclasses.replace(made("ema", 0, 20.0, tokens=639), skipped=2)
     other = dataclasses.replace(made("gumbel", 0, 20.0, tokens=640), machine={"torch": "3"})
-    table = make_table(contest.labels, [few, other], [Failure("gumbel", 4, "no memory")])
-    assert Comparison(contest, table, "").remarks() == [
+    table = rank_entries(contest.labels, [few, other], [FailedEntry("gumbel", 4, "no memory")])
+    assert ComparisonReport(contest, table, "").remarks() == [
         "all of you",
         "ema: wide",
         "gumbel with seed 4 failed: no memory",
@@ -94,7 +92,7 @@ def test_remarks_name_what_a_reader_must_know(finished: Finished) -> None:
     ]
 
 
-def test_pictures_lie_beside_the_entries(comparison: Comparison) -> None:
+def test_pictures_lie_beside_the_entries(comparison: ComparisonReport) -> None:
     gallery = draw_gallery(comparison.contest, comparison.table)
     folder = comparison.contest.folder
     assert (folder / "curves.png").read_bytes() == gallery.curves.light
@@ -110,7 +108,7 @@ def test_pictures_lie_beside_the_entries(comparison: Comparison) -> None:
 def test_a_sheet_shows_the_pictures_where_they_belong() -> None:
     flat = [np.full((64, 64, 3), colour, np.uint8) for colour in ((200, 30, 30), (30, 200, 30))]
     other = [np.full((32, 32, 3), colour, np.uint8) for colour in ((30, 30, 200), (200, 200, 30))]
-    with Image.open(io.BytesIO(charts.reconstructions(flat, [("1  a\n20 dB", other)]).light)) as sheet:
+    with Image.open(io.BytesIO(draw_reconstructions(flat, [("1  a\n20 dB", other)]).light)) as sheet:
         pixels = np.asarray(sheet.convert("RGB")).astype(int)
     height, width = pixels.shape[:2]
     for row, wanted in ((0.25, flat), (0.75, other)):
@@ -122,15 +120,15 @@ def test_a_sheet_shows_the_pictures_where_they_belong() -> None:
 
 def test_curves_of_many_contestants_keep_room(finished: Finished) -> None:
     labels = [f"{'long-' * (number % 4)}name{number}" for number in range(16)]
-    table = make_table(labels, [made(label, seed, 20.0) for label in labels for seed in (0, 1)], [])
-    assert not charts.banded(table)
-    with Image.open(io.BytesIO(charts.curves(table).light)) as many:
+    table = rank_entries(labels, [made(label, seed, 20.0) for label in labels for seed in (0, 1)], [])
+    assert not has_bands(table)
+    with Image.open(io.BytesIO(draw_curves(table).light)) as many:
         tall = many.height
-    few = make_table(labels[:1], [made(labels[0], seed, 20.0) for seed in (0, 1)], [])
-    assert charts.banded(few)
-    with Image.open(io.BytesIO(charts.curves(few).light)) as one:
+    few = rank_entries(labels[:1], [made(labels[0], seed, 20.0) for seed in (0, 1)], [])
+    assert has_bands(few)
+    with Image.open(io.BytesIO(draw_curves(few).light)) as one:
         assert tall > one.height + 200
-    assert charts.curves(make_table(["a"], [made("a", 0, 20.0, curve=())], []))
+    assert draw_curves(rank_entries(["a"], [made("a", 0, 20.0, curve=())], []))
 
 
 class Reader(html.parser.HTMLParser):
@@ -159,8 +157,8 @@ class Reader(html.parser.HTMLParser):
             self.rows[-1][-1] += data
 
 
-def test_the_page_needs_nothing_beside_it(comparison: Comparison) -> None:
-    text = page(comparison, draw_gallery(comparison.contest, comparison.table))
+def test_the_page_needs_nothing_beside_it(comparison: ComparisonReport) -> None:
+    text = comparison_page(comparison, draw_gallery(comparison.contest, comparison.table))
     reader = Reader()
     reader.feed(text)
     assert reader.open == []
@@ -183,9 +181,9 @@ def test_the_page_escapes_what_others_wrote(finished: Finished) -> None:
     contest, _ = finished
     evil = "</td><script>alert(1)</script>"
     soft = SoftFigures(1.0, 0.1)
-    table = make_table([evil], [made(evil, 0, 20.0, soft=soft)], [Failure(evil, 1, evil)])
-    gallery = draw_gallery(contest, make_table([], [], []))
-    text = page(Comparison(contest, table, evil), gallery)
+    table = rank_entries([evil], [made(evil, 0, 20.0, soft=soft)], [FailedEntry(evil, 1, evil)])
+    gallery = draw_gallery(contest, rank_entries([], [], []))
+    text = comparison_page(ComparisonReport(contest, table, evil), gallery)
     assert text.count("<script>") == 1
     assert "&lt;script&gt;alert(1)" in text
 
@@ -194,6 +192,6 @@ def test_drawing_leaves_settings_as_they_were(finished: Finished) -> None:
     import matplotlib as mpl
 
     before = dict(mpl.rcParams)
-    charts.curves(make_table(["a"], [made("a", 0, 20.0)], []))
-    charts.reconstructions([draw(16, 16)], [])
+    draw_curves(rank_entries(["a"], [made("a", 0, 20.0)], []))
+    draw_reconstructions([draw(16, 16)], [])
     assert dict(mpl.rcParams) == before

@@ -15,17 +15,19 @@ import torch
 
 from tests.compare.conftest import Prepare, run
 from tests.conftest import draw, save
-from tokenizer import checkpoint, compare
-from tokenizer.compare import Contest, Result, record
+from tokenizer import compare
+from tokenizer.compare import Comparison, EntryResult
+from tokenizer.compare.record import read_result
 from tokenizer.errors import CheckpointError, InputError, TrainingError
+from tokenizer.models import load_checkpoint
 from tokenizer.train.step import Learner
 
-Finished = tuple[Contest, list[Result]]
+Finished = tuple[Comparison, list[EntryResult]]
 COSTS = {"seconds_per_step": None, "cpu_seconds_per_step": None, "peak_memory_mb": None}
 
 
 @pytest.fixture
-def copied(finished: Finished, prepare: Prepare, tmp_path: Path) -> Contest:
+def copied(finished: Finished, prepare: Prepare, tmp_path: Path) -> Comparison:
     """The finished contest, in a folder of this test's own."""
     shutil.copytree(finished[0].folder / "runs", tmp_path / "out/runs")
     return prepare(tmp_path / "out", ["ema", "gumbel"], [0, 4])
@@ -41,7 +43,7 @@ def test_a_result_says_what_was_measured(finished: Finished) -> None:
     assert result.settings["quantizer"]["codebook_size"] == 32
     assert result.soft is None
     assert results[1].soft is not None
-    measured = compare.figures.measure(checkpoint.load(entry.folder), compare.entry.held_out(entry))
+    measured = compare.figures.measure(load_checkpoint(entry.folder), compare.entry.held_out(entry))
     assert result.figures.psnr == pytest.approx(measured.psnr)
     assert result.figures.used == measured.used
     assert 0 < (result.figures.reached or 0) <= 1
@@ -79,68 +81,68 @@ def test_interrupted_then_resumed_equals_uninterrupted(
     """Stopped before and after the codebook is placed."""
     whole = finished[1][1]
     entry = prepare(tmp_path, ["gumbel"]).entries[0]
-    steps = compare.run(entry)
+    steps = compare.train_entry(entry)
     assert list(islice(steps, stop_at))[-1].step == stop_at
     steps.close()
-    assert record.read(entry.folder) is None
+    assert read_result(entry.folder) is None
     torch.manual_seed(77)
     parts = run(entry)
     assert dataclasses.replace(parts.figures, **COSTS) == dataclasses.replace(whole.figures, **COSTS)
     assert (parts.curves, parts.soft, parts.steps) == (whole.curves, whole.soft, whole.steps)
 
 
-def test_finished_entries_are_reused(copied: Contest, finished: Finished) -> None:
-    found = compare.finished(copied)
+def test_finished_entries_are_reused(copied: Comparison, finished: Finished) -> None:
+    found = compare.finished_entries(copied)
     assert [found[entry.folder] for entry in copied.entries] == finished[1]
     (copied.entries[1].folder / "result.json").unlink()
     (copied.entries[2].folder / "model.safetensors").unlink()
-    assert list(compare.finished(copied)) == [copied.entries[0].folder, copied.entries[3].folder]
+    assert list(compare.finished_entries(copied)) == [copied.entries[0].folder, copied.entries[3].folder]
 
 
-def test_threads_and_savings_may_differ(copied: Contest, prepare: Prepare) -> None:
+def test_threads_and_savings_may_differ(copied: Comparison, prepare: Prepare) -> None:
     other = prepare(copied.folder, ["ema"], [0], workers=2, save_every=9.0)
-    assert len(compare.finished(other)) == 1
+    assert len(compare.finished_entries(other)) == 1
 
 
-def test_other_settings_are_named_with_both_values(copied: Contest, prepare: Prepare) -> None:
+def test_other_settings_are_named_with_both_values(copied: Comparison, prepare: Prepare) -> None:
     other = prepare(copied.folder, ["ema", "gumbel", "ste"], [0, 4, 5], steps=40, lr=0.5)
     with pytest.raises(InputError) as refused:
-        compare.finished(other)
+        compare.finished_entries(other)
     assert str(refused.value) == (
         "cannot resume with other settings: steps was 12, now 40 (ema with seed 0 and 3 more); lr was 0.002, now 0.5 "
         "(ema with seed 0 and 3 more): pass those of before, or another output"
     )
 
 
-def test_the_quantizer_s_settings_count_too(copied: Contest, prepare: Prepare, photos: Path) -> None:
+def test_the_quantizer_s_settings_count_too(copied: Comparison, prepare: Prepare, photos: Path) -> None:
     config = copied.entries[0].plan.config
-    other = compare.prepare(config, [photos], [{"name": "ema"}], [0], copied.folder, 64)
+    other = compare.prepare_comparison(config, [photos], [{"name": "ema"}], [0], copied.folder, 64)
     with pytest.raises(InputError, match=r"quantizer\.codebook_size was 32, now 64 \(ema with seed 0\)"):
-        compare.finished(other)
+        compare.finished_entries(other)
 
 
 def test_an_unfinished_entry_keeps_its_settings(prepare: Prepare, tmp_path: Path) -> None:
-    steps = compare.run(prepare(tmp_path, ["residual(2*ste)"]).entries[0])
+    steps = compare.train_entry(prepare(tmp_path, ["residual(2*ste)"]).entries[0])
     next(steps)
     steps.close()
-    assert compare.finished(prepare(tmp_path, ["residual(2*ste)"])) == {}
+    assert compare.finished_entries(prepare(tmp_path, ["residual(2*ste)"])) == {}
     with pytest.raises(InputError, match="batch_size was 8, now 4"):
-        compare.finished(prepare(tmp_path, ["residual(2*ste)"], batch_size=4))
+        compare.finished_entries(prepare(tmp_path, ["residual(2*ste)"], batch_size=4))
 
 
-def test_other_images_are_refused(copied: Contest, photos: Path, tmp_path: Path) -> None:
+def test_other_images_are_refused(copied: Comparison, photos: Path, tmp_path: Path) -> None:
     config = copied.entries[0].plan.config
     for data, said in (([photos / "a", photos / "b"], "training"), ([photos], "held-out")):
-        other = compare.prepare(config, data, [{"name": "ema"}], [0], copied.folder, 32)
+        other = compare.prepare_comparison(config, data, [{"name": "ema"}], [0], copied.folder, 32)
         if said == "held-out":
             plan = dataclasses.replace(other.entries[0].plan, held_out=other.entries[0].plan.held_out[1:])
             other = dataclasses.replace(other, entries=(dataclasses.replace(other.entries[0], plan=plan),))
         with pytest.raises(InputError, match=f"the {said} images are not those of before"):
-            compare.finished(other)
+            compare.finished_entries(other)
     plan = dataclasses.replace(copied.entries[0].plan, multiple=16)
     other = dataclasses.replace(copied, entries=(dataclasses.replace(copied.entries[0], plan=plan),))
     with pytest.raises(InputError, match="sides of multiples of 8, now of 16"):
-        compare.finished(other)
+        compare.finished_entries(other)
 
 
 @pytest.mark.parametrize(
@@ -152,10 +154,10 @@ def test_other_images_are_refused(copied: Contest, photos: Path, tmp_path: Path)
         ('{"version": 2}', "format version 2, this vqtok reads 1: upgrade vqtok"),
     ],
 )
-def test_a_damaged_result(copied: Contest, text: str, said: str) -> None:
+def test_a_damaged_result(copied: Comparison, text: str, said: str) -> None:
     (copied.entries[0].folder / "result.json").write_text(text)
     with pytest.raises(CheckpointError, match=said):
-        compare.finished(copied)
+        compare.finished_entries(copied)
 
 
 def test_an_entry_that_has_not_finished_has_no_result(prepare: Prepare, tmp_path: Path) -> None:
@@ -182,7 +184,7 @@ def test_an_entry_that_cannot_go_on_says_why(
     monkeypatch.setattr(Learner, "step", learn)
     with pytest.raises(TrainingError, match=said):
         run(entry)
-    assert record.read(entry.folder) is None
+    assert read_result(entry.folder) is None
 
 
 def test_a_mistake_of_ours_is_not_hidden(prepare: Prepare, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -194,15 +196,15 @@ def test_a_mistake_of_ours_is_not_hidden(prepare: Prepare, tmp_path: Path, monke
         run(prepare(tmp_path, ["ste"]).entries[0])
 
 
-def test_clearing_removes_entries_and_nothing_else(copied: Contest) -> None:
+def test_clearing_removes_entries_and_nothing_else(copied: Comparison) -> None:
     (copied.folder / "runs/mine").mkdir()
     (copied.folder / "runs/mine/seed1").mkdir()
     (copied.folder / "runs/mine/seed1/notes.txt").write_text("mine")
     (copied.folder / "notes.txt").write_text("mine")
-    compare.clear(copied.folder)
+    compare.clear_entries(copied.folder)
     left = sorted(path.relative_to(copied.folder).as_posix() for path in copied.folder.rglob("*") if path.is_file())
     assert left == ["notes.txt", "runs/mine/seed1/notes.txt"]
-    compare.clear(copied.folder / "nowhere")
+    compare.clear_entries(copied.folder / "nowhere")
 
 
 def test_held_out_pictures_are_spread_over_the_set(finished: Finished) -> None:
@@ -223,7 +225,9 @@ def test_unreadable_images_are_told_once_and_left_out(prepare: Prepare, tmp_path
     (tmp_path / "val/bad.png").write_text("no image")
     config = prepare(tmp_path, ["ste"]).entries[0].plan.config
     config = dataclasses.replace(config, val_data=str(tmp_path / "val"), val_images=None, steps=4)
-    entry = compare.prepare(config, [tmp_path / "in"], [{"name": "ste"}], [0], tmp_path / "out", 8).entries[0]
-    told = [name for step in compare.run(entry) for name, _ in step.unreadable]
+    entry = compare.prepare_comparison(config, [tmp_path / "in"], [{"name": "ste"}], [0], tmp_path / "out", 8).entries[
+        0
+    ]
+    told = [name for step in compare.train_entry(entry) for name, _ in step.unreadable]
     assert sorted(told) == ["bad.png", "bad.png"] or told == ["bad.png"]
     assert compare.result_of(entry).figures.tokens == 16

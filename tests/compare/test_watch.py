@@ -12,8 +12,8 @@ from torch import Tensor
 
 from tests.compare.conftest import Prepare
 from tokenizer import compare, quantizers, train
-from tokenizer.compare import machine, watch
-from tokenizer.compare.watch import Reach, Watch
+from tokenizer.compare import machine
+from tokenizer.compare.watch import GradientCoverage, Watch, read_watched
 from tokenizer.quantizers import Quantized, Quantizer
 
 DIM = 4
@@ -36,7 +36,7 @@ class Rounding(Quantizer):
 
 def quantizer(text: str) -> Quantizer:
     torch.manual_seed(1)
-    made = quantizers.build({**quantizers.read_spec(text), "codebook_size": 64}, DIM).train()
+    made = quantizers.build_quantizer({**quantizers.read_spec(text), "codebook_size": 64}, DIM).train()
     made.initialise(torch.randn(500, DIM))
     return made
 
@@ -52,7 +52,7 @@ def learn(made: Quantizer, count: int = 20) -> Quantized:
 @pytest.mark.parametrize("name", ["diveq", "ste", "rotation(update=ema)", "ema"])
 def test_codes_reached_are_those_chosen(name: str) -> None:
     made = quantizer(name)
-    reach = Reach(made)
+    reach = GradientCoverage(made)
     result = learn(made)
     chosen = result.tokens.unique().numel()
     assert 0 < chosen <= 20
@@ -62,7 +62,7 @@ def test_codes_reached_are_those_chosen(name: str) -> None:
 @pytest.mark.parametrize("name", ["gumbel", "ibq", "ste(transform=linear)", "ste(transform=mlp)"])
 def test_some_methods_reach_all_codes_at_once(name: str) -> None:
     made = quantizer(name)
-    reach = Reach(made)
+    reach = GradientCoverage(made)
     assert reach.share() == 0
     learn(made)
     assert reach.share() == 1
@@ -70,7 +70,7 @@ def test_some_methods_reach_all_codes_at_once(name: str) -> None:
 
 def test_revived_codes_are_not_reached() -> None:
     made = quantizer("ema(revival_patience=1)")
-    reach = Reach(made)
+    reach = GradientCoverage(made)
     result = learn(made)
     assert int(made.revive()[0].rows.sum()) > 30
     assert reach.share() == pytest.approx(result.tokens.unique().numel() / 64)
@@ -78,19 +78,19 @@ def test_revived_codes_are_not_reached() -> None:
 
 def test_several_codebooks_count_alike() -> None:
     made = quantizer("residual(ste, ema)")
-    reach = Reach(made)
+    reach = GradientCoverage(made)
     tokens = learn(made).tokens
     shares = [tokens[:, slot].unique().numel() / 64 for slot in range(2)]
     assert reach.share() == pytest.approx(sum(shares) / 2)
 
 
 def test_without_a_codebook_there_is_no_share() -> None:
-    assert Reach(Rounding()).share() is None
+    assert GradientCoverage(Rounding()).share() is None
 
 
 def test_evaluation_is_no_step_and_the_hook_goes() -> None:
     made = quantizer("ema")
-    reach = Reach(made)
+    reach = GradientCoverage(made)
     learn(made)
     before = reach.share()
     made.eval()(torch.randn(400, DIM))
@@ -102,14 +102,14 @@ def test_evaluation_is_no_step_and_the_hook_goes() -> None:
 
 def test_notes_of_all_sessions_are_kept(prepare: Prepare, tmp_path: Path) -> None:
     entry = prepare(tmp_path, ["diveq"]).entries[0]
-    steps = compare.run(entry)
+    steps = compare.train_entry(entry)
     list(islice(steps, 7))
     steps.close()
-    list(compare.run(entry))
+    list(compare.train_entry(entry))
     lines = [json.loads(line) for line in (entry.folder / "metrics.jsonl").read_text().splitlines()]
     noted = [line["step"] for line in lines if line.get("watched", {}).get("reached") is not None]
     assert noted == [step for step in range(1, 13) if step >= 4]  # codes are in use from step 4 on
-    _, figures = watch.read(entry.folder)
+    _, figures = read_watched(entry.folder)
     shares = [line["watched"]["reached"] for line in lines if line.get("watched", {}).get("reached") is not None]
     assert figures["reached"] == pytest.approx(sum(shares) / len(shares))
     timed = [line["watched"]["wall"] for line in lines if "watched" in line]
@@ -122,7 +122,7 @@ def test_notes_of_all_sessions_are_kept(prepare: Prepare, tmp_path: Path) -> Non
 
 def test_a_long_run_is_sampled_at_every_twentieth_step(prepare: Prepare, tmp_path: Path) -> None:
     entry = prepare(tmp_path, ["diveq"]).entries[0]
-    state = train.begin(entry.plan)
+    state = train.begin_run(entry.plan)
     state.quantizing = True
     steps = [train.Step(step, step / 100, 0.0, figures={"loss": 1.0}) for step in range(1, 101)]
 
@@ -142,18 +142,18 @@ def test_a_long_run_is_sampled_at_every_twentieth_step(prepare: Prepare, tmp_pat
 
 def test_a_skipped_step_reaches_nothing_that_counts(prepare: Prepare, tmp_path: Path) -> None:
     entry = prepare(tmp_path, ["diveq"]).entries[0]
-    state = train.begin(entry.plan)
+    state = train.begin_run(entry.plan)
     state.quantizing, state.step, state.skipped_in_a_row = True, 1, 1
     steps = iter([train.Step(1, 0.1, 0.0, figures={"loss": 0.0})])
     list(Watch(state, tmp_path, 12, torch.device("cpu")).over(steps))
-    assert watch.read(tmp_path)[1]["reached"] is None
+    assert read_watched(tmp_path)[1]["reached"] is None
 
 
 def test_the_machine_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "cpuinfo").write_text("processor\t: 0\nmodel name\t: Best CPU: 9000\nmodel name\t: other\n")
     monkeypatch.setattr(machine, "_CPUINFO", tmp_path / "cpuinfo")
-    facts = machine.facts(torch.device("cpu"))
+    facts = machine.machine_facts(torch.device("cpu"))
     assert facts["processor"] == "Best CPU: 9000"
     assert (facts["device"], facts["torch"]) == ("cpu", torch.__version__)
     monkeypatch.setattr(machine, "_CPUINFO", tmp_path / "none")
-    assert machine.processor()
+    assert machine.processor_name()

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from tokenizer import checkpoint, export
+from tokenizer import export
 from tokenizer.export import Exported
-from tokenizer.model import Tokenizer
+from tokenizer.models import Tokenizer, load_checkpoint
 
 
 @pytest.fixture(scope="session")
 def trained(run: Path) -> Tokenizer:
-    return checkpoint.load(run)
+    return load_checkpoint(run)
 
 
 @pytest.fixture(scope="session")

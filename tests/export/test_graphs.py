@@ -17,10 +17,9 @@ from tests.conftest import TINY, draw
 from tokenizer import export, quantizers
 from tokenizer.config import NetworkConfig
 from tokenizer.errors import InputError, OutputError
-from tokenizer.export import Check, Exported
-from tokenizer.model import Tokenizer, to_pixels, to_unit_range
-from tokenizer.quantizers import METHODS
-from tokenizer.quantizers.registry import STAGES
+from tokenizer.export import ExportCheck, Exported
+from tokenizer.models import Tokenizer, to_pixels, to_unit_range
+from tokenizer.quantizers import METHODS, STAGES
 
 onnx = pytest.importorskip("onnx", reason="the extra 'onnx' is not installed")
 onnxruntime = pytest.importorskip("onnxruntime", reason="the extra 'onnx' is not installed")
@@ -40,7 +39,7 @@ def tokenizer(spec: str) -> Tokenizer:
     """Return a small tokenizer with random weights: 4x4 pixels a position, or a few of these."""
     torch.manual_seed(0)
     chosen = {"codebook_size": 16, **quantizers.read_spec(spec)}
-    network = NetworkConfig(downsample=4, widths=(8,), depths=(0,), latent_dim=quantizers.width(chosen, 6))
+    network = NetworkConfig(downsample=4, widths=(8,), depths=(0,), latent_dim=quantizers.fitting_width(chosen, 6))
     return Tokenizer(network, chosen).channels_last().eval().requires_grad_(False)
 
 
@@ -76,7 +75,7 @@ def test_tokens_and_pixels_are_ours(
 )
 def test_every_quantizer(spec: str) -> None:
     model = tokenizer(spec)
-    checked = export.check(export.to_onnx(model, ""), model)
+    checked = export.check_exported(export.to_onnx(model, ""), model)
     assert checked.tokens == 607 * len(model.codebook_sizes)
     assert checked.near_ties == 0  # on these few images
     assert checked.off_by_one < 1e-3 * checked.values
@@ -93,7 +92,7 @@ def test_the_singles_stand_for_all() -> None:
 
 
 def test_files_describe_themselves(trained: Tokenizer, exported: Exported, tmp_path: Path) -> None:
-    export.write(tmp_path, exported, Check(1, 2, 0, 3, 1))
+    export.write_exported(tmp_path, exported, ExportCheck(1, 2, 0, 3, 1))
     about = json.loads((tmp_path / "vqtok.json").read_text())
     facts = {"model": "f" * 64, "downsample": 8, "codebook_sizes": [32]}
     assert about.items() >= facts.items()
@@ -117,7 +116,7 @@ def test_computed_codes_become_a_table_and_the_model_stays() -> None:
     model = tokenizer("diveq(transform=linear)")
     before = {name: value.clone() for name, value in model.state_dict().items()}
     exported = export.to_onnx(model, "")
-    assert export.check(exported, model).near_ties == 0
+    assert export.check_exported(exported, model).near_ties == 0
     shapes = [tuple(tensor.dims) for tensor in onnx.load_from_string(exported.encoder).graph.initializer]
     assert (16, 6) in shapes
     assert (6, 6) not in shapes

@@ -19,16 +19,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cli.__main__ import main
-from tests.token_files.conftest import header_with, lines_of, made, npy, one, read_all, row_with, with_header
-from tokenizer import checkpoint
-from tokenizer.codec import check_fits
+from tests.tokens.conftest import header_with, lines_of, made, npy, one, read_all, row_with, with_header
+from tokenizer.codec import check_tokens_fit
 from tokenizer.errors import ImageError, InputError, TokenFileError
-from tokenizer.images import read as read_image
+from tokenizer.images import placement_of, read_image
+from tokenizer.images.placement import RESIZE_MODES
 from tokenizer.inputs import Archive
-from tokenizer.loading import load_tokens
-from tokenizer.placement import RESIZE_MODES, place
-from tokenizer.token_files import read, sidecar, write
-from tokenizer.token_folders import look_into
+from tokenizer.models import load_checkpoint
+from tokenizer.tokens import find_token_files, load_tokens, read_tokens, sidecar, write_tokens
 
 
 @contextmanager
@@ -58,14 +56,14 @@ def little_memory(most: int = 2**22) -> Iterator[None]:
 )
 def test_originals_that_their_tokens_cannot_have(change: dict[str, Any], reason: str) -> None:
     with little_memory(), pytest.raises(TokenFileError) as caught:
-        read_all(read(with_header(one(), header_with(), [row_with(**change)])))
+        read_all(read_tokens(with_header(one(), header_with(), [row_with(**change)])))
     assert reason in str(caught.value)
     assert len(str(caught.value)) < 300
 
 
 def test_a_canvas_of_a_tokenizer_that_nobody_names() -> None:
     with pytest.raises(TokenFileError, match=r"a canvas of \(16, 24\) pixels on a grid of \(2, 3\)"):
-        read_all(read(with_header(one(), header_with(downsample=None), [row_with()])))
+        read_all(read_tokens(with_header(one(), header_with(downsample=None), [row_with()])))
 
 
 @settings(max_examples=300, deadline=None)
@@ -76,20 +74,20 @@ def test_a_canvas_of_a_tokenizer_that_nobody_names() -> None:
     st.sampled_from([4, 8, 16, 32]),
 )
 def test_every_placement_is_possible(original: tuple[int, int], mode: str, size: int | None, multiple: int) -> None:
-    place(original, mode, size, multiple, (1, 2, 4, 8)).check()
+    placement_of(original, mode, size, multiple, (1, 2, 4, 8)).check()
 
 
 def test_tokens_of_another_downsampling(run: Path) -> None:
-    model = checkpoint.load(run)
+    model = load_checkpoint(run)
     tokens = made([(2, 3)], (32,))
-    check_fits(tokens, model, "x", allow_mismatch=True)
+    check_tokens_fit(tokens, model, "x", allow_mismatch=True)
     other = dataclasses.replace(tokens, header=dataclasses.replace(tokens.header, downsample=16))
     with pytest.raises(TokenFileError, match="stand for 16 pixels along each side, the model's for 8"):
-        check_fits(other, model, "x", allow_mismatch=True)
+        check_tokens_fit(other, model, "x", allow_mismatch=True)
 
 
 def test_the_first_of_many_tokens_outside(tmp_path: Path) -> None:
-    tokens = read(npy(np.full((1, 1000, 1000), 200, np.uint8)))
+    tokens = read_tokens(npy(np.full((1, 1000, 1000), 200, np.uint8)))
     with little_memory(2**24), pytest.raises(TokenFileError, match=r"token 200 at row 0 \(0, 0\) is outside 0\.\.99"):
         tokens.check_range((100,))
 
@@ -117,13 +115,13 @@ def index(folder: Path, shards: object, **changes: object) -> None:
 def test_indexes_that_lie(tmp_path: Path, shards: object, said: str) -> None:
     index(tmp_path, shards)
     with pytest.raises(InputError) as caught:
-        look_into(tmp_path)
+        find_token_files(tmp_path)
     assert said in str(caught.value)
     assert len(str(caught.value).splitlines()) == 1
 
 
 def test_counts_that_no_shard_holds(tmp_path: Path) -> None:
-    write(tmp_path / "t.npy", made([(2, 3)] * 2))
+    write_tokens(tmp_path / "t.npy", made([(2, 3)] * 2))
     index(tmp_path, [{"name": "t.npy", "images": 2**40}, {"name": "gone.npy", "images": 2**40}])
     with little_memory(), pytest.raises(InputError, match="holds 2 images, its folder's list says 1099511627776"):
         load_tokens(tmp_path)
@@ -146,7 +144,7 @@ def test_every_command_says_it_in_one_line(
     (tmp_path / "empty").mkdir()
     index(tmp_path / "empty", [])
     large = made([(2, 3)])
-    write(
+    write_tokens(
         tmp_path / "large.safetensors",
         dataclasses.replace(large, header=dataclasses.replace(large.header, codebook_sizes=(2**62,))),
     )
@@ -229,7 +227,7 @@ def test_tars_of_tokens_that_lie(data: bytes, tmp_path: Path) -> None:
     (tmp_path / "t.tar").write_bytes(sample() + data + sample("z") + END)
     with little_memory(2**23):
         try:
-            tokens = read_all(read(tmp_path / "t.tar"))
+            tokens = read_all(read_tokens(tmp_path / "t.tar"))
         except TokenFileError as error:
             assert len(str(error).splitlines()) == 1  # noqa: PT017
         else:
@@ -279,5 +277,5 @@ def test_sidecars_of_any_nesting(tmp_path: Path) -> None:
         for beside in (text, lines_of([header_with()]) + text, lines_of([header_with(model=[[[[]]]])]) + text + b"\n"):
             sidecar(path).write_bytes(beside)
             with pytest.raises(TokenFileError) as caught:
-                read_all(read(path))
+                read_all(read_tokens(path))
             assert len(str(caught.value).splitlines()) == 1

@@ -20,9 +20,10 @@ from PIL import Image
 
 from tests.conftest import draw
 from tokenizer.errors import ImageError, InputError
-from tokenizer.images import Source, read
-from tokenizer.inputs import Archive, from_stream, limits
-from tokenizer.inputs.archives import is_archive, stem
+from tokenizer.images import Source, read_image
+from tokenizer.inputs import Archive, inputs_from_stream
+from tokenizer.inputs import bounded as limits
+from tokenizer.inputs.archives import archive_stem, is_archive
 
 Members = Iterable[tuple[str, bytes]]
 
@@ -72,7 +73,7 @@ def contents(source: Source) -> bytes:
 def why(source: Source) -> str:
     """Why a source cannot be read."""
     with pytest.raises(ImageError) as error:
-        read(source.file)
+        read_image(source.file)
     return str(error.value)
 
 
@@ -90,7 +91,7 @@ class TestSamples:
         assert [source.carried for source in found] == [(), (), ()]
         for number, source in enumerate(found):
             for _ in range(2):  # the same each time
-                np.testing.assert_array_equal(read(source.file), draw(12, 9, number))
+                np.testing.assert_array_equal(read_image(source.file), draw(12, 9, number))
 
     def test_a_label_goes_with_its_image_before_or_after(self) -> None:
         members = [("1.cls", b"7"), ("1.jpg", b"j"), ("1.json", b"{}"), ("2.JPG", b"k"), ("2.txt", b"t")]
@@ -131,7 +132,7 @@ class TestSamples:
         assert source.name == "a/1"
         assert source.carried == (("a/1.txt", b"text"), ("a/1.json", b"{}"))
         with pytest.raises(ImageError, match=r"^the sample holds no image$"):
-            read(source.file)
+            read_image(source.file)
 
     def test_hidden_members_are_left_out(self) -> None:
         members = [("._1.png", b"junk"), ("a/.hidden.png", b"junk"), ("./1.png", b"x"), ("a/._2.txt", b"junk")]
@@ -174,7 +175,7 @@ class TestFiles:
         path.write_bytes(press(data))
         found = list(Archive("x", path).sources())
         assert [source.name for source in found] == ["1.png", "2.png"]
-        np.testing.assert_array_equal(read(found[1].file), draw(12, 9, 2))
+        np.testing.assert_array_equal(read_image(found[1].file), draw(12, 9, 2))
         assert [source.name for source in sources(press(data))] == ["1.png", "2.png"]
 
     def test_archives_written_one_after_another_are_read_to_the_end(self) -> None:
@@ -210,7 +211,7 @@ class TestFiles:
     )
     def test_names(self, name: str, base: str) -> None:
         assert is_archive(name)
-        assert stem(name) == base
+        assert archive_stem(name) == base
 
 
 class TestDamage:
@@ -295,32 +296,32 @@ class TestSize:
 
     @pytest.fixture(autouse=True)
     def small(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(limits, "LARGEST", 10_000)
+        monkeypatch.setattr(limits, "MAX_BYTES", 10_000)
 
     def test_an_image_that_is_too_large_is_passed_over(self) -> None:
         data = tar([("a.png", png()), ("b.png", bytes(10_001)), ("c.png", png(1)), ("c.cls", b"1")], "w:gz")
         first, large, last = Archive("t", io.BytesIO(data)).sources()
-        assert [read(source.file).shape for source in (first, last)] == [(12, 9, 3)] * 2
+        assert [read_image(source.file).shape for source in (first, last)] == [(12, 9, 3)] * 2
         assert last.carried == (("c.cls", b"1"),)
         with pytest.raises(ImageError, match="it has 10001 bytes, 10000 are allowed in an archive"):
-            read(large.file)
+            read_image(large.file)
 
     def test_what_is_too_large_to_be_carried_ends_it(self) -> None:
         data = tar([("a.png", png()), ("b.mp4", bytes(10_001)), ("c.png", png(1))])
         first, end = Archive("t", io.BytesIO(data)).sources()
         assert first.name == "a.png"
         with pytest.raises(ImageError, match=r"after member a\.png: the member b\.mp4 has 10001 bytes"):
-            read(end.file)
+            read_image(end.file)
 
     @pytest.mark.parametrize("layout", [tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
     def test_a_name_of_megabytes(self, layout: int) -> None:
         data = tar([("x" * 2**21 + ".png", png())], "w:gz", format=layout)
         (end,) = Archive("t", io.BytesIO(data)).sources()
         with pytest.raises(ImageError, match=r"the archive cannot be read: a name of 2\d{6} bytes"):
-            read(end.file)
+            read_image(end.file)
 
     def test_a_stream_without_an_end(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(limits, "_BLOCK", 1000)
         said = "stdin goes on after 10000 bytes: expected one image, or a tar archive"
         with Path("/dev/zero").open("rb") as endless, pytest.raises(InputError, match=said):
-            from_stream(endless)
+            inputs_from_stream(endless)

@@ -14,8 +14,8 @@ from PIL import Image
 
 from tests.conftest import draw, save
 from tokenizer.errors import ImageError, InputError
-from tokenizer.images import SUFFIXES, Source, read
-from tokenizer.inputs import Listing, find, folders
+from tokenizer.images import SUFFIXES, Source, read_image
+from tokenizer.inputs import Listing, find_images, folders
 from tokenizer.inputs.listing import Texts, without_repeats
 
 
@@ -32,64 +32,64 @@ def touch(*paths: Path) -> None:
 class TestFind:
     def test_searches_recursively_sorted_by_part(self, tmp_path: Path) -> None:
         touch(*(tmp_path / name for name in ["b/2.jpg", "b/10.JPG", "a-c/x.WebP", "a/z.tiff", "a/note.txt", "c.PNG"]))
-        assert names(find([tmp_path])) == ["a/z.tiff", "a-c/x.WebP", "b/10.JPG", "b/2.jpg", "c.PNG"]
+        assert names(find_images([tmp_path])) == ["a/z.tiff", "a-c/x.WebP", "b/10.JPG", "b/2.jpg", "c.PNG"]
 
     @pytest.mark.parametrize("suffix", SUFFIXES)
     def test_every_suffix_in_either_case(self, tmp_path: Path, suffix: str) -> None:
         touch(tmp_path / f"a{suffix}", tmp_path / f"b{suffix.upper()}")
-        assert names(find([tmp_path])) == [f"a{suffix}", f"b{suffix.upper()}"]
+        assert names(find_images([tmp_path])) == [f"a{suffix}", f"b{suffix.upper()}"]
 
     def test_skips_hidden_files_and_folders(self, tmp_path: Path) -> None:
         touch(tmp_path / "a.png", tmp_path / "._a.png", tmp_path / ".thumbnails/a.png", tmp_path / "b/.c/d.png")
-        assert names(find([tmp_path])) == ["a.png"]
+        assert names(find_images([tmp_path])) == ["a.png"]
 
     def test_hidden_paths_that_are_named_count(self, tmp_path: Path) -> None:
         touch(tmp_path / ".cache/a.png", tmp_path / ".b.png")
-        assert names(find([tmp_path / ".cache"])) == ["a.png"]
-        assert names(find([tmp_path / ".b.png"])) == [".b.png"]
+        assert names(find_images([tmp_path / ".cache"])) == ["a.png"]
+        assert names(find_images([tmp_path / ".b.png"])) == [".b.png"]
 
     def test_a_single_file_is_taken_whatever_its_suffix(self, tmp_path: Path) -> None:
         touch(tmp_path / "scan.dat")
-        (source,) = find([tmp_path / "scan.dat"])
+        (source,) = find_images([tmp_path / "scan.dat"])
         assert source == Source("scan.dat", tmp_path / "scan.dat")
 
     def test_names_are_relative_to_the_common_folder(self, tmp_path: Path) -> None:
         touch(tmp_path / "x/a/1.png", tmp_path / "x/b/1.png", tmp_path / "x/2.png")
-        assert names(find([tmp_path / "x/b", tmp_path / "x/a"])) == ["b/1.png", "a/1.png"]
-        assert names(find([tmp_path / "x/b/1.png", tmp_path / "x/2.png"])) == ["b/1.png", "2.png"]
+        assert names(find_images([tmp_path / "x/b", tmp_path / "x/a"])) == ["b/1.png", "a/1.png"]
+        assert names(find_images([tmp_path / "x/b/1.png", tmp_path / "x/2.png"])) == ["b/1.png", "2.png"]
 
     def test_a_file_named_twice_comes_once(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         touch(tmp_path / "a/1.png", tmp_path / "a/2.png")
         monkeypatch.chdir(tmp_path)
         again = [Path("a"), tmp_path / "a/2.png", Path("a/../a/1.png"), tmp_path / "a"]
-        assert names(find(again)) == ["1.png", "2.png"]
+        assert names(find_images(again)) == ["1.png", "2.png"]
 
     @pytest.mark.parametrize("name", ["two\nlines.png", "[bold]x[/].png", "-o.png", "a b.png", "é中.png", "*.png"])
     def test_odd_names(self, tmp_path: Path, name: str) -> None:
         save(tmp_path / name, draw(4, 5))
-        (source,) = find([tmp_path])
+        (source,) = find_images([tmp_path])
         assert source.name == name
-        np.testing.assert_array_equal(read(tmp_path / name), draw(4, 5))
+        np.testing.assert_array_equal(read_image(tmp_path / name), draw(4, 5))
 
     def test_names_that_are_no_utf8(self, tmp_path: Path) -> None:
         with open(os.fsencode(tmp_path) + b"/\xff\xe9.png", "wb") as file:  # noqa: PTH123
             Image.fromarray(draw(4, 5)).save(file, "PNG")
-        (source,) = find([tmp_path])
+        (source,) = find_images([tmp_path])
         assert os.fsencode(source.name) == b"\xff\xe9.png"
-        assert read(source.file).shape == (4, 5, 3)
+        assert read_image(source.file).shape == (4, 5, 3)
 
     def test_nothing_named(self) -> None:
-        assert list(find([])) == []
+        assert list(find_images([])) == []
 
     def test_a_missing_path_is_named(self, tmp_path: Path) -> None:
         touch(tmp_path / "a.png")
         with pytest.raises(InputError, match=r"nowhere does not exist$"):
-            find([tmp_path, tmp_path / "nowhere"])
+            find_images([tmp_path, tmp_path / "nowhere"])
 
     def test_a_folder_without_images_says_what_was_looked_for(self, tmp_path: Path) -> None:
         touch(tmp_path / "a.txt")
         with pytest.raises(InputError, match=r"no images in .*: looked for \.avif .*\.webp$"):
-            find([tmp_path])
+            find_images([tmp_path])
 
     def test_a_folder_that_cannot_be_listed_is_an_error(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         touch(tmp_path / "a.png", tmp_path / "locked/b.png")
@@ -102,37 +102,37 @@ class TestFind:
 
         monkeypatch.setattr(os, "scandir", refuse)
         with pytest.raises(InputError, match=r"cannot list the folder .*locked: Permission denied"):
-            find([tmp_path])
+            find_images([tmp_path])
 
     def test_a_broken_link_is_found_and_then_unreadable(self, tmp_path: Path) -> None:
         (tmp_path / "a.png").symlink_to(tmp_path / "gone.png")
-        (source,) = find([tmp_path / "a.png"])
+        (source,) = find_images([tmp_path / "a.png"])
         with pytest.raises(ImageError, match=r"^it does not exist, or is a link to nothing$"):
-            read(source.file)
+            read_image(source.file)
 
 
 class TestAFolderCalledLikeAnImage:
     def test_in_a_list_it_is_one_unreadable_image(self, tmp_path: Path) -> None:
         save(tmp_path / "a.png", draw(8, 8))
         (tmp_path / "x.png").mkdir()
-        found = find([tmp_path / "a.png", tmp_path / "x.png"])
+        found = find_images([tmp_path / "a.png", tmp_path / "x.png"])
         assert [source.name for source in found] == ["a.png", "x.png"]
         with pytest.raises(ImageError, match="is a directory"):
-            read(found[1].file)
+            read_image(found[1].file)
 
     def test_alone_it_is_a_folder_without_images(self, tmp_path: Path) -> None:
         (tmp_path / "x.png").mkdir()
         with pytest.raises(InputError, match="no images in"):
-            find([tmp_path / "x.png"])
+            find_images([tmp_path / "x.png"])
 
     def test_twice_in_a_list_it_comes_once(self, tmp_path: Path) -> None:
         (tmp_path / "x.png").mkdir()
-        assert names(find([tmp_path / "x.png", tmp_path / "x.png"])) == ["x.png"]
+        assert names(find_images([tmp_path / "x.png", tmp_path / "x.png"])) == ["x.png"]
 
     def test_with_images_inside_it_is_a_folder(self, tmp_path: Path) -> None:
         touch(tmp_path / "x.png/a.jpg", tmp_path / "b.jpg")
-        assert names(find([tmp_path])) == ["b.jpg", "x.png/a.jpg"]
-        assert names(find([tmp_path / "x.png", tmp_path / "b.jpg"])) == ["x.png/a.jpg", "b.jpg"]
+        assert names(find_images([tmp_path])) == ["b.jpg", "x.png/a.jpg"]
+        assert names(find_images([tmp_path / "x.png", tmp_path / "b.jpg"])) == ["x.png/a.jpg", "b.jpg"]
 
 
 def sorted_whole(folder: Path) -> list[str]:
@@ -149,7 +149,7 @@ class TestWalk:
             parts = random.choice(pieces, random.integers(1, 5)).tolist()
             path = tmp_path.joinpath(*(f"{part}_" for part in parts[:-1]), f"{parts[-1]}.jpg")
             touch(path)
-        found = names(find([tmp_path]))
+        found = names(find_images([tmp_path]))
         assert found == sorted_whole(tmp_path)
         assert len(found) > 150
 
@@ -157,18 +157,21 @@ class TestWalk:
         touch(tmp_path / "photos/b/1.png", tmp_path / "photos/a.png")
         monkeypatch.chdir(tmp_path)
         for folder in ("photos", "./photos/", str(tmp_path / "photos")):
-            assert [source.file for source in find([Path(folder)])] == [Path(folder, "a.png"), Path(folder, "b/1.png")]
+            assert [source.file for source in find_images([Path(folder)])] == [
+                Path(folder, "a.png"),
+                Path(folder, "b/1.png"),
+            ]
 
     def test_links_to_folders_are_not_followed_and_circles_are_unreadable(self, tmp_path: Path) -> None:
         touch(tmp_path / "a/1.png")
         (tmp_path / "again").symlink_to(tmp_path / "a")
         (tmp_path / "a/up").symlink_to(tmp_path)
         (tmp_path / "round.png").symlink_to(tmp_path / "round.png")
-        found = find([tmp_path])
+        found = find_images([tmp_path])
         assert names(found) == ["a/1.png", "round.png"]
         with pytest.raises(ImageError):
-            read(found[1].file)
-        assert names(find([tmp_path / "again"])) == ["1.png"]
+            read_image(found[1].file)
+        assert names(find_images([tmp_path / "again"])) == ["1.png"]
 
     def test_deeper_than_python_recurses(self, monkeypatch: pytest.MonkeyPatch) -> None:
         def scan(folder: str) -> Iterator[tuple[str, bool]]:
@@ -176,20 +179,20 @@ class TestWalk:
             return iter([(f"{folder}/a.png", False), *([(f"{folder}/b", True)] if depth < 3000 else [])])
 
         monkeypatch.setattr(folders, "_scan", scan)
-        assert sum(1 for _ in folders.walk("")) == 3001
+        assert sum(1 for _ in folders.walk_folder("")) == 3001
 
     def test_a_folder_behind_a_link_and_up_again(self, tmp_path: Path) -> None:
         save(tmp_path / "far/x.png", draw(8, 8))
         touch(tmp_path / "far/away/y.png", tmp_path / "here/x.png")
         (tmp_path / "here/link").symlink_to(tmp_path / "far/away")
-        (source,) = find([tmp_path / "here/link/../x.png"])  # far/x.png, not here/x.png
-        np.testing.assert_array_equal(read(source.file), draw(8, 8))
+        (source,) = find_images([tmp_path / "here/link/../x.png"])  # far/x.png, not here/x.png
+        np.testing.assert_array_equal(read_image(source.file), draw(8, 8))
 
 
 class TestListing:
     def test_slices_are_listings_and_items_sources(self, tmp_path: Path) -> None:
         touch(*(tmp_path / f"{number}.png" for number in range(10)))
-        found = find([tmp_path])
+        found = find_images([tmp_path])
         every = list(found)
         for cut in (slice(2, 7), slice(None, None, -3), slice(8, 2), slice(-3, None)):
             assert isinstance(found[cut], Listing)
@@ -200,11 +203,11 @@ class TestListing:
         with pytest.raises(IndexError):
             found[10]
         with pytest.raises(IndexError):
-            find([tmp_path, tmp_path / "1.png"])[10]
+            find_images([tmp_path, tmp_path / "1.png"])[10]
 
     def test_survives_pickling(self, tmp_path: Path) -> None:
         touch(*(tmp_path / f"{number}.png" for number in range(4)))
-        for found in (find([tmp_path]), find([tmp_path / "1.png", tmp_path])[1:]):
+        for found in (find_images([tmp_path]), find_images([tmp_path / "1.png", tmp_path])[1:]):
             assert list(pickle.loads(pickle.dumps(found))) == list(found)
 
     def test_100_000_images_take_little_memory(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -214,7 +217,7 @@ class TestListing:
         monkeypatch.setattr("tokenizer.inputs.gathering.walk", walk)
         tracemalloc.start()
         try:
-            found = find([Path("/")])
+            found = find_images([Path("/")])
             size, peak = tracemalloc.get_traced_memory()
         finally:
             tracemalloc.stop()

@@ -25,8 +25,10 @@ from PIL import Image
 
 from tests.conftest import draw, save
 from tokenizer.errors import ImageError, InputError, UsageError
-from tokenizer.images import read
-from tokenizer.inputs import Inputs, gather, limits, urls
+from tokenizer.images import read_image
+from tokenizer.inputs import Inputs, gather_inputs
+from tokenizer.inputs import bounded as limits
+from tokenizer.inputs.urls import is_url, path_of
 
 
 def png(seed: int = 0) -> bytes:
@@ -59,12 +61,12 @@ def names(inputs: Inputs) -> list[str]:
 
 def test_one_image(memory: MemoryFileSystem) -> None:
     memory.pipe("/photos/a.png", png(3))
-    inputs = gather(["memory://photos/a.png"])
+    inputs = gather_inputs(["memory://photos/a.png"])
     assert inputs.count == 1
     (source,) = inputs.sources
     assert source.name == "a.png"
     for _ in range(2):
-        np.testing.assert_array_equal(read(source.file), draw(12, 9, 3))
+        np.testing.assert_array_equal(read_image(source.file), draw(12, 9, 3))
 
 
 @pytest.mark.parametrize("folder", ["memory://photos", "memory://photos/", "memory:///photos"])
@@ -72,56 +74,56 @@ def test_a_folder_is_searched_like_one_on_disk(memory: MemoryFileSystem, folder:
     for number, name in enumerate(["b/2.jpg", "b/10.PNG", "a-c/x.png", "a/z.png", "a/t.txt", ".h/x.png", "a/.x.png"]):
         memory.pipe(f"/photos/{name}", png(number))
     memory.pipe("/photos2/other.png", png())
-    inputs = gather([folder])
+    inputs = gather_inputs([folder])
     assert names(inputs) == ["a/z.png", "a-c/x.png", "b/10.PNG", "b/2.jpg"]
     assert inputs.count == 4
-    np.testing.assert_array_equal([read(source.file) for source in inputs.sources][2], draw(12, 9, 1))
+    np.testing.assert_array_equal([read_image(source.file) for source in inputs.sources][2], draw(12, 9, 1))
 
 
 def test_a_file_of_another_suffix_is_taken(memory: MemoryFileSystem) -> None:
     memory.pipe("/scans/raw.dat", png(4))
-    (source,) = gather(["memory://scans/raw.dat"]).sources
+    (source,) = gather_inputs(["memory://scans/raw.dat"]).sources
     assert source.name == "raw.dat"
-    np.testing.assert_array_equal(read(source.file), draw(12, 9, 4))
+    np.testing.assert_array_equal(read_image(source.file), draw(12, 9, 4))
 
 
 def test_names_among_several(memory: MemoryFileSystem, tmp_path: Path) -> None:
     memory.pipe("/x/a/1.png", png())
     memory.pipe("/x/b/1.png", png())
-    assert names(gather(["memory://x/b", "memory://x/a/1.png", "memory://x/b/1.png"])) == ["b/1.png", "a/1.png"]
+    assert names(gather_inputs(["memory://x/b", "memory://x/a/1.png", "memory://x/b/1.png"])) == ["b/1.png", "a/1.png"]
     save(tmp_path / "1.png", draw(8, 8))
-    assert names(gather([str(tmp_path), "memory://x/a"])) == ["1.png", "memory/x/a/1.png"]
-    assert names(gather(["memory://x/a", f"file://{tmp_path}"])) == ["memory/x/a/1.png", f"file{tmp_path}/1.png"]
+    assert names(gather_inputs([str(tmp_path), "memory://x/a"])) == ["1.png", "memory/x/a/1.png"]
+    assert names(gather_inputs(["memory://x/a", f"file://{tmp_path}"])) == ["memory/x/a/1.png", f"file{tmp_path}/1.png"]
 
 
 def test_files_and_zips(zipped: Path) -> None:
     save(zipped.parent / "photos/é [x].png", draw(8, 8))
-    inputs = gather([f"file://{zipped.parent}/photos"])
+    inputs = gather_inputs([f"file://{zipped.parent}/photos"])
     assert names(inputs) == ["é [x].png"]
-    assert [read(source.file).shape for source in inputs.sources] == [(8, 8, 3)]
+    assert [read_image(source.file).shape for source in inputs.sources] == [(8, 8, 3)]
     for url in (f"zip://::file://{zipped}", f"zip::file://{zipped}", f"zip://::{zipped}"):
-        inputs = gather([url])
+        inputs = gather_inputs([url])
         assert names(inputs) == ["a/c.png", "b.png", "d.png"]
-        np.testing.assert_array_equal([read(source.file) for source in inputs.sources][1], draw(12, 9, 0))
-    assert names(gather([f"zip://a::file://{zipped}"])) == ["c.png"]
-    assert names(gather([f"zip://d.png::file://{zipped}", f"zip://a::file://{zipped}"])) == ["d.png", "a/c.png"]
+        np.testing.assert_array_equal([read_image(source.file) for source in inputs.sources][1], draw(12, 9, 0))
+    assert names(gather_inputs([f"zip://a::file://{zipped}"])) == ["c.png"]
+    assert names(gather_inputs([f"zip://d.png::file://{zipped}", f"zip://a::file://{zipped}"])) == ["d.png", "a/c.png"]
 
 
 def test_through_a_cache(memory: MemoryFileSystem) -> None:
     memory.pipe("/x/a/1.png", png(6))
-    inputs = gather(["simplecache::memory://x"])
+    inputs = gather_inputs(["simplecache::memory://x"])
     assert names(inputs) == ["a/1.png"]
-    np.testing.assert_array_equal(next(read(source.file) for source in inputs.sources), draw(12, 9, 6))
+    np.testing.assert_array_equal(next(read_image(source.file) for source in inputs.sources), draw(12, 9, 6))
 
 
 def test_what_cannot_be_fetched_is_an_unreadable_image(memory: MemoryFileSystem) -> None:
-    (source,) = gather(["memory://photos/gone.png"]).sources
+    (source,) = gather_inputs(["memory://photos/gone.png"]).sources
     with pytest.raises(ImageError, match="it does not exist"):
-        read(source.file)
+        read_image(source.file)
     memory.pipe("/photos/text.png", b"text")
-    (source,) = gather(["memory://photos/text.png"]).sources
+    (source,) = gather_inputs(["memory://photos/text.png"]).sources
     with pytest.raises(ImageError, match="not an image"):
-        read(source.file)
+        read_image(source.file)
 
 
 def test_a_network_error_is_told_on_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -129,17 +131,17 @@ def test_a_network_error_is_told_on_one_line(monkeypatch: pytest.MonkeyPatch) ->
         raise RuntimeError("503\nService Unavailable")
 
     monkeypatch.setattr(MemoryFileSystem, "cat_file", fail)
-    (source,) = gather(["memory://a.png"]).sources
+    (source,) = gather_inputs(["memory://a.png"]).sources
     with pytest.raises(ImageError, match=r"^503 Service Unavailable$"):
-        read(source.file)
+        read_image(source.file)
 
 
 def test_more_bytes_than_an_image_may_have(memory: MemoryFileSystem, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "LARGEST", 100)
+    monkeypatch.setattr(limits, "MAX_BYTES", 100)
     memory.pipe("/photos/large.png", bytes(101))
-    (source,) = gather(["memory://photos/large.png"]).sources
+    (source,) = gather_inputs(["memory://photos/large.png"]).sources
     with pytest.raises(ImageError, match=r"^it goes on after 100 bytes: expected one image$"):
-        read(source.file)
+        read_image(source.file)
 
 
 @pytest.mark.parametrize(
@@ -155,16 +157,16 @@ def test_more_bytes_than_an_image_may_have(memory: MemoryFileSystem, monkeypatch
 def test_wrong_urls(memory: MemoryFileSystem, url: str, error: type[Exception], said: str) -> None:
     memory.pipe("/bare/note.txt", b"text")
     with pytest.raises(error, match=said):
-        gather([url])
+        gather_inputs([url])
     with pytest.raises(error, match=said):
-        gather([], [url])
+        gather_inputs([], [url])
 
 
 def test_a_package_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     spec = {"class": "no_such_package.FileSystem", "err": "Install no_such_package to access it"}
     monkeypatch.setitem(known_implementations, "nosuch", spec)
     with pytest.raises(InputError, match=r"^nosuch:// needs a package .* pip: Install no_such_package to access it$"):
-        gather(["nosuch://bucket/a.png"])
+        gather_inputs(["nosuch://bucket/a.png"])
 
 
 def test_an_archive_is_read_as_a_stream(memory: MemoryFileSystem) -> None:
@@ -173,16 +175,16 @@ def test_an_archive_is_read_as_a_stream(memory: MemoryFileSystem) -> None:
         member = tarfile.TarInfo("1.png")
         member.size = len(png(5))
         archive.addfile(member, io.BytesIO(png(5)))
-    inputs = gather(["memory://shards/x-000.tar.gz"])
+    inputs = gather_inputs(["memory://shards/x-000.tar.gz"])
     assert inputs.count is None
     assert [archive.name for archive in inputs.archives] == ["x-000"]
     (missing,) = inputs.sources
     with pytest.raises(ImageError, match=r"^the archive cannot be read: no such file$"):
-        read(missing.file)
+        read_image(missing.file)
     memory.pipe("/shards/x-000.tar.gz", buffer.getvalue())
     (source,) = inputs.archives[0].sources()
     assert source.name == "1.png"
-    np.testing.assert_array_equal(read(source.file), draw(12, 9, 5))
+    np.testing.assert_array_equal(read_image(source.file), draw(12, 9, 5))
 
 
 class Handler(http.server.SimpleHTTPRequestHandler):
@@ -211,26 +213,26 @@ def test_over_http(tmp_path: Path) -> None:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         site = f"http://127.0.0.1:{server.server_port}"
         for given in (f"{site}/photos/1.png?key=1", f"{site}/photos/"):
-            (source,) = gather([given]).sources
+            (source,) = gather_inputs([given]).sources
             assert source.name == "1.png"
-            np.testing.assert_array_equal(read(source.file), draw(12, 9))
-        (gone,) = gather([f"{site}/gone.png"]).sources
+            np.testing.assert_array_equal(read_image(source.file), draw(12, 9))
+        (gone,) = gather_inputs([f"{site}/gone.png"]).sources
         with pytest.raises(ImageError):
-            read(gone.file)
+            read_image(gone.file)
         Handler.asked.clear()
-        (source,) = gather([], [f"{site}/photos/1.png"]).sources
-        read(source.file)
+        (source,) = gather_inputs([], [f"{site}/photos/1.png"]).sources
+        read_image(source.file)
         assert Handler.asked == ["GET /photos/1.png"]
         server.shutdown()
 
 
 def test_http_without_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "LARGEST", 2**22)
+    monkeypatch.setattr(limits, "MAX_BYTES", 2**22)
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Endless) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        (source,) = gather([f"http://127.0.0.1:{server.server_port}/a.png"]).sources
+        (source,) = gather_inputs([f"http://127.0.0.1:{server.server_port}/a.png"]).sources
         with pytest.raises(ImageError, match=r"^it goes on after 4194304 bytes: expected one image$"):
-            read(source.file)
+            read_image(source.file)
         server.shutdown()
 
 
@@ -255,13 +257,13 @@ def test_http_without_its_package() -> None:
     ],
 )
 def test_where_urls_point_to(url: str, path: str) -> None:
-    assert urls.is_url(url) == ("://" in url)
-    assert urls.path_of(url) == path
+    assert is_url(url) == ("://" in url)
+    assert path_of(url) == path
 
 
 @pytest.mark.parametrize("text", ["a.png", "C:/x.png", "C://x.png", "a:b", "://x", "/data/x://y", "", "a/b://c.png"])
 def test_what_is_no_url(text: str) -> None:
-    assert not urls.is_url(text)
+    assert not is_url(text)
 
 
 def test_fsspec_is_loaded_when_a_url_is_named(tmp_path: Path) -> None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tokenizer.quantizers import CodebookQuantizer, build
+from tokenizer.quantizers import CodebookQuantizer, build_quantizer
 from tokenizer.quantizers.geometry import unit
 
 
 def made(normalise: str) -> CodebookQuantizer:
-    quantizer = build({"name": "ste", "codebook_size": 2, "normalise": normalise}, 2)
+    quantizer = build_quantizer({"name": "ste", "codebook_size": 2, "normalise": normalise}, 2)
     assert isinstance(quantizer, CodebookQuantizer)
     with torch.no_grad():
         quantizer.table.weight.copy_(torch.tensor([[30.0, 40.0], [1.0, 0.0]]))

@@ -11,12 +11,12 @@ from tokenizer import quantizers
 from tokenizer.errors import ConfigError
 from tokenizer.quantizers import Quantizer
 from tokenizer.quantizers.diveq import DiVeQ, DiVeQDetach
-from tokenizer.search import nearest
+from tokenizer.quantizers.search import nearest
 
 
 def made(text: str, dim: int, seed: int = 0, **options: Any) -> Quantizer:
     torch.manual_seed(seed)
-    return quantizers.build({"name": text, "codebook_size": 8, **options}, dim).train()
+    return quantizers.build_quantizer({"name": text, "codebook_size": 8, **options}, dim).train()
 
 
 def normal(*shape: int, seed: int) -> torch.Tensor:
@@ -298,13 +298,13 @@ def test_revival_reaches_every_stage() -> None:
 )
 def test_what_cannot_be_combined_says_so(text: str, dim: int, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        quantizers.build(quantizers.read_spec(text), dim)
+        quantizers.build_quantizer(quantizers.read_spec(text), dim)
 
 
 def test_a_combinator_without_stages_is_refused() -> None:
     for name in ("residual", "product", "multiscale"):
         with pytest.raises(ConfigError):
-            quantizers.build({"name": name, "stages": []}, 4)
+            quantizers.build_quantizer({"name": name, "stages": []}, 4)
 
 
 @pytest.mark.parametrize(
@@ -319,8 +319,8 @@ def test_a_combinator_without_stages_is_refused() -> None:
 )
 def test_width_is_the_least_that_all_parts_can_work_with(text: str, wanted: int, width: int) -> None:
     spec = quantizers.read_spec(text)
-    assert quantizers.width(spec, wanted) == width
-    assert quantizers.build(spec, width).dim % width == 0
+    assert quantizers.fitting_width(spec, wanted) == width
+    assert quantizers.build_quantizer(spec, width).dim % width == 0
 
 
 def test_the_step_of_a_residual_is_that_of_its_method() -> None:

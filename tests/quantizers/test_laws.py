@@ -12,10 +12,8 @@ import torch
 
 from tokenizer import quantizers
 from tokenizer.errors import ConfigError
-from tokenizer.quantizers import METHODS, CodebookQuantizer, Quantizer
-from tokenizer.quantizers.registry import STAGES
-from tokenizer.quantizers.revival import Revival
-from tokenizer.quantizers.tables import TRANSFORMS, PlainTable
+from tokenizer.quantizers import METHODS, STAGES, CodebookQuantizer, DeadCodeReplacement, PlainTable, Quantizer
+from tokenizer.quantizers.tables import TRANSFORMS
 
 WIDTH = 6
 
@@ -63,7 +61,7 @@ def spec_of(text: str) -> dict[str, Any]:
 
 def make(text: str, seed: int) -> Quantizer:
     torch.manual_seed(seed)
-    return quantizers.build(spec_of(text), quantizers.width(spec_of(text), WIDTH))
+    return quantizers.build_quantizer(spec_of(text), quantizers.fitting_width(spec_of(text), WIDTH))
 
 
 @functools.cache
@@ -171,7 +169,7 @@ def test_encode_of_parts_is_part_of_encode(quantizer: Quantizer) -> None:
 
 def test_an_empty_batch_has_a_finite_loss_and_no_code_dies_of_it(quantizer: Quantizer) -> None:
     for part in quantizer.modules():
-        if isinstance(part, Revival):
+        if isinstance(part, DeadCodeReplacement):
             part.patience = 1
     for mode in (True, False):
         result = quantizer.train(mode)(torch.zeros(0, 4, quantizer.dim, requires_grad=True))
@@ -267,11 +265,11 @@ def test_latents_in_bfloat16_are_quantized_in_float32(quantizer: Quantizer) -> N
 
 
 def test_resolved_spec_builds_the_same_quantizer(quantizer: Quantizer, text: str) -> None:
-    spec = quantizers.resolve(spec_of(text))
-    assert spec == quantizers.resolve(spec) == quantizer.spec
-    assert quantizers.resolve(quantizers.read_spec(quantizers.short(spec))) == spec
-    assert quantizers.resolve(quantizers.read_spec(quantizers.write_spec(spec))) == spec
-    other = quantizers.build(quantizer.spec, quantizers.width(spec, WIDTH))
+    spec = quantizers.resolve_spec(spec_of(text))
+    assert spec == quantizers.resolve_spec(spec) == quantizer.spec
+    assert quantizers.resolve_spec(quantizers.read_spec(quantizers.short_spec(spec))) == spec
+    assert quantizers.resolve_spec(quantizers.read_spec(quantizers.write_spec(spec))) == spec
+    other = quantizers.build_quantizer(quantizer.spec, quantizers.fitting_width(spec, WIDTH))
     assert (other.sizes, other.dim, other.block) == (quantizer.sizes, quantizer.dim, quantizer.block)
 
 
@@ -287,7 +285,7 @@ def test_merging_changes_no_token_and_its_spec_loads_it(quantizer: Quantizer, te
     assert all(isinstance(table, PlainTable) for table in tables)
     assert torch.equal(quantizer.encode(z), tokens)
     torch.testing.assert_close(quantizer.decode(tokens), vectors, rtol=0, atol=1e-6)
-    other = quantizers.build(quantizer.spec, quantizers.width(spec_of(text), WIDTH)).eval()
+    other = quantizers.build_quantizer(quantizer.spec, quantizers.fitting_width(spec_of(text), WIDTH)).eval()
     other.load_state_dict(quantizer.state_dict())
     assert torch.equal(other(z).tokens, tokens)
     assert torch.equal(other(z).vectors, quantizer(z).vectors)

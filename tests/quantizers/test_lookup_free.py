@@ -19,7 +19,7 @@ METHODS = ["fsq", "lfq", "bsq"]
 
 
 def make(name: str, dim: int, **options: Any) -> LookupFreeQuantizer:
-    made = quantizers.build({"name": name, **options}, dim)
+    made = quantizers.build_quantizer({"name": name, **options}, dim)
     assert isinstance(made, LookupFreeQuantizer)
     return made
 
@@ -143,10 +143,10 @@ def test_chosen_levels_are_near_and_not_above(codebook_size: int) -> None:
 
 def test_levels_given_are_those_used_also_from_text() -> None:
     assert make("fsq", 4, levels="7 3 2").sizes == (42,)
-    assert quantizers.width({"name": "fsq", "levels": [5, 5, 5, 5, 5]}, 2) == 5
-    assert quantizers.width({"name": "fsq"}, 1) == 4
-    assert quantizers.width({"name": "lfq"}, 8) == 10
-    assert quantizers.width({"name": "bsq", "codebook_size": 2**14}, 16) == 16
+    assert quantizers.fitting_width({"name": "fsq", "levels": [5, 5, 5, 5, 5]}, 2) == 5
+    assert quantizers.fitting_width({"name": "fsq"}, 1) == 4
+    assert quantizers.fitting_width({"name": "lfq"}, 8) == 10
+    assert quantizers.fitting_width({"name": "bsq", "codebook_size": 2**14}, 16) == 16
 
 
 def test_two_levels_are_finite_and_both_used() -> None:
@@ -417,7 +417,7 @@ def test_training_keeps_all_codes_and_lowers_the_error(name: str) -> None:
 def test_a_later_stage_leaves_the_gradient_of_the_first_alone(name: str) -> None:
     torch.manual_seed(0)
     options = {} if name == "fsq" else {"entropy_weight": 0.0}
-    residual = quantizers.build({"name": f"residual(2*{name})", "codebook_size": 16, **options}, 6).train()
+    residual = quantizers.build_quantizer({"name": f"residual(2*{name})", "codebook_size": 16, **options}, 6).train()
     residual.initialise(numbers(500, 6))
     z, g = numbers(50, 6, seed=1).requires_grad_(), numbers(50, 6, seed=2)
     (both,) = torch.autograd.grad(residual(z).vectors, z, g)

@@ -7,14 +7,14 @@ import torch
 
 from tokenizer import quantizers
 from tokenizer.errors import ConfigError
-from tokenizer.model import fold, unfold
+from tokenizer.models.tokenizer import depth_to_space, space_to_depth
 from tokenizer.quantizers import Quantizer
 from tokenizer.quantizers.multiscale import Multiscale, _averaging, _spreading
 
 
 def made(text: str, dim: int = 1, codebook_size: int = 2) -> Multiscale:
     torch.manual_seed(0)
-    quantizer = quantizers.build({"name": text, "codebook_size": codebook_size}, dim)
+    quantizer = quantizers.build_quantizer({"name": text, "codebook_size": codebook_size}, dim)
     assert isinstance(quantizer, Multiscale)
     return quantizer.train()
 
@@ -50,10 +50,10 @@ def test_a_flat_block_stays_flat(side: int, block: int) -> None:
 
 def test_a_block_lies_in_the_latent_as_the_model_folds_it() -> None:
     image = torch.randn(2, 8, 12, 3, generator=torch.Generator().manual_seed(0))
-    blocks = fold(image, 4)
+    blocks = space_to_depth(image, 4)
     grid = (_averaging(4, 2) @ blocks.unflatten(-1, (16, 3))).flatten(-2)
     pooled = torch.nn.functional.avg_pool2d(image.permute(0, 3, 1, 2), 2).permute(0, 2, 3, 1)
-    torch.testing.assert_close(unfold(grid, 2), pooled)
+    torch.testing.assert_close(depth_to_space(grid, 2), pooled)
 
 
 def test_two_scales_by_hand() -> None:
@@ -76,7 +76,7 @@ def test_three_scales_with_one_stage_for_all() -> None:
     assert len(list(quantizer.parameters())) == 1
     z = torch.zeros(1, 4, 4, 1)
     z[:, :2, :2] = 4.0
-    tokens = quantizer.encode(fold(z, 4).flatten(0, 2))
+    tokens = quantizer.encode(space_to_depth(z, 4).flatten(0, 2))
     # 4 / 4 = 1 on average; less that, the squares are 3 and -1: the nearest codes 4 and 0.
     assert tokens[0, :5].tolist() == [2, 1, 0, 0, 0]
     side = torch.tensor([1.0, 0.75, 0.25, 0.0])
@@ -164,7 +164,7 @@ def test_initialise_starts_each_grid_on_what_the_coarser_leave() -> None:
 )
 def test_what_cannot_be_made_says_so(text: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        quantizers.build(quantizers.read_spec(text), 4)
+        quantizers.build_quantizer(quantizers.read_spec(text), 4)
 
 
 def test_half_of_a_grid_is_no_prefix() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tokenizer.errors import ConfigError
-from tokenizer.quantizers import read_spec, resolve, short, split, write_spec
+from tokenizer.quantizers import read_spec, resolve_spec, short_spec, split_specs, write_spec
 
 SPECS: list[tuple[str, dict[str, Any]]] = [
     ("diveq", {"name": "diveq"}),
@@ -65,14 +65,14 @@ def test_equal_neighbours_are_written_once_with_their_number() -> None:
 
 
 def test_split_leaves_commas_in_brackets_alone() -> None:
-    assert split("a, b(c, d(e, f)), , g ") == ["a", "b(c, d(e, f))", "g"]
-    assert split("") == []
+    assert split_specs("a, b(c, d(e, f)), , g ") == ["a", "b(c, d(e, f))", "g"]
+    assert split_specs("") == []
 
 
 @pytest.mark.parametrize("text", ["a(b", "a)b", ")(", "a(b))", "((a)"])
 def test_brackets_that_do_not_match_are_named(text: str) -> None:
     with pytest.raises(ConfigError, match="do not match"):
-        split(text)
+        split_specs(text)
 
 
 @pytest.mark.parametrize("text", ["residual(2*diveq", "residual(2*diveq) x", "(diveq)", "re sidual(diveq)", "a(b)c(d)"])
@@ -92,7 +92,7 @@ def test_inner_brackets_that_do_not_match_are_named(text: str) -> None:
 )
 def test_a_number_that_is_none_is_an_unknown_name(text: str) -> None:
     with pytest.raises(ConfigError, match="unknown quantizer"):
-        resolve(read_spec(text))
+        resolve_spec(read_spec(text))
 
 
 @pytest.mark.parametrize(
@@ -108,13 +108,13 @@ def test_a_number_that_is_none_is_an_unknown_name(text: str) -> None:
     ],
 )
 def test_short_keeps_what_is_no_default_and_resolves_to_the_same(text: str) -> None:
-    spec = resolve(read_spec(text))
-    assert short(spec) == text
-    assert short(read_spec(text)) == text
-    assert resolve(read_spec(write_spec(spec))) == spec
+    spec = resolve_spec(read_spec(text))
+    assert short_spec(spec) == text
+    assert short_spec(read_spec(text)) == text
+    assert resolve_spec(read_spec(write_spec(spec))) == spec
 
 
 def test_short_leaves_defaults_out_but_for_those_it_is_told() -> None:
     spec = read_spec("residual(2*diveq(noise_std=0.001, codebook_size=1024), drop=0)")
-    assert short(spec) == "residual(2*diveq)"
-    assert short(spec, ["noise_std"]) == "residual(2*diveq(noise_std=0.001))"
+    assert short_spec(spec) == "residual(2*diveq)"
+    assert short_spec(spec, ["noise_std"]) == "residual(2*diveq(noise_std=0.001))"

@@ -23,7 +23,7 @@ K, D, N = 40, 8, 300
 
 def made(text: str, codebook_size: int = K) -> Quantizer:
     torch.manual_seed(0)
-    return quantizers.build({"name": text, "codebook_size": codebook_size}, D).train()
+    return quantizers.build_quantizer({"name": text, "codebook_size": codebook_size}, D).train()
 
 
 def tables(ours: Quantizer) -> list[torch.nn.Parameter]:

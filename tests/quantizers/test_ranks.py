@@ -51,7 +51,7 @@ def step_of(made: Quantizer, z: torch.Tensor, *, world: int) -> None:
 def start(name: str) -> Quantizer:
     torch.manual_seed(0)
     spec = quantizers.read_spec(CASES[name][0])
-    return quantizers.build({"codebook_size": 200, **spec}, DIM).train()
+    return quantizers.build_quantizer({"codebook_size": 200, **spec}, DIM).train()
 
 
 def work(rank: int, folder: str) -> None:

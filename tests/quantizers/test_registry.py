@@ -5,21 +5,21 @@ from typing import Any
 import pytest
 
 from tokenizer.errors import ConfigError
-from tokenizer.quantizers import METHODS, build, register, resolve, short
+from tokenizer.quantizers import METHODS, build_quantizer, register, resolve_spec, short_spec
 from tokenizer.quantizers.diveq import DiVeQ
 
 
 def faults(spec: dict[str, Any]) -> tuple[str, ...]:
     with pytest.raises(ConfigError) as caught:
-        resolve(spec)
+        resolve_spec(spec)
     return caught.value.faults
 
 
 def test_defaults_come_from_the_constructor_and_from_the_classes_above() -> None:
     shared = {"codebook_size": 1024, "transform": "none", "normalise": "none", "revival_patience": 50}
-    assert resolve({"name": "diveq"}) == {"name": "diveq", **shared, "noise_std": 1e-3}
-    assert resolve({"name": "ema"}) == {"name": "ema", **shared, "beta": 0.25, "learn_beta": False, "decay": 0.99}
-    assert resolve({"name": "sfvq"}) == {
+    assert resolve_spec({"name": "diveq"}) == {"name": "diveq", **shared, "noise_std": 1e-3}
+    assert resolve_spec({"name": "ema"}) == {"name": "ema", **shared, "beta": 0.25, "learn_beta": False, "decay": 0.99}
+    assert resolve_spec({"name": "sfvq"}) == {
         "name": "sfvq",
         "codebook_size": 1024,
         "points": 1,
@@ -30,15 +30,15 @@ def test_defaults_come_from_the_constructor_and_from_the_classes_above() -> None
 
 def test_every_method_can_be_built_of_its_name_alone() -> None:
     for name, method in METHODS.items():
-        assert type(build({"name": name}, 20)) is method.cls
+        assert type(build_quantizer({"name": name}, 20)) is method.cls
         assert method.summary
         assert "\n" not in method.summary
 
 
 def test_options_are_coerced_and_all_faults_named() -> None:
-    assert resolve({"name": "diveq", "noise_std": "1e-2", "codebook_size": "64"})["noise_std"] == 0.01
-    assert resolve({"name": "gumbel", "noise": "no"})["noise"] is False
-    assert resolve({"name": "multiscale", "scales": "1 2"})["scales"] == (1, 2)
+    assert resolve_spec({"name": "diveq", "noise_std": "1e-2", "codebook_size": "64"})["noise_std"] == 0.01
+    assert resolve_spec({"name": "gumbel", "noise": "no"})["noise"] is False
+    assert resolve_spec({"name": "multiscale", "scales": "1 2"})["scales"] == (1, 2)
     found = faults({"name": "diveq", "codebok_size": 3, "noise_std": "much"})
     assert found == (
         "unknown setting 'quantizer.codebok_size' of diveq, did you mean 'codebook_size'?",
@@ -61,13 +61,15 @@ def test_a_name_taken_twice_is_an_error() -> None:
 
 def test_values_out_of_range_are_config_errors() -> None:
     with pytest.raises(ConfigError, match="quantizer diveq: dim is 4 and codebook_size 0"):
-        build({"name": "diveq", "codebook_size": 0}, 4)
+        build_quantizer({"name": "diveq", "codebook_size": 0}, 4)
 
 
 def test_a_name_may_hold_options_and_stages() -> None:
-    assert resolve({"name": "diveq(noise_std=0.5)"}) == resolve({"name": "diveq", "noise_std": 0.5})
-    assert short({"name": "residual(2*diveq)", "drop": 0.5}) == "residual(2*diveq, drop=0.5)"
-    assert resolve({"name": "diveq(noise_std=0.5)", "noise_std": 0.1})["noise_std"] == 0.1, "what is given apart wins"
+    assert resolve_spec({"name": "diveq(noise_std=0.5)"}) == resolve_spec({"name": "diveq", "noise_std": 0.5})
+    assert short_spec({"name": "residual(2*diveq)", "drop": 0.5}) == "residual(2*diveq, drop=0.5)"
+    assert resolve_spec({"name": "diveq(noise_std=0.5)", "noise_std": 0.1})["noise_std"] == 0.1, (
+        "what is given apart wins"
+    )
 
 
 @pytest.mark.parametrize(
@@ -86,10 +88,10 @@ def test_a_name_may_hold_options_and_stages() -> None:
 def test_an_option_that_a_combinator_lacks_is_one_of_its_stages(
     text: str, options: dict[str, Any], wanted: str
 ) -> None:
-    assert short({"name": text, **options}) == wanted
+    assert short_spec({"name": text, **options}) == wanted
     pairs = ", ".join(f"{key}={value}" for key, value in options.items())
     written = f"{text[:-1]}, {pairs})" if text.endswith(")") else f"{text}({pairs})"
-    assert short({"name": written}) == wanted
+    assert short_spec({"name": written}) == wanted
 
 
 def test_an_option_that_no_stage_takes_is_one_fault() -> None:
@@ -120,6 +122,8 @@ def test_stages_that_are_no_list_of_tables_are_a_fault(stages: Any) -> None:
 
 
 def test_the_spec_of_a_combinator_is_that_of_its_stages_now() -> None:
-    made = build({"name": "residual(diveq(transform=linear), product(2*ste(transform=mlp)))", "codebook_size": 8}, 4)
+    made = build_quantizer(
+        {"name": "residual(diveq(transform=linear), product(2*ste(transform=mlp)))", "codebook_size": 8}, 4
+    )
     made.merge_()
-    assert short(made.spec) == "residual(diveq(codebook_size=8), product(2*ste(codebook_size=8)))"
+    assert short_spec(made.spec) == "residual(diveq(codebook_size=8), product(2*ste(codebook_size=8)))"

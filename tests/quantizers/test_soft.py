@@ -7,9 +7,9 @@ import math
 import pytest
 import torch
 
-from tokenizer.quantizers import build
+from tokenizer.quantizers import build_quantizer
+from tokenizer.quantizers.search import nearest
 from tokenizer.quantizers.soft import IBQ, Gumbel
-from tokenizer.search import nearest
 
 
 def double(*shape: int, seed: int) -> torch.Tensor:
@@ -144,7 +144,7 @@ def test_diversity_is_least_when_all_codes_share_alike() -> None:
 
 @pytest.mark.parametrize("options", ["", "(top_k=3)", "(normalise=sphere)"])
 def test_tokens_are_the_nearest_codes_and_never_depend_on_noise(options: str) -> None:
-    made = build({"name": f"gumbel{options}", "codebook_size": 16}, 4)
+    made = build_quantizer({"name": f"gumbel{options}", "codebook_size": 16}, 4)
     z = torch.randn(300, 4, generator=torch.Generator().manual_seed(1))
     tokens = made.encode(z)
     assert torch.equal(tokens[:, 0], nearest(made.prepare(z), made.codes().detach()))

@@ -8,8 +8,8 @@ import math
 import pytest
 import torch
 
-from tokenizer.quantizers import build
-from tokenizer.quantizers.space_filling import SFVQ, Curve, SFDiVeQ
+from tokenizer.quantizers import Curve, build_quantizer
+from tokenizer.quantizers.space_filling import SFVQ, SFDiVeQ
 
 METHODS = ["sf-diveq", "sf-diveq-detach", "sfvq"]
 
@@ -18,7 +18,7 @@ CORNERS = torch.tensor([[0.0, 0.0], [4.0, 0.0], [4.0, 4.0]])
 
 
 def curve(corners: torch.Tensor, points: int = 1, name: str = "sf-diveq", **options: float) -> Curve:
-    made = build({"name": name, "codebook_size": len(corners), "points": points, **options}, corners.shape[1])
+    made = build_quantizer({"name": name, "codebook_size": len(corners), "points": points, **options}, corners.shape[1])
     assert isinstance(made, Curve)
     made.table.place(corners)
     return made

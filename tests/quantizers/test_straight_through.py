@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from tokenizer.quantizers.averages import Averages
+from tokenizer.quantizers import MovingAverages
 from tokenizer.quantizers.straight_through import EMA, STE, Rotation
 
 # Two latents of width 2 and their codes: gaps q - z are (1, -2) and (0, 3), so the mean square is 14 / 4 = 3.5.
@@ -152,7 +152,7 @@ def test_a_revived_code_stays_where_it_was_put(kind: type[EMA | Rotation]) -> No
 
 
 def test_restart_takes_each_code_for_one_latent() -> None:
-    averages = Averages(3, 1, decay=0.9)
+    averages = MovingAverages(3, 1, decay=0.9)
     averages.add(torch.tensor([[2.0], [4.0]]), torch.tensor([0, 0]))
     averages.restart(torch.tensor([[7.0], [8.0], [9.0]]), torch.tensor([False, False, True]))
     torch.testing.assert_close(averages.sums, torch.tensor([[0.6], [0.0], [9.0]]))

@@ -5,16 +5,16 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tokenizer.quantizers import CodebookQuantizer, build
-from tokenizer.quantizers.tables import BridgeTable, LinearTable, MLPTable, PlainTable, Table, Transform, make
+from tokenizer.quantizers import CodebookQuantizer, PlainTable, build_quantizer
+from tokenizer.quantizers.tables import BridgeTable, CodeTable, LinearTable, MLPTable, Transform, build_table
 
 ALONE: list[Transform] = ["none", "linear", "linear-frozen", "mlp"]
 
 
-def table(transform: Transform, size: int, dim: int) -> Table:
+def table(transform: Transform, size: int, dim: int) -> CodeTable:
     """A float64 table whose parameters have all moved from where they start."""
     torch.manual_seed(0)
-    made = make(transform, size, dim).double()
+    made = build_table(transform, size, dim).double()
     with torch.no_grad():
         for name, parameter in made.named_parameters():
             if "second" not in name:
@@ -97,7 +97,7 @@ def test_the_mlp_is_a_plane_with_a_bend() -> None:
 def test_a_step_on_one_latent_moves_one_code_or_others_with_it(transform: Transform, moved: int) -> None:
     """SimVQ's point: codes that no latent chooses move with those that one does; of the bridge one in each patch."""
     torch.manual_seed(0)
-    made = build({"name": "ste", "codebook_size": 64, "transform": transform}, 4).train()
+    made = build_quantizer({"name": "ste", "codebook_size": 64, "transform": transform}, 4).train()
     assert isinstance(made, CodebookQuantizer)
     optimizer = torch.optim.SGD([p for p in made.parameters() if p.requires_grad], lr=0.1)
     before = made.codes().detach().clone()
@@ -158,7 +158,7 @@ def test_a_frozen_basis_stays_and_the_map_learns() -> None:
 
 @pytest.mark.parametrize("transform", ["linear", "linear-frozen", "mlp", "bridge"])
 def test_merging_leaves_a_plain_table_that_learns(transform: Transform) -> None:
-    made = build({"name": "diveq", "codebook_size": 8, "transform": transform}, 4)
+    made = build_quantizer({"name": "diveq", "codebook_size": 8, "transform": transform}, 4)
     codes = made.codes().detach().clone()
     made.merge_()
     assert isinstance(made.table, PlainTable)

@@ -12,13 +12,13 @@ from torch import Tensor
 from tokenizer import quantizers, train
 from tokenizer.config import TrainConfig
 from tokenizer.train.collapse import CollapseWatch
-from tokenizer.train.log import Meter
+from tokenizer.train.metrics_log import Meter
 
 
 def watch(spec: str = "ste", **settings: object) -> CollapseWatch:
-    quantizer = quantizers.resolve(quantizers.read_spec(spec))
+    quantizer = quantizers.resolve_spec(quantizers.read_spec(spec))
     config = dataclasses.replace(TrainConfig(), quantizer=quantizer, **settings)  # type: ignore[arg-type]
-    return CollapseWatch(config, quantizers.build(quantizer, 16).sizes)
+    return CollapseWatch(config, quantizers.build_quantizer(quantizer, 16).sizes)
 
 
 def counts(*tokens: int) -> Tensor:
@@ -81,8 +81,8 @@ def test_only_what_can_be_tried_is_named(
 def test_a_run_says_it(quick: TrainConfig, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plain = Meter.report
     monkeypatch.setattr(Meter, "report", lambda meter: {**plain(meter), "perplexity": 1.0})
-    plan = train.plan(dataclasses.replace(quick, log_every=1), [photos])
-    said = {step.step: step.warning for step in train.train(plan, train.begin(plan), tmp_path) if step.warning}
+    plan = train.plan_run(dataclasses.replace(quick, log_every=1), [photos])
+    said = {step.step: step.warning for step in train.train(plan, train.begin_run(plan), tmp_path) if step.warning}
     # Codes are in use from the fourth of twelve steps on; a tenth of the rest later it counts.
     assert list(said) == [5]
     assert "the codebook collapses" in said[5]

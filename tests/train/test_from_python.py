@@ -15,11 +15,12 @@ from torch import Tensor, nn
 from examples import train_on_a_dataset
 from tests.conftest import draw
 from tests.train.test_loop import everything
-from tokenizer import checkpoint, codec, datasets, train
+from tokenizer import codec, train
 from tokenizer.config import TrainConfig
 from tokenizer.errors import CheckpointError, ConfigError, InputError
-from tokenizer.images import Source, read
-from tokenizer.model import Tokenizer
+from tokenizer.images import Source, read_image
+from tokenizer.inputs.datasets import dataset_sources
+from tokenizer.models import Tokenizer, fingerprint_of, load_checkpoint
 from tokenizer.train import TrainingState
 
 
@@ -78,91 +79,93 @@ def finish(plan: train.Plan, state: TrainingState, folder: Path) -> list[train.S
 
 
 def test_a_dataset_is_planned_split_and_named(quick: TrainConfig, photos: Path, tmp_path: Path) -> None:
-    made = datasets.sources(Pictures())
-    plan = train.plan(dataclasses.replace(quick, image_size=None), made)
+    made = dataset_sources(Pictures())
+    plan = train.plan_run(dataclasses.replace(quick, image_size=None), made)
     assert plan.config.image_size == 40
     assert (len(plan.train), len(plan.held_out), plan.overlap) == (20, 4, False)
-    together = train.plan(quick, [photos, *made])
+    together = train.plan_run(quick, [photos, *made])
     assert {source.name for source in (*together.train, *together.held_out)} >= {"00", "23", "a/00.png", "c/23.png"}
     assert len(together.train) == 44
-    finish(plan := train.plan(dataclasses.replace(quick, steps=2), made), train.begin(plan), tmp_path)
+    finish(plan := train.plan_run(dataclasses.replace(quick, steps=2), made), train.begin_run(plan), tmp_path)
     assert (tmp_path / "held_out.txt").read_text().split() == [source.name for source in plan.held_out]
     with pytest.raises(InputError, match="there are no images: name a folder, or pass sources"):
-        train.plan(quick, [])
+        train.plan_run(quick, [])
 
 
 @pytest.mark.parametrize("own", [False, True])
 def test_resumed_on_a_dataset_equals_uninterrupted(quick: TrainConfig, tmp_path: Path, own: bool) -> None:
-    plan = train.plan(dataclasses.replace(quick, workers=2), datasets.sources(Pictures()))
-    whole = train.begin(plan, **(both() if own else {}))
+    plan = train.plan_run(dataclasses.replace(quick, workers=2), dataset_sources(Pictures()))
+    whole = train.begin_run(plan, **(both() if own else {}))
     figures = finish(plan, whole, tmp_path / "whole")
     assert figures[-1].evaluation is not None
 
-    steps = train.train(plan, train.begin(plan, **(both() if own else {})), tmp_path / "parts")
+    steps = train.train(plan, train.begin_run(plan, **(both() if own else {})), tmp_path / "parts")
     assert len(list(islice(steps, 7))) == 7
     steps.close()
-    again = train.plan(plan.config, datasets.sources(item for item in map(Pictures().__getitem__, range(24))))
+    again = train.plan_run(plan.config, dataset_sources(item for item in map(Pictures().__getitem__, range(24))))
     fresh = {"encoder": encoder(), "decoder": decoder()} if own else {}
-    resumed = train.resume(again, train.read_state(tmp_path / "parts")[0], **fresh)
+    resumed = train.resume_run(again, train.read_newest_state(tmp_path / "parts")[0], **fresh)
     finish(again, resumed, tmp_path / "parts")
     first, second = everything(whole), everything(resumed)
     assert first.keys() == second.keys()
     assert all(torch.equal(value, second[name]) for name, value in first.items())
-    assert checkpoint.fingerprint(tmp_path / "whole") == checkpoint.fingerprint(tmp_path / "parts")
+    assert fingerprint_of(tmp_path / "whole") == fingerprint_of(tmp_path / "parts")
 
 
 def test_another_length_is_not_resumed(quick: TrainConfig, tmp_path: Path) -> None:
     pictures = [Pictures()[number][0] for number in range(12)]
-    plan = train.plan(dataclasses.replace(quick, steps=1), datasets.sources(pictures))
-    finish(plan, train.begin(plan), tmp_path)
-    other = train.plan(plan.config, datasets.sources(pictures[:11]))
+    plan = train.plan_run(dataclasses.replace(quick, steps=1), dataset_sources(pictures))
+    finish(plan, train.begin_run(plan), tmp_path)
+    other = train.plan_run(plan.config, dataset_sources(pictures[:11]))
     with pytest.raises(CheckpointError, match="training images are not those"):
-        train.resume(other, train.read_state(tmp_path)[0])
+        train.resume_run(other, train.read_newest_state(tmp_path)[0])
 
 
 def test_a_network_of_ones_own_learns_is_saved_and_loaded(quick: TrainConfig, tmp_path: Path) -> None:
-    made = datasets.sources(Pictures())
-    plan = train.plan(dataclasses.replace(quick, steps=150, log_every=10), made)
+    made = dataset_sources(Pictures())
+    plan = train.plan_run(dataclasses.replace(quick, steps=150, log_every=10), made)
     parts = both()
-    state = train.begin(plan, **parts)
+    state = train.begin_run(plan, **parts)
     assert state.model.encoder is parts["encoder"]
     losses = [step.figures["loss"] for step in finish(plan, state, tmp_path) if step.figures]
     assert losses[-1] < losses[0] / 2
 
-    model = checkpoint.load(tmp_path, encoder=encoder(), decoder=decoder())
+    model = load_checkpoint(tmp_path, encoder=encoder(), decoder=decoder())
     images = torch.rand(2, 3, 24, 40) * 2 - 1
     assert torch.equal(model.encode(images), state.average.encode(images))
     assert not any(module.training for module in model.modules())
-    (result,) = codec.encode(model, made[:1], codec.EncodeOptions())
+    (result,) = codec.encode_images(model, made[:1], codec.EncodeOptions())
     assert isinstance(result, codec.Encoded)
     assert result.grid.shape == (5, 6, 1)
-    assert read(made[0].file).shape == (40, 48, 3)
+    assert read_image(made[0].file).shape == (40, 48, 3)
 
-    tuned = train.plan(dataclasses.replace(plan.config, init_from=str(tmp_path), freeze=("encoder",), steps=2), made)
-    state = train.begin(tuned, **both())
+    tuned = train.plan_run(
+        dataclasses.replace(plan.config, init_from=str(tmp_path), freeze=("encoder",), steps=2), made
+    )
+    state = train.begin_run(tuned, **both())
     assert torch.equal(state.average.encode(images), model.encode(images))
     assert finish(tuned, state, tmp_path / "tuned")[-1].step == 2
 
 
 def test_it_is_refused_without_its_modules(quick: TrainConfig, tmp_path: Path) -> None:
-    plan = train.plan(dataclasses.replace(quick, steps=1), datasets.sources(Pictures()))
-    finish(plan, train.begin(plan, **both()), tmp_path)
+    plan = train.plan_run(dataclasses.replace(quick, steps=1), dataset_sources(Pictures()))
+    finish(plan, train.begin_run(plan, **both()), tmp_path)
     advice = "if it was trained from Python with others, pass these to checkpoint.load: "
     for given in ({}, {"encoder": encoder()}, {"encoder": encoder(5), "decoder": decoder()}):
         with pytest.raises(CheckpointError, match=advice) as caught:
-            checkpoint.load(tmp_path, **given)
+            load_checkpoint(tmp_path, **given)
         assert "\n" not in str(caught.value)
         assert len(str(caught.value)) < 600
-    saved, _ = train.read_state(tmp_path)
+    saved, _ = train.read_newest_state(tmp_path)
     for given in ({}, {"encoder": encoder()}):
         with pytest.raises(CheckpointError, match="another encoder or decoder: pass modules like those"):
-            train.resume(plan, saved, **given)
+            train.resume_run(plan, saved, **given)
 
 
 def test_one_of_the_two_can_be_the_packages(quick: TrainConfig, tmp_path: Path) -> None:
-    plan = train.plan(dataclasses.replace(quick, steps=3), datasets.sources(Pictures()))
-    finish(plan, train.begin(plan, decoder=decoder()), tmp_path)
-    assert checkpoint.load(tmp_path, decoder=decoder()).codebook_sizes == (32,)
+    plan = train.plan_run(dataclasses.replace(quick, steps=3), dataset_sources(Pictures()))
+    finish(plan, train.begin_run(plan, decoder=decoder()), tmp_path)
+    assert load_checkpoint(tmp_path, decoder=decoder()).codebook_sizes == (32,)
 
 
 @pytest.mark.parametrize(
@@ -178,7 +181,7 @@ def test_modules_that_do_not_fit(quick: TrainConfig, given: dict[str, Any], mess
     if isinstance(given.get("encoder"), nn.LSTM):
         given["encoder"].forward = lambda images: (images, None)
     with pytest.raises(ConfigError, match=message):
-        train.begin(train.plan(quick, datasets.sources(Pictures())), **given)
+        train.begin_run(train.plan_run(quick, dataset_sources(Pictures())), **given)
 
 
 class Tied(nn.Module):
@@ -201,13 +204,13 @@ def test_encoder_and_decoder_may_share_weights(quick: TrainConfig, tmp_path: Pat
         return {"encoder": Tied(weight, back=False), "decoder": Tied(weight, back=True)}
 
     network = dataclasses.replace(quick.network, latent_dim=width)
-    plan = train.plan(dataclasses.replace(quick, network=network), datasets.sources(Pictures()))
-    steps = train.train(plan, train.begin(plan, **tied()), tmp_path)
+    plan = train.plan_run(dataclasses.replace(quick, network=network), dataset_sources(Pictures()))
+    steps = train.train(plan, train.begin_run(plan, **tied()), tmp_path)
     list(islice(steps, 6))
     steps.close()
-    state = train.resume(plan, train.read_state(tmp_path)[0], **tied())
+    state = train.resume_run(plan, train.read_newest_state(tmp_path)[0], **tied())
     finish(plan, state, tmp_path)
-    model = checkpoint.load(tmp_path, **tied())
+    model = load_checkpoint(tmp_path, **tied())
     assert model.encoder.weight is model.decoder.weight
     assert torch.equal(model.encoder.weight, state.average.encoder.weight)
 
@@ -218,10 +221,10 @@ def test_an_encoder_without_weights(quick: TrainConfig, tmp_path: Path, parts: i
         def forward(self, images: Tensor) -> Tensor:
             return torch.cat([nn.functional.avg_pool2d(images, 8), images[:, :1, ::8, ::8]], dim=1)
 
-    plan = train.plan(dataclasses.replace(quick, grad_accum=parts), datasets.sources(Pictures()))
-    state = train.begin(plan, encoder=Shrink())
+    plan = train.plan_run(dataclasses.replace(quick, grad_accum=parts), dataset_sources(Pictures()))
+    state = train.begin_run(plan, encoder=Shrink())
     assert finish(plan, state, tmp_path)[-1].step == 12
-    assert checkpoint.load(tmp_path, encoder=Shrink()).encode(torch.zeros(1, 3, 16, 8)).shape == (1, 2, 1, 1)
+    assert load_checkpoint(tmp_path, encoder=Shrink()).encode(torch.zeros(1, 3, 16, 8)).shape == (1, 2, 1, 1)
 
 
 def test_an_empty_sequence_is_a_module_too(quick: TrainConfig) -> None:
@@ -232,8 +235,8 @@ def test_an_empty_sequence_is_a_module_too(quick: TrainConfig) -> None:
 def test_a_source_is_any_call(quick: TrainConfig, tmp_path: Path) -> None:
     made = [Source(f"drawn {number}", lambda number=number: draw(48, 48, number)) for number in range(8)]
     made.append(Source("broken", lambda: draw(48, 48)[..., :0]))
-    plan = train.plan(dataclasses.replace(quick, val_images=2, seed=1), made)
-    steps = finish(plan, train.begin(plan), tmp_path)
+    plan = train.plan_run(dataclasses.replace(quick, val_images=2, seed=1), made)
+    steps = finish(plan, train.begin_run(plan), tmp_path)
     assert {name for step in steps for name, _ in step.unreadable} == {"broken"}
 
 

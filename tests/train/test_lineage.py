@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 
 from tokenizer.errors import ConfigError
-from tokenizer.quantizers import read_spec, resolve, short
-from tokenizer.train import lineage
+from tokenizer.quantizers import read_spec, resolve_spec, short_spec
+from tokenizer.train.lineage import inherit_spec, spec_misfits
 
 
 def spec(text: str) -> dict[str, Any]:
-    return resolve(read_spec(text))
+    return resolve_spec(read_spec(text))
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def spec(text: str) -> dict[str, Any]:
     ],
 )
 def test_what_is_given_lies_over_what_was(before: str, given: dict[str, Any], wanted: str) -> None:
-    assert short(lineage.over(spec(before), given)) == short(spec(wanted))
+    assert short_spec(inherit_spec(spec(before), given)) == short_spec(spec(wanted))
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_what_is_given_lies_over_what_was(before: str, given: dict[str, Any], wa
 )
 def test_what_no_quantizer_has(given: dict[str, Any], fault: str) -> None:
     with pytest.raises(ConfigError) as error:
-        lineage.over(spec("residual(2*diveq)"), given)
+        inherit_spec(spec("residual(2*diveq)"), given)
     assert str(error.value).startswith(fault)
 
 
@@ -91,7 +91,7 @@ def test_what_no_quantizer_has(given: dict[str, Any], fault: str) -> None:
     ],
 )
 def test_fits(before: str, now: str) -> None:
-    assert lineage.misfits(spec(before), spec(now)) == []
+    assert spec_misfits(spec(before), spec(now)) == []
 
 
 @pytest.mark.parametrize(
@@ -128,9 +128,9 @@ def test_fits(before: str, now: str) -> None:
     ],
 )
 def test_does_not_fit(before: str, now: str, faults: list[str]) -> None:
-    assert lineage.misfits(spec(before), spec(now)) == [f"quantizer.{fault}" for fault in faults]
+    assert spec_misfits(spec(before), spec(now)) == [f"quantizer.{fault}" for fault in faults]
 
 
 def test_another_number_of_stages() -> None:
-    found = lineage.misfits(spec("residual(2*diveq)"), spec("residual(3*diveq)"))
+    found = spec_misfits(spec("residual(2*diveq)"), spec("residual(3*diveq)"))
     assert found == ["quantizer has 2 stages there, now 3"]

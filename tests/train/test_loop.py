@@ -13,11 +13,11 @@ import pytest
 import torch
 from PIL import Image
 
-from tokenizer import checkpoint, train
+from tokenizer import train
 from tokenizer.config import TrainConfig
 from tokenizer.errors import CheckpointError, TrainingError
-from tokenizer.train import Step, objective
-from tokenizer.train.state import TrainingState
+from tokenizer.models import fingerprint_of, load_checkpoint
+from tokenizer.train import Step, TrainingState, objective
 
 
 @pytest.fixture(autouse=True)
@@ -38,8 +38,8 @@ def everything(state: TrainingState) -> dict[str, torch.Tensor]:
 
 
 def whole_run(config: TrainConfig, photos: Path, folder: Path) -> tuple[TrainingState, list[Step]]:
-    plan = train.plan(config, [photos])
-    state = train.begin(plan)
+    plan = train.plan_run(config, [photos])
+    state = train.begin_run(plan)
     return state, list(train.train(plan, state, folder))
 
 
@@ -65,14 +65,14 @@ def test_resumed_equals_uninterrupted_bit_for_bit(
     config = dataclasses.replace(quick, quantizer={"name": "diveq", "codebook_size": 32, "revival_patience": 2})
     whole, _ = whole_run(config, photos, tmp_path / "whole")
 
-    plan = train.plan(config, [photos])
-    steps = train.train(plan, train.begin(plan), tmp_path / "parts")
+    plan = train.plan_run(config, [photos])
+    steps = train.train(plan, train.begin_run(plan), tmp_path / "parts")
     assert list(islice(steps, stop_at))[-1].step == stop_at
     steps.close()
     torch.manual_seed(12345)  # another process draws other numbers before it resumes
-    saved, _ = train.read_state(tmp_path / "parts")
+    saved, _ = train.read_newest_state(tmp_path / "parts")
     assert saved.config == plan.config
-    resumed = train.resume(plan, saved)
+    resumed = train.resume_run(plan, saved)
     assert resumed.step == stop_at
     rest = list(train.train(plan, resumed, tmp_path / "parts"))
     assert [step.step for step in rest] == [*range(stop_at + 1, 13), 12]
@@ -81,13 +81,13 @@ def test_resumed_equals_uninterrupted_bit_for_bit(
     assert first.keys() == second.keys()
     for name, value in first.items():
         assert torch.equal(value, second[name]), name
-    assert checkpoint.fingerprint(tmp_path / "whole") == checkpoint.fingerprint(tmp_path / "parts")
+    assert fingerprint_of(tmp_path / "whole") == fingerprint_of(tmp_path / "parts")
 
 
 def test_workers_change_no_result(quick: TrainConfig, photos: Path, tmp_path: Path) -> None:
     whole_run(quick, photos, tmp_path / "none")
     whole_run(dataclasses.replace(quick, workers=3), photos, tmp_path / "three")
-    assert checkpoint.fingerprint(tmp_path / "none") == checkpoint.fingerprint(tmp_path / "three")
+    assert fingerprint_of(tmp_path / "none") == fingerprint_of(tmp_path / "three")
 
 
 def test_what_a_run_leaves(run: Path) -> None:
@@ -112,22 +112,22 @@ def test_what_a_run_leaves(run: Path) -> None:
 
 
 def test_stopping_before_there_are_codes_leaves_no_checkpoint(quick: TrainConfig, photos: Path, tmp_path: Path) -> None:
-    plan = train.plan(quick, [photos])
-    steps = train.train(plan, train.begin(plan), tmp_path)
+    plan = train.plan_run(quick, [photos])
+    steps = train.train(plan, train.begin_run(plan), tmp_path)
     next(steps)
     steps.close()
     assert not (tmp_path / "model.safetensors").exists()
-    assert train.read_state(tmp_path)[0].plain["quantizing"] is False
+    assert train.read_newest_state(tmp_path)[0].plain["quantizing"] is False
 
 
 def test_lines_of_a_killed_run_are_dropped_on_resume(quick: TrainConfig, photos: Path, tmp_path: Path) -> None:
-    plan = train.plan(quick, [photos])
-    steps = train.train(plan, train.begin(plan), tmp_path)
+    plan = train.plan_run(quick, [photos])
+    steps = train.train(plan, train.begin_run(plan), tmp_path)
     list(islice(steps, 5))
     steps.close()
     with (tmp_path / "metrics.jsonl").open("a") as file:
         file.write('{"step": 8, "loss": 99}\n{"step": 9, "lo')
-    state = train.resume(plan, train.read_state(tmp_path)[0])
+    state = train.resume_run(plan, train.read_newest_state(tmp_path)[0])
     list(train.train(plan, state, tmp_path))
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [4, 8, 12, 12]
@@ -136,14 +136,14 @@ def test_lines_of_a_killed_run_are_dropped_on_resume(quick: TrainConfig, photos:
 
 def test_one_step_is_enough_for_a_checkpoint(quick: TrainConfig, photos: Path, tmp_path: Path) -> None:
     whole_run(dataclasses.replace(quick, steps=1), photos, tmp_path)
-    assert checkpoint.load(tmp_path).codebook_sizes == (32,)
+    assert load_checkpoint(tmp_path).codebook_sizes == (32,)
 
 
 def test_a_minute_budget_ends_by_the_clock(
     quick: TrainConfig, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = iter(range(10_000))
-    monkeypatch.setattr("tokenizer.train.budget.time", SimpleNamespace(perf_counter=lambda: float(next(clock))))
+    monkeypatch.setattr("tokenizer.train.run_budget.time", SimpleNamespace(perf_counter=lambda: float(next(clock))))
     state, steps = whole_run(dataclasses.replace(quick, steps=None, minutes=0.5), photos, tmp_path)
     assert steps[-1].progress == 1
     assert 10 < state.step <= 30
@@ -151,25 +151,25 @@ def test_a_minute_budget_ends_by_the_clock(
 
 
 def test_other_images_cannot_be_resumed(quick: TrainConfig, photos: Path, run: Path) -> None:
-    plan = train.plan(quick, [photos / "a"])
+    plan = train.plan_run(quick, [photos / "a"])
     with pytest.raises(CheckpointError, match="training images are not those"):
-        train.resume(plan, train.read_state(run)[0])
+        train.resume_run(plan, train.read_newest_state(run)[0])
 
 
 def test_no_training_state(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="there is no training to resume in"):
-        train.read_state(tmp_path)
+        train.read_newest_state(tmp_path)
     (tmp_path / "states").mkdir()
     (tmp_path / "states/step_0000005.safetensors").write_bytes(b"12345")
     with pytest.raises(CheckpointError, match="cannot read the training state"):
-        train.read_state(tmp_path)
+        train.read_newest_state(tmp_path)
 
 
 def test_a_gradient_that_is_not_finite_is_skipped_and_then_stops_the_run(
     quick: TrainConfig, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plan = train.plan(dataclasses.replace(quick, steps=40), [photos])
-    state = train.begin(plan)
+    plan = train.plan_run(dataclasses.replace(quick, steps=40), [photos])
+    state = train.begin_run(plan)
     steps = train.train(plan, state, tmp_path)
     list(islice(steps, 15))
     before = everything(state)
@@ -191,8 +191,8 @@ def test_a_gradient_that_is_not_finite_is_skipped_and_then_stops_the_run(
 def test_latents_that_are_not_finite_are_skipped_and_then_stop_the_run(
     quick: TrainConfig, photos: Path, tmp_path: Path
 ) -> None:
-    plan = train.plan(dataclasses.replace(quick, steps=60), [photos])
-    state = train.begin(plan)
+    plan = train.plan_run(dataclasses.replace(quick, steps=60), [photos])
+    state = train.begin_run(plan)
     steps = train.train(plan, state, tmp_path)
     next(step for step in steps if state.quantizing)
     with torch.no_grad():
@@ -212,15 +212,15 @@ def test_evaluations_come_when_asked_and_otherwise_eight_times(
 ) -> None:
     _, steps = whole_run(dataclasses.replace(quick, eval_every=5), photos, tmp_path / "asked")
     assert [step.step for step in steps if step.evaluation] == [5, 10, 12]
-    monkeypatch.setattr("tokenizer.train.budget._SECONDS_BETWEEN_EVALUATIONS", 0.0)
+    monkeypatch.setattr("tokenizer.train.run_budget._SECONDS_BETWEEN_EVALUATIONS", 0.0)
     _, steps = whole_run(dataclasses.replace(quick, steps=16), photos, tmp_path / "eight")
     # None before there are codes, which the fifth step places; then at each eighth, then the last word.
     assert [step.step for step in steps if step.evaluation] == [5, 6, 8, 10, 12, 14, 16]
 
 
 def test_checkpoints_come_by_the_clock(quick: TrainConfig, photos: Path, tmp_path: Path) -> None:
-    plan = train.plan(dataclasses.replace(quick, save_every=1e-9), [photos])
-    steps = train.train(plan, train.begin(plan), tmp_path)
+    plan = train.plan_run(dataclasses.replace(quick, save_every=1e-9), [photos])
+    steps = train.train(plan, train.begin_run(plan), tmp_path)
     for step in islice(steps, 6):
-        assert train.read_state(tmp_path)[0].plain["step"] == step.step
+        assert train.read_newest_state(tmp_path)[0].plain["step"] == step.step
     steps.close()

@@ -13,13 +13,13 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch import Tensor
 
-from tests.test_perceptual import random_state
+from tests.train.test_perceptual import random_state
 from tokenizer import train
 from tokenizer.config import TrainConfig
 from tokenizer.errors import ConfigError, InputError
-from tokenizer.losses import reconstruction_loss
-from tokenizer.perceptual import Perceptual
+from tokenizer.train.losses import reconstruction_loss
 from tokenizer.train.objective import Objective
+from tokenizer.train.perceptual import Perceptual
 
 
 @pytest.fixture(scope="module")
@@ -235,11 +235,11 @@ def test_lower_precision_is_close(both: TrainConfig, precision: str) -> None:
 
 
 def test_what_is_wrong_is_said_when_it_is_planned(both: TrainConfig, photos: Path, tmp_path: Path) -> None:
-    assert train.plan(both, [photos]).config.perceptual_weights == both.perceptual_weights
+    assert train.plan_run(both, [photos]).config.perceptual_weights == both.perceptual_weights
 
     def said(**changes: object) -> str:
         with pytest.raises((ConfigError, InputError)) as caught:
-            train.plan(dataclasses.replace(both, **changes), [photos])  # type: ignore[arg-type]
+            train.plan_run(dataclasses.replace(both, **changes), [photos])  # type: ignore[arg-type]
         return str(caught.value)
 
     assert said(perceptual_weights=None).startswith("loss.perceptual needs the weights of VGG-16")

@@ -13,11 +13,11 @@ from tests.conftest import TINY, draw, save
 from tokenizer import train
 from tokenizer.config import TrainConfig
 from tokenizer.errors import ConfigError, DeviceError, InputError
-from tokenizer.model import Tokenizer
-from tokenizer.quantizers import Reseeded
+from tokenizer.models import Tokenizer
+from tokenizer.quantizers import ReplacedRows
 from tokenizer.train import evaluation
-from tokenizer.train import optimizer as optimizers
-from tokenizer.train.muon import Muon, orthogonalise
+from tokenizer.train.muon import Muon, orthogonalize
+from tokenizer.train.optimizers import forget_moments, make_optimizers, replace_in_ema, update_ema
 from tokenizer.train.schedule import learning_rate
 
 
@@ -36,7 +36,7 @@ def test_orthogonalise_flattens_the_singular_values(shape: tuple[int, int]) -> N
     rank = min(shape)
     u, v = torch.linalg.qr(torch.randn(shape[0], rank))[0], torch.linalg.qr(torch.randn(shape[1], rank))[0]
     matrix = u @ torch.logspace(0, -1.5, rank).diag() @ v.T
-    result = orthogonalise(matrix)
+    result = orthogonalize(matrix)
     values = torch.linalg.svdvals(result)
     assert 0.3 < values.min() < values.max() < 1.3
     core = u.T @ result @ v
@@ -65,7 +65,7 @@ def test_muon_by_hand_is_momentum_then_orthogonalisation() -> None:
         kernel.grad = grad.clone()
         muon.step()
         average = 0.9 * average + 0.1 * grad
-        step = orthogonalise(0.1 * grad + 0.9 * average) * 0.2 * math.sqrt(50)
+        step = orthogonalize(0.1 * grad + 0.9 * average) * 0.2 * math.sqrt(50)
         start = start * (1 - 0.1 * 0.5) - 0.1 * step
     torch.testing.assert_close(kernel.detach(), start)
 
@@ -77,9 +77,9 @@ def model() -> Tokenizer:
 
 def test_every_parameter_has_exactly_one_optimizer(quick: TrainConfig) -> None:
     made = model()
-    held = [p for o in optimizers.make(made, quick) for group in o.param_groups for p in group["params"]]
+    held = [p for o in make_optimizers(made, quick) for group in o.param_groups for p in group["params"]]
     assert len(held) == len(set(held)) == len(list(made.parameters()))
-    muon = optimizers.make(made, quick)[1]
+    muon = make_optimizers(made, quick)[1]
     assert isinstance(muon, Muon)
     assert all(min(p.shape[:2]) >= 32 and p.ndim == 4 for group in muon.param_groups for p in group["params"])
 
@@ -87,7 +87,7 @@ def test_every_parameter_has_exactly_one_optimizer(quick: TrainConfig) -> None:
 def test_a_reseeded_code_loses_its_moments_and_its_average(quick: TrainConfig) -> None:
     made = model()
     average = copy.deepcopy(made).requires_grad_(requires_grad=False)
-    chosen = optimizers.make(made, quick)
+    chosen = make_optimizers(made, quick)
     made.quantizer(torch.randn(64, 4)).vectors.square().sum().backward()
     for optimizer in chosen:
         optimizer.step()
@@ -95,14 +95,14 @@ def test_a_reseeded_code_loses_its_moments_and_its_average(quick: TrainConfig) -
     rows = torch.tensor([False, True, False, False, True, False, False, False])
     before = chosen[0].state[codebook]["exp_avg"].clone()
     assert (before.abs().sum(dim=1) > 0).sum() > 4
-    change = [Reseeded(codebook, rows)]
-    optimizers.forget(chosen, change)
+    change = [ReplacedRows(codebook, rows)]
+    forget_moments(chosen, change)
     for slot in ("exp_avg", "exp_avg_sq"):
         assert (chosen[0].state[codebook][slot][rows] == 0).all()
     assert torch.equal(chosen[0].state[codebook]["exp_avg"][~rows], before[~rows])
     mean = average.quantizer.table.weight
     untouched = mean[~rows].clone()
-    optimizers.catch_up(average, made, change)
+    replace_in_ema(average, made, change)
     assert torch.equal(mean[rows], codebook[rows])
     assert torch.equal(mean[~rows], untouched)
 
@@ -114,13 +114,13 @@ def test_average_moves_by_one_minus_decay() -> None:
         for parameter in made.parameters():
             parameter.add_(1)
     before = [p.clone() for p in average.parameters()]
-    optimizers.follow(average, made, 0.9)
+    update_ema(average, made, 0.9)
     for mean, old in zip(average.parameters(), before, strict=True):
         torch.testing.assert_close(mean, old + 0.1)
 
 
 def test_plan_chooses_what_nobody_gave(photos: Path) -> None:
-    plan = train.plan(TrainConfig(network=TINY, device="cpu"), [photos])
+    plan = train.plan_run(TrainConfig(network=TINY, device="cpu"), [photos])
     config = plan.config
     assert len(plan.train) == 23
     assert len(plan.held_out) == 1
@@ -133,12 +133,12 @@ def test_plan_chooses_what_nobody_gave(photos: Path) -> None:
     assert config.workers is not None
     assert config.quantizer["codebook_size"] == 1024
     assert any("--codebook-size 128 would be filled" in note for note in plan.notes)
-    assert train.plan(config, [photos]) == plan, "a plan's settings give the same plan"
+    assert train.plan_run(config, [photos]) == plan, "a plan's settings give the same plan"
 
 
 def test_large_pictures_are_cropped_at_128(tmp_path: Path) -> None:
     save(tmp_path / "a.png", draw(400, 300))
-    plan = train.plan(TrainConfig(), [tmp_path])
+    plan = train.plan_run(TrainConfig(), [tmp_path])
     assert plan.config.image_size == 128
     assert plan.overlap
     assert plan.held_out == plan.train
@@ -149,7 +149,7 @@ def test_large_pictures_are_cropped_at_128(tmp_path: Path) -> None:
 
 def test_images_to_evaluate_on_can_be_named(photos: Path, tmp_path: Path) -> None:
     save(tmp_path / "a.png", draw(40, 30))
-    plan = train.plan(TrainConfig(network=TINY, val_data=str(tmp_path)), [photos])
+    plan = train.plan_run(TrainConfig(network=TINY, val_data=str(tmp_path)), [photos])
     assert len(plan.train) == 24
     assert [source.name for source in plan.held_out] == ["a.png"]
     assert not plan.overlap
@@ -158,18 +158,18 @@ def test_images_to_evaluate_on_can_be_named(photos: Path, tmp_path: Path) -> Non
 def test_all_faults_of_a_plan_are_named_at_once(photos: Path) -> None:
     config = TrainConfig(lr=-1, loss={"l9": 1.0}, quantizer={"name": "diveq", "codebook": 4}, steps=5, minutes=5)
     with pytest.raises(ConfigError) as caught:
-        train.plan(config, [photos])
+        train.plan_run(config, [photos])
     assert len(caught.value.faults) == 4
 
 
 def test_plans_that_cannot_start(photos: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no images in"):
-        train.plan(TrainConfig(), [tmp_path])
+        train.plan_run(TrainConfig(), [tmp_path])
     with pytest.raises(InputError, match="val_images is 24, there are 24 images"):
-        train.plan(TrainConfig(val_images=24), [photos])
+        train.plan_run(TrainConfig(val_images=24), [photos])
     if not torch.cuda.is_available():
         with pytest.raises(DeviceError, match="there is no cuda on this machine: pass --device"):
-            train.plan(dataclasses.replace(TrainConfig(), device="cuda"), [photos])
+            train.plan_run(dataclasses.replace(TrainConfig(), device="cuda"), [photos])
 
 
 def test_images_that_come_back_exactly_have_a_finite_figure(monkeypatch: pytest.MonkeyPatch) -> None:

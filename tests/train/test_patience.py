@@ -46,24 +46,24 @@ def evaluated(steps: Sequence[train.Step]) -> list[int]:
 
 @pytest.mark.usefixtures("scripted")
 def test_it_stops_after_evaluations_that_are_no_better(patient: TrainConfig, photos: Path, tmp_path: Path) -> None:
-    plan = train.plan(patient, [photos])
-    state = train.begin(plan)
+    plan = train.plan_run(patient, [photos])
+    state = train.begin_run(plan)
     steps = list(train.train(plan, state, tmp_path))
     # 22 dB at step 7, then three that are worse; the last is evaluated once more, as every end is.
     assert evaluated(steps) == [4, 5, 6, 7, 8, 9, 10, 10]
     assert steps[-1].progress == 1
     assert (state.step, state.best, state.evaluations_since_best) == (10, 22.0, 3)
-    assert train.read_state(tmp_path)[0].plain["evaluations_since_best"] == 3
+    assert train.read_newest_state(tmp_path)[0].plain["evaluations_since_best"] == 3
 
 
 @pytest.mark.usefixtures("scripted")
 @pytest.mark.parametrize("stop_at", [5, 8, 9])
 def test_a_resumed_run_stops_at_the_same_step(patient: TrainConfig, photos: Path, tmp_path: Path, stop_at: int) -> None:
-    plan = train.plan(patient, [photos])
-    steps = train.train(plan, train.begin(plan), tmp_path)
+    plan = train.plan_run(patient, [photos])
+    steps = train.train(plan, train.begin_run(plan), tmp_path)
     list(islice(steps, stop_at))
     steps.close()
-    state = train.resume(plan, train.read_state(tmp_path)[0])
+    state = train.resume_run(plan, train.read_newest_state(tmp_path)[0])
     list(train.train(plan, state, tmp_path))
     assert (state.step, state.best, state.evaluations_since_best) == (10, 22.0, 3)
 
@@ -72,26 +72,26 @@ def test_a_resumed_run_stops_at_the_same_step(patient: TrainConfig, photos: Path
 def test_a_run_that_stopped_stays_so_until_it_may_be_more_patient(
     patient: TrainConfig, photos: Path, tmp_path: Path
 ) -> None:
-    plan = train.plan(patient, [photos])
-    list(train.train(plan, train.begin(plan), tmp_path))
-    state = train.resume(plan, train.read_state(tmp_path)[0])
+    plan = train.plan_run(patient, [photos])
+    list(train.train(plan, train.begin_run(plan), tmp_path))
+    state = train.resume_run(plan, train.read_newest_state(tmp_path)[0])
     assert [step.step for step in train.train(plan, state, tmp_path)] == [10]
     assert state.evaluations_since_best == 3
-    more = train.plan(dataclasses.replace(patient, patience=4), [photos])
-    state = train.resume(more, train.read_state(tmp_path)[0])
+    more = train.plan_run(dataclasses.replace(patient, patience=4), [photos])
+    state = train.resume_run(more, train.read_newest_state(tmp_path)[0])
     assert list(train.train(more, state, tmp_path))[-1].step == 12
     assert (state.best, state.evaluations_since_best) == (31.0, 0)
 
 
 @pytest.mark.usefixtures("scripted")
 def test_without_patience_it_goes_on(patient: TrainConfig, photos: Path, tmp_path: Path) -> None:
-    plan = train.plan(dataclasses.replace(patient, patience=None), [photos])
-    assert list(train.train(plan, train.begin(plan), tmp_path))[-1].step == 12
+    plan = train.plan_run(dataclasses.replace(patient, patience=None), [photos])
+    assert list(train.train(plan, train.begin_run(plan), tmp_path))[-1].step == 12
 
 
 def test_few_evaluations_are_told_before(patient: TrainConfig, photos: Path) -> None:
-    assert not any("patience" in note for note in train.plan(patient, [photos]).notes)
-    seldom = train.plan(dataclasses.replace(patient, eval_every=None), [photos])
+    assert not any("patience" in note for note in train.plan_run(patient, [photos]).notes)
+    seldom = train.plan_run(dataclasses.replace(patient, eval_every=None), [photos])
     assert any(note.endswith("seven times before its end at most: pass --eval-every too") for note in seldom.notes)
     with pytest.raises(ConfigError, match="patience is 0, expected more than 0"):
-        train.plan(dataclasses.replace(patient, patience=0), [photos])
+        train.plan_run(dataclasses.replace(patient, patience=0), [photos])

@@ -15,16 +15,16 @@ from tokenizer.train import preflight
 
 
 def test_sizes_of_the_images(quick: TrainConfig, photos: Path) -> None:
-    plan = train.plan(dataclasses.replace(quick, val_images=0), [photos])
-    look = preflight.look(plan, thoroughly=False)
-    assert look == preflight.Look(24, ((48, 72), (64, 64), (80, 56)), ())
-    assert look == preflight.look(plan, thoroughly=True)
+    plan = train.plan_run(dataclasses.replace(quick, val_images=0), [photos])
+    look = preflight.look_at_images(plan, thoroughly=False)
+    assert look == preflight.ImageSample(24, ((48, 72), (64, 64), (80, 56)), ())
+    assert look == preflight.look_at_images(plan, thoroughly=True)
 
 
 def test_only_a_sample_is_looked_at(quick: TrainConfig, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(preflight, "_LOOKED_AT", 5)
-    plan = train.plan(dataclasses.replace(quick, val_images=0), [photos])
-    assert preflight.look(plan, thoroughly=True).looked_at == 6
+    plan = train.plan_run(dataclasses.replace(quick, val_images=0), [photos])
+    assert preflight.look_at_images(plan, thoroughly=True).looked_at == 6
 
 
 def test_unreadable_images_are_found(quick: TrainConfig, tmp_path: Path) -> None:
@@ -33,19 +33,19 @@ def test_unreadable_images_are_found(quick: TrainConfig, tmp_path: Path) -> None
     (tmp_path / "text.png").write_text("no image")
     whole = (tmp_path / "0.png").read_bytes()
     (tmp_path / "cut.png").write_bytes(whole[: len(whole) // 2])
-    plan = train.plan(dataclasses.replace(quick, val_images=0), [tmp_path])
-    headers = preflight.look(plan, thoroughly=False)
+    plan = train.plan_run(dataclasses.replace(quick, val_images=0), [tmp_path])
+    headers = preflight.look_at_images(plan, thoroughly=False)
     assert headers.unreadable == (("text.png", "not an image, or of an unknown format"),)
     assert headers.sizes == ((40, 50),) * 3
-    pixels = preflight.look(plan, thoroughly=True)
+    pixels = preflight.look_at_images(plan, thoroughly=True)
     assert [name for name, _ in pixels.unreadable] == ["cut.png", "text.png"]
 
 
 def test_no_image_can_be_read(quick: TrainConfig, tmp_path: Path) -> None:
     (tmp_path / "text.png").write_text("no image")
-    plan = train.plan(quick_on_training_images(quick), [tmp_path])
-    assert preflight.look(plan, thoroughly=True).sizes == ()
-    assert preflight.estimate(plan) is None
+    plan = train.plan_run(quick_on_training_images(quick), [tmp_path])
+    assert preflight.look_at_images(plan, thoroughly=True).sizes == ()
+    assert preflight.estimate_cost(plan) is None
 
 
 def quick_on_training_images(quick: TrainConfig) -> TrainConfig:
@@ -53,8 +53,8 @@ def quick_on_training_images(quick: TrainConfig) -> TrainConfig:
 
 
 def test_what_a_budget_of_steps_takes(quick: TrainConfig, photos: Path) -> None:
-    plan = train.plan(dataclasses.replace(quick, steps=100), [photos])
-    estimate = preflight.estimate(plan)
+    plan = train.plan_run(dataclasses.replace(quick, steps=100), [photos])
+    estimate = preflight.estimate_cost(plan)
     assert estimate is not None
     assert estimate.steps == 100
     assert estimate.epochs == 100 * 8 / 20
@@ -64,8 +64,8 @@ def test_what_a_budget_of_steps_takes(quick: TrainConfig, photos: Path) -> None:
 
 
 def test_what_fits_into_a_budget_of_minutes(quick: TrainConfig, photos: Path) -> None:
-    plan = train.plan(dataclasses.replace(quick, steps=None, minutes=2.0, workers=2, grad_accum=2), [photos])
-    estimate = preflight.estimate(plan)
+    plan = train.plan_run(dataclasses.replace(quick, steps=None, minutes=2.0, workers=2, grad_accum=2), [photos])
+    estimate = preflight.estimate_cost(plan)
     assert estimate is not None
     assert estimate.steps == int(120 / estimate.seconds_per_step)
     assert estimate.epochs == estimate.steps * 16 / 20
@@ -79,15 +79,15 @@ def test_the_time_runs_out_on_a_slow_machine(quick: TrainConfig, photos: Path, m
     monkeypatch.setattr(
         preflight.Learner, "step", lambda learner, *rest: taken.append(learner) or plain(learner, *rest)
     )
-    assert preflight.estimate(train.plan(quick, [photos])) is not None
+    assert preflight.estimate_cost(train.plan_run(quick, [photos])) is not None
     assert len(taken) == 1
 
 
 def test_random_numbers_and_files_stay(quick: TrainConfig, photos: Path, tmp_path: Path) -> None:
-    plan = train.plan(quick, [photos])
+    plan = train.plan_run(quick, [photos])
     before = torch.get_rng_state()
     names = sorted(photos.rglob("*"))
-    preflight.estimate(plan)
+    preflight.estimate_cost(plan)
     assert torch.equal(torch.get_rng_state(), before)
     assert sorted(photos.rglob("*")) == names
 
@@ -96,6 +96,6 @@ def test_random_numbers_and_files_stay(quick: TrainConfig, photos: Path, tmp_pat
 def test_codes_that_the_images_can_fill(quick: TrainConfig, tmp_path: Path, side: int, codes: int) -> None:
     for number in range(8):
         save(tmp_path / f"{number}.png", draw(side, side, number))
-    plan = train.plan(dataclasses.replace(quick, val_images=0, image_size=16), [tmp_path])
+    plan = train.plan_run(dataclasses.replace(quick, val_images=0, image_size=16), [tmp_path])
     assert plan.tokens == 8 * (side // 8) ** 2
     assert plan.codes == codes

@@ -20,9 +20,10 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
-from tokenizer import checkpoint, train
+from tokenizer import train
 from tokenizer.config import TrainConfig
 from tokenizer.errors import InputError
+from tokenizer.models import load_checkpoint
 from tokenizer.train import TrainingState
 
 RANKS, STEPS = 2, 10
@@ -45,22 +46,22 @@ def tensors(state: TrainingState) -> dict[str, torch.Tensor]:
 
 def gradients(plan: train.Plan, folder: Path) -> dict[str, torch.Tensor]:
     """Those of the first step, clipped."""
-    state = train.begin(plan)
+    state = train.begin_run(plan)
     next(train.train(plan, state, folder))
     return {name: value.grad for name, value in state.model.named_parameters() if value.grad is not None}
 
 
 def whole_and_resumed(quick: TrainConfig, photos: Path, folder: Path) -> list[dict[str, torch.Tensor]]:
     """What a run holds, with noise that each rank draws for itself; and one that stops and goes on."""
-    plan = train.plan(dataclasses.replace(quick, batch_size=3, steps=STEPS), [photos])
-    whole = train.begin(plan)
+    plan = train.plan_run(dataclasses.replace(quick, batch_size=3, steps=STEPS), [photos])
+    whole = train.begin_run(plan)
     list(train.train(plan, whole, folder / "whole"))
-    steps = train.train(plan, train.begin(plan), folder / "parts")
+    steps = train.train(plan, train.begin_run(plan), folder / "parts")
     list(islice(steps, 6))
     steps.close()
     dist.barrier()
     torch.randn(17)
-    state = train.resume(plan, train.read_state(folder / "parts")[0])
+    state = train.resume_run(plan, train.read_newest_state(folder / "parts")[0])
     list(train.train(plan, state, folder / "parts"))
     return [tensors(whole), tensors(state)]
 
@@ -68,12 +69,12 @@ def whole_and_resumed(quick: TrainConfig, photos: Path, folder: Path) -> list[di
 def with_damaged_images(quick: TrainConfig, data: list[Path], folder: Path) -> dict[str, Any]:
     """Figures of a run of which the first rank can read no image to evaluate on; where no rank can, all say so."""
     config = dataclasses.replace(quick, steps=1, val_data=str(data[1]))
-    plan = train.plan(config, [data[0]])
-    *_, last = train.train(plan, train.begin(plan), folder / "one readable")
+    plan = train.plan_run(config, [data[0]])
+    *_, last = train.train(plan, train.begin_run(plan), folder / "one readable")
     assert last.evaluation
-    plan = train.plan(dataclasses.replace(config, val_images=1), [data[0]])
+    plan = train.plan_run(dataclasses.replace(config, val_images=1), [data[0]])
     with pytest.raises(InputError, match=r"none of the 1 images to evaluate on can be read, such as 0\.png"):
-        list(train.train(plan, train.begin(plan), folder / "none readable"))
+        list(train.train(plan, train.begin_run(plan), folder / "none readable"))
     return dataclasses.asdict(last.evaluation)
 
 
@@ -83,12 +84,12 @@ def work(rank: int, quick: TrainConfig, photos: str, folder: str) -> None:
     dist.init_process_group("gloo", f"file://{folder}/meet", rank=rank, world_size=RANKS, timeout=patience)
     held = {}
     for method in METHODS:
-        plan = train.plan(settings(quick, method, 3), [Path(photos)])
-        state = train.begin(plan)
+        plan = train.plan_run(settings(quick, method, 3), [Path(photos)])
+        state = train.begin_run(plan)
         steps = list(train.train(plan, state, Path(folder) / method))
         figures = [dataclasses.asdict(step.evaluation) for step in steps if step.evaluation]
         held[method] = {"tensors": tensors(state), "figures": figures, "crops": state.crops}
-        plan = train.plan(settings(quick, method, 3, steps=1), [Path(photos)])
+        plan = train.plan_run(settings(quick, method, 3, steps=1), [Path(photos)])
         held[method]["gradients"] = gradients(plan, Path(folder) / f"{method}, one step")
     held["whole"], held["resumed"] = whole_and_resumed(quick, Path(photos), Path(folder))
     held["damaged"] = with_damaged_images(quick, [Path(photos), Path(folder) / "damaged"], Path(folder))
@@ -135,8 +136,8 @@ def test_a_rank_that_can_read_no_image_to_evaluate_on_leaves_it_to_others(folder
 def test_they_hold_what_one_process_with_both_batches_holds(
     folder: Path, quick: TrainConfig, photos: Path, tmp_path: Path, method: str
 ) -> None:
-    plan = train.plan(settings(quick, method, 6), [photos])
-    state = train.begin(plan)
+    plan = train.plan_run(settings(quick, method, 6), [photos])
+    state = train.begin_run(plan)
     steps = list(train.train(plan, state, tmp_path))
     held = torch.load(folder / "0.pt")[method]
     assert held["crops"] == state.crops == 6 * STEPS
@@ -154,7 +155,7 @@ def test_they_hold_what_one_process_with_both_batches_holds(
 def test_gradients_of_a_step_are_those_of_both_batches(
     folder: Path, quick: TrainConfig, photos: Path, tmp_path: Path, method: str
 ) -> None:
-    whole = gradients(train.plan(settings(quick, method, 6, steps=1), [photos]), tmp_path)
+    whole = gradients(train.plan_run(settings(quick, method, 6, steps=1), [photos]), tmp_path)
     halves = torch.load(folder / "0.pt")[method]["gradients"]
     assert whole.keys() == halves.keys()
     for name, value in whole.items():
@@ -166,8 +167,8 @@ def test_only_the_first_rank_writes(folder: Path) -> None:
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines if "held_out" in line] == [5, 10]
     assert len([line for line in lines if "loss" in line]) == 2
-    assert checkpoint.load(run).codebook_sizes == (64,)
-    saved, _ = train.read_state(run)
+    assert load_checkpoint(run).codebook_sizes == (64,)
+    saved, _ = train.read_newest_state(run)
     assert saved.tensors["random/cpu"].shape[0] == RANKS
     assert not torch.equal(*saved.tensors["random/cpu"])
 
@@ -198,7 +199,7 @@ def test_torchrun_starts_a_dead_process_anew_and_the_run_goes_on(photos: Path, t
         said = running.communicate(timeout=150)[1]
     assert running.returncode == 0, said
     assert said.count("going on from step ") == 1
-    assert train.read_state(tmp_path / "run")[0].plain["step"] == 400
+    assert train.read_newest_state(tmp_path / "run")[0].plain["step"] == 400
     steps = [json.loads(line)["step"] for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
     assert steps == sorted(steps)
 
@@ -225,7 +226,7 @@ def test_torchrun_trains_stops_and_goes_on(photos: Path, tmp_path: Path) -> None
         said = stopped.communicate(timeout=60)[1]
     assert "everything is saved. To go on: vqtok train" in said
     assert said.count("everything is saved") == 1
-    saved, _ = train.read_state(tmp_path / "stopped")
+    saved, _ = train.read_newest_state(tmp_path / "stopped")
     assert saved.plain["crops"] == 6 * saved.plain["step"] > 0
     resumed = subprocess.run(
         launch(photos, "-o", tmp_path / "stopped", "--resume", "--steps", "7"),

@@ -25,8 +25,8 @@ METHODS = {
 
 
 def run(config: TrainConfig, photos: Path, folder: Path) -> tuple[TrainingState, list[Step]]:
-    plan = train.plan(config, [photos])
-    state = train.begin(plan)
+    plan = train.plan_run(config, [photos])
+    state = train.begin_run(plan)
     return state, list(train.train(plan, state, folder))
 
 
@@ -75,13 +75,13 @@ def test_other_precisions_learn_too(quick: TrainConfig, photos: Path, tmp_path: 
 
 
 def test_float16_resumes_with_its_scale(quick: TrainConfig, photos: Path, tmp_path: Path) -> None:
-    plan = train.plan(dataclasses.replace(quick, precision="float16"), [photos])
-    steps = train.train(plan, train.begin(plan), tmp_path)
+    plan = train.plan_run(dataclasses.replace(quick, precision="float16"), [photos])
+    steps = train.train(plan, train.begin_run(plan), tmp_path)
     list(islice(steps, 5))
     steps.close()
-    saved, _ = train.read_state(tmp_path)
+    saved, _ = train.read_newest_state(tmp_path)
     assert saved.plain["scaler"]["scale"] >= 1
-    state = train.resume(plan, saved)
+    state = train.resume_run(plan, saved)
     assert state.scaler.state_dict() == saved.plain["scaler"]
 
 
@@ -93,8 +93,8 @@ def spoil(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_back_to_the_last_good_state_with_half_the_rate(
     quick: TrainConfig, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plan = train.plan(dataclasses.replace(quick, steps=60, eval_every=6), [photos])
-    state = train.begin(plan)
+    plan = train.plan_run(dataclasses.replace(quick, steps=60, eval_every=6), [photos])
+    state = train.begin_run(plan)
     steps = train.train(plan, state, tmp_path)
     list(islice(steps, 20))
     with monkeypatch.context() as patch:
@@ -111,7 +111,7 @@ def test_back_to_the_last_good_state_with_half_the_rate(
     with pytest.raises(TrainingError, match="the last checkpoint stands"):
         list(steps)
     assert (state.rollbacks, state.lr_share) == (2, 0.25)
-    assert train.read_state(tmp_path)[0].plain["step"] == 18
+    assert train.read_newest_state(tmp_path)[0].plain["step"] == 18
 
 
 def test_the_newest_states_are_kept_and_a_damaged_one_is_passed_over(
@@ -124,29 +124,29 @@ def test_the_newest_states_are_kept_and_a_damaged_one_is_passed_over(
     spoiled = bytearray(files[1].read_bytes())
     spoiled[-3] ^= 4
     files[1].write_bytes(spoiled)
-    saved, faults = train.read_state(tmp_path)
+    saved, faults = train.read_newest_state(tmp_path)
     assert saved.plain["step"] == 6
     assert faults[0].startswith(f"cannot read the training state {files[2]}: ")
     assert faults[1] == f"the training state {files[1]} is damaged: its checksum is another"
     files[0].write_bytes(b"")
     with pytest.raises(CheckpointError, match="cannot read the training state"):
-        train.read_state(tmp_path)
+        train.read_newest_state(tmp_path)
 
 
 def test_the_best_checkpoint_is_kept(
     quick: TrainConfig, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plan = train.plan(dataclasses.replace(quick, steps=12, eval_every=4), [photos])
-    state = train.begin(plan)
+    plan = train.plan_run(dataclasses.replace(quick, steps=12, eval_every=4), [photos])
+    state = train.begin_run(plan)
     found = iter([11.0, 13.0, 12.0])
     plain = train.loop.evaluate
     monkeypatch.setattr(train.loop, "evaluate", lambda *args: dataclasses.replace(plain(*args), psnr=next(found)))
     steps = [step for step in train.train(plan, state, tmp_path) if step.evaluation]
     assert [step.step for step in steps] == [4, 8, 12]
     assert state.best == 13.0
-    from tokenizer import checkpoint
+    from tokenizer.models import describe_checkpoint, load_checkpoint
 
-    best, last = (checkpoint.describe(folder).training for folder in (tmp_path / "best", tmp_path))
+    best, last = (describe_checkpoint(folder).training for folder in (tmp_path / "best", tmp_path))
     assert (best["steps"], best["held_out"]["psnr"]) == (8, 13.0)
     assert (last["steps"], last["held_out"]["psnr"]) == (12, 12.0)
-    assert checkpoint.load(tmp_path / "best").codebook_sizes == (32,)
+    assert load_checkpoint(tmp_path / "best").codebook_sizes == (32,)

@@ -5,9 +5,26 @@ it into a batch with others of its grid, or lets `tiling` cut it; `network` make
 `threads`; `encoding` hands them out in the order of the sources.
 """
 
-from tokenizer.codec.decoding import decode
-from tokenizer.codec.encoding import encode
-from tokenizer.codec.options import EncodeOptions, header
-from tokenizer.codec.results import Encoded, Unreadable, check_fits, collect
+from __future__ import annotations
 
-__all__ = ["EncodeOptions", "Encoded", "Unreadable", "check_fits", "collect", "decode", "encode", "header"]
+from tokenizer.codec.encode_options import EncodeOptions, token_header
+from tokenizer.codec.pixel_budget import PixelBudget
+from tokenizer.codec.read_ahead import read_ahead
+from tokenizer.codec.results import Encoded, Unreadable, check_tokens_fit, collect_tokens
+from tokenizer.codec.to_images import TokenRow, decode_tokens
+from tokenizer.codec.to_tokens import PIXELS_AHEAD, encode_images
+
+__all__ = [
+    "PIXELS_AHEAD",
+    "EncodeOptions",
+    "Encoded",
+    "PixelBudget",
+    "TokenRow",
+    "Unreadable",
+    "check_tokens_fit",
+    "collect_tokens",
+    "decode_tokens",
+    "encode_images",
+    "read_ahead",
+    "token_header",
+]

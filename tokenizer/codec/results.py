@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from tokenizer.errors import TokenFileError
 from tokenizer.images import Source
-from tokenizer.model import Tokenizer
-from tokenizer.token_files import Failure, Header, ImageRecord, TokenSet
+from tokenizer.models import Tokenizer
+from tokenizer.tokens import FailedInput, Header, ImageRecord, TokenSet
 
 
 @dataclass(frozen=True)
@@ -32,14 +32,14 @@ class Unreadable:
     """One input that is no image: where it came from, and why."""
 
     source: Source
-    failure: Failure
+    failure: FailedInput
 
 
-def collect(results: Iterable[Encoded | Unreadable], header: Header) -> TokenSet:
+def collect_tokens(results: Iterable[Encoded | Unreadable], header: Header) -> TokenSet:
     """Return all results as one token set, in memory."""
     images: list[ImageRecord] = []
     grids: list[NDArray[np.int64]] = []
-    failed: list[Failure] = []
+    failed: list[FailedInput] = []
     for result in results:
         if isinstance(result, Unreadable):
             failed.append(result.failure)
@@ -49,7 +49,7 @@ def collect(results: Iterable[Encoded | Unreadable], header: Header) -> TokenSet
     return TokenSet(header, tuple(images), tuple(grids), tuple(failed))
 
 
-def check_fits(
+def check_tokens_fit(
     tokens: TokenSet, model: Tokenizer, fingerprint: str, reads: Sequence[str] = (), *, allow_mismatch: bool = False
 ) -> None:
     """Raise TokenFileError unless `model` is the one that made `tokens`, or one of those it `reads` did.

@@ -17,8 +17,7 @@ from __future__ import annotations
 import itertools
 from dataclasses import dataclass
 
-from tokenizer.model import Tokenizer
-from tokenizer.network import Decoder, Encoder
+from tokenizer.models import Decoder, Encoder, Tokenizer
 
 # A constant, so that all machines cut an image alike.
 TILE_PIXELS = 2**22

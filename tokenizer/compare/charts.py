@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tokenizer.compare.figures import Points
-from tokenizer.compare.table import Row, Table, mean_curve
+from tokenizer.compare.measures import Points
+from tokenizer.compare.ranking import ContestantRow, Ranking, mean_curve
+from tokenizer.html import DPI, Ink, Plot, dress_axes, make_plot, new_figure
 from tokenizer.images import Pixels
-from tokenizer.pages import Ink, Plot, plot
-from tokenizer.pages.plots import DPI, dress, figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -26,22 +25,22 @@ _GAP = 0.06
 _MOST_BANDS = 6
 
 
-def curves(table: Table) -> Plot:
+def draw_curves(table: Ranking) -> Plot:
     """Return held-out PSNR and used codes over the steps, a line for each contestant, best first."""
     alt = "Held-out PSNR and share of codes used over the training steps, a line for each quantizer"
-    return plot(lambda ink: _curves(table, ink), alt)
+    return make_plot(lambda ink: _curves(table, ink), alt)
 
 
-def _curves(table: Table, ink: Ink) -> Figure:
+def _curves(table: Ranking, ink: Ink) -> Figure:
     longest = max((len(row.label) for row in table.ranked), default=0)
     columns = max(1, min(len(table.ranked), 4 if longest < 16 else 3 if longest < 26 else 2 if longest < 44 else 1))
-    drawn = figure(11, 4.9 + 0.27 * -(-len(table.ranked) // columns), ink)
+    drawn = new_figure(11, 4.9 + 0.27 * -(-len(table.ranked) // columns), ink)
     left, right = drawn.subplots(1, 2)
     for number, row in enumerate(table.ranked):
-        _line(left, ink, number, row, [result.curves.psnr for result in row.results], 1, band=banded(table))
-        _line(right, ink, number, row, [result.curves.used for result in row.results], 100, band=banded(table))
-    dress(left, ink, "held-out PSNR (dB)", "step")
-    dress(right, ink, "codes used (%)", "step")
+        _line(left, ink, number, row, [result.curves.psnr for result in row.results], 1, band=has_bands(table))
+        _line(right, ink, number, row, [result.curves.used for result in row.results], 100, band=has_bands(table))
+    dress_axes(left, ink, "held-out PSNR (dB)", "step")
+    dress_axes(right, ink, "codes used (%)", "step")
     right.set_ylim(0, 103)
     lines, labels = left.get_legend_handles_labels()
     drawn.legend(
@@ -50,12 +49,14 @@ def _curves(table: Table, ink: Ink) -> Figure:
     return drawn
 
 
-def banded(table: Table) -> bool:
+def has_bands(table: Ranking) -> bool:
     """Say whether the curves show what lies between the seeds."""
     return len(table.ranked) <= _MOST_BANDS and any(len(row.results) > 1 for row in table.ranked)
 
 
-def _line(axes: Axes, ink: Ink, number: int, row: Row, each: Sequence[Points], scale: float, *, band: bool) -> None:
+def _line(
+    axes: Axes, ink: Ink, number: int, row: ContestantRow, each: Sequence[Points], scale: float, *, band: bool
+) -> None:
     """Draw the mean curve of one contestant, and what lies between its seeds' lowest and highest as a band."""
     points = mean_curve(each)
     if not points:
@@ -79,7 +80,7 @@ def _line(axes: Axes, ink: Ink, number: int, row: Row, each: Sequence[Points], s
         axes.fill_between(steps, scale * seeds.min(0), scale * seeds.max(0), color=colour, alpha=0.12, linewidth=0)
 
 
-def reconstructions(originals: Sequence[Pixels], made: Sequence[tuple[str, Sequence[Pixels]]]) -> Plot:
+def draw_reconstructions(originals: Sequence[Pixels], made: Sequence[tuple[str, Sequence[Pixels]]]) -> Plot:
     """Return originals and, below them, what each contestant's tokens decode to.
 
     Args:
@@ -88,13 +89,13 @@ def reconstructions(originals: Sequence[Pixels], made: Sequence[tuple[str, Seque
     """
     rows = [(_wrapped(label), pictures) for label, pictures in (("original", originals), *made)]
     alt = "Held-out originals, and below them what each quantizer's tokens decode to"
-    return plot(lambda ink: _sheet(rows, ink), alt)
+    return make_plot(lambda ink: _sheet(rows, ink), alt)
 
 
 def _sheet(rows: Sequence[tuple[str, Sequence[Pixels]]], ink: Ink) -> Figure:
     margin = 0.3 + 0.14 * max(len(line) for label, _ in rows for line in label.splitlines())
     width, height = margin + len(rows[0][1]) * (_CELL + _GAP) + _GAP, len(rows) * (_CELL + _GAP) + _GAP
-    drawn = figure(width, height, ink, constrained=False)
+    drawn = new_figure(width, height, ink, constrained=False)
     for number, (label, pictures) in enumerate(rows):
         bottom = height - (number + 1) * (_CELL + _GAP)
         middle = (bottom + _CELL / 2) / height

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from tokenizer.compare.table import STEPS_TO_COMMON, Row, Stat, Table
+from tokenizer.compare.ranking import STEPS_TO_COMMON, ContestantRow, Ranking, Stat
 
 NOTHING = "-"
 
@@ -53,7 +53,7 @@ COLUMNS = (
 )
 
 
-def name(row: Row) -> str:
+def row_name(row: ContestantRow) -> str:
     """Return the row's label, with how many seeds finished where some did not."""
     if not row.failures:
         return row.label
@@ -62,12 +62,12 @@ def name(row: Row) -> str:
     return f"{row.label} ({len(row.results)} of {len(row.results) + len(row.failures)} seeds)"
 
 
-def place(row: Row) -> str:
+def row_rank(row: ContestantRow) -> str:
     """Return the row's rank."""
     return NOTHING if row.rank is None else str(row.rank)
 
 
-def shown(table: Table) -> list[Column]:
+def shown_columns(table: Ranking) -> list[Column]:
     """Return the columns in which some row has a figure; the title of the common PSNR names it."""
     return [
         replace(column, title=f"steps to {table.common_psnr:.2f} dB") if column.key == STEPS_TO_COMMON else column
@@ -76,15 +76,15 @@ def shown(table: Table) -> list[Column]:
     ]
 
 
-def _cell(column: Column, row: Row) -> str:
+def _cell(column: Column, row: ContestantRow) -> str:
     return column.show(row.figures.get(column.key))
 
 
-def text(table: Table) -> list[tuple[str, ...]]:
+def ranking_rows(table: Ranking) -> list[tuple[str, ...]]:
     """Return the table as rows of aligned text, titles first."""
-    columns = shown(table)
+    columns = shown_columns(table)
     rows = [("#", "quantizer", *(column.title for column in columns))]
-    rows += [(place(row), name(row), *(_cell(column, row) for column in columns)) for row in table.rows]
+    rows += [(row_rank(row), row_name(row), *(_cell(column, row) for column in columns)) for row in table.rows]
     widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
     # Words begin together, numbers end together.
     return [

@@ -10,11 +10,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from tokenizer.compare.contest import Contest
-from tokenizer.compare.figures import DEFINITIONS
-from tokenizer.compare.table import STEPS_TO_COMMON, Row, Table
+from tokenizer.compare.comparison import Comparison
+from tokenizer.compare.measures import DEFINITIONS
+from tokenizer.compare.ranking import STEPS_TO_COMMON, ContestantRow, Ranking
+from tokenizer.config import to_dict
 from tokenizer.files import write_bytes
-from tokenizer.settings import to_dict
 
 VERSION = 1
 FILE = "comparison.json"
@@ -22,7 +22,7 @@ _FEW = 20
 
 
 @dataclass(frozen=True)
-class Comparison:
+class ComparisonReport:
     """A contest with its table.
 
     Attributes:
@@ -31,8 +31,8 @@ class Comparison:
         command: that makes it again.
     """
 
-    contest: Contest
-    table: Table
+    contest: Comparison
+    table: Ranking
     command: str
 
     def settings(self) -> dict[str, Any]:
@@ -111,12 +111,12 @@ class Comparison:
         return stream.getvalue()
 
 
-def _few_tokens(row: Row) -> bool:
+def _few_tokens(row: ContestantRow) -> bool:
     result = row.results[0]
     return result.figures.tokens < _FEW * sum(result.codebook_sizes)
 
 
-def _contestant(row: Row) -> dict[str, Any]:
+def _contestant(row: ContestantRow) -> dict[str, Any]:
     own = row.results if row.kind != "soft" else ()
     return {
         "quantizer": row.label,
@@ -136,7 +136,7 @@ def _entry(values: dict[str, Any]) -> dict[str, Any]:
     return {key: values[key] for key in kept}
 
 
-def _cells(row: Row) -> Iterator[float | None]:
+def _cells(row: ContestantRow) -> Iterator[float | None]:
     for name in DEFINITIONS:
         stat = row.figures.get(name)
         yield stat.mean if stat else None

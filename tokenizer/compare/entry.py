@@ -12,32 +12,41 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tokenizer import checkpoint, runtime, train
-from tokenizer.compare import machine, record, watch
-from tokenizer.compare.contest import RUNS, Contest, Entry
-from tokenizer.compare.figures import Curves, Figures, bits, measure, steadiness, thinned
-from tokenizer.compare.record import Result
-from tokenizer.data import held_out_batches, nothing_to_evaluate_on
+from tokenizer import runtime, train
+from tokenizer.compare.comparison import RUNS, Comparison, Entry
+from tokenizer.compare.machine import machine_facts
+from tokenizer.compare.measures import Curves, Figures, bits, measure_model, steadiness, thinned
+from tokenizer.compare.record import RESULT_FILE, EntryResult, read_result, setting_differences, write_result
+from tokenizer.compare.watch import Watch, read_watched
+from tokenizer.config import to_dict
 from tokenizer.errors import CheckpointError, InputError, TrainingError
-from tokenizer.images import parse_colour
-from tokenizer.settings import to_dict
-from tokenizer.train import Step, TrainingState, saves
+from tokenizer.images import parse_color
+from tokenizer.models import WEIGHTS_FILE
+from tokenizer.train import (
+    Step,
+    TrainingState,
+    clear_states,
+    has_states,
+    no_validation_images,
+    read_newest_state,
+    validation_batches,
+)
 
 _ADVICE = "pass a smaller --batch-size, --image-size or --preset"
 
 
-def finished(contest: Contest) -> dict[Path, Result]:
+def finished_entries(contest: Comparison) -> dict[Path, EntryResult]:
     """Return the results that are there already, by the folders of their entries; the others can start or go on.
 
     Raises:
         InputError: some were trained with other settings or on other images; the message names them.
         CheckpointError: what is there is damaged.
     """
-    found: dict[Path, Result] = {}
+    found: dict[Path, EntryResult] = {}
     faults: dict[str, list[str]] = {}
     for entry in contest.entries:
         # What lost its checkpoint trains again.
-        result = record.read(entry.folder) if (entry.folder / checkpoint.WEIGHTS).is_file() else None
+        result = read_result(entry.folder) if (entry.folder / WEIGHTS_FILE).is_file() else None
         if result is not None:
             found[entry.folder] = result
         for fault in _faults(entry, result):
@@ -54,16 +63,16 @@ def _others(count: int) -> str:
     return f" and {count} more" if count else ""
 
 
-def _faults(entry: Entry, result: Result | None) -> list[str]:
+def _faults(entry: Entry, result: EntryResult | None) -> list[str]:
     now, images = to_dict(entry.plan.config), _digests(entry)
     if result is not None:
-        faults = record.differences(result.settings, now)
+        faults = setting_differences(result.settings, now)
         before = {"train": result.train_images, "held_out": result.held_out_images, "multiple": result.multiple}
         return faults or _image_faults(before, images)
-    if not saves.exist(entry.folder):
+    if not has_states(entry.folder):
         return []
-    saved = saves.read(entry.folder)[0]
-    return record.differences(to_dict(saved.config), now) or _image_faults({"train": saved.data}, images)
+    saved = read_newest_state(entry.folder)[0]
+    return setting_differences(to_dict(saved.config), now) or _image_faults({"train": saved.data}, images)
 
 
 def _image_faults(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
@@ -78,20 +87,20 @@ def _image_faults(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str
 def _digests(entry: Entry) -> dict[str, Any]:
     plan = entry.plan
     return {
-        "train": train.identify(plan.train),
-        "held_out": train.identify(plan.held_out),
+        "train": train.identify_images(plan.train),
+        "held_out": train.identify_images(plan.held_out),
         "multiple": plan.multiple,
     }
 
 
-def clear(folder: Path) -> None:
+def clear_entries(folder: Path) -> None:
     """Remove the entries in `folder`, those that are not of this contest too; other files stay."""
     for old in (folder / RUNS).glob("*/seed*"):
-        if saves.exist(old) or any((old / name).is_file() for name in (record.FILE, train.HELD_OUT)):
+        if has_states(old) or any((old / name).is_file() for name in (RESULT_FILE, train.VALIDATION_FILE)):
             shutil.rmtree(old)
 
 
-def run(entry: Entry) -> Generator[Step]:
+def train_entry(entry: Entry) -> Generator[Step]:
     """Train one entry, yielding its steps, from where it stands; then measure it and write its result.
 
     When the caller closes the generator, everything is saved, and the next call goes on from there. A finished
@@ -104,31 +113,31 @@ def run(entry: Entry) -> Generator[Step]:
     try:
         state = _state(entry)
         yield from _train(entry, state)
-        record.write(entry.folder, _result(entry, state))
+        write_result(entry.folder, _result(entry, state))
     except (RuntimeError, MemoryError) as error:
         explained = TrainingError("out of memory") if isinstance(error, MemoryError) else _explained(error)
         if explained is None:
             raise
         raise explained from error
-    saves.clear(entry.folder)
+    clear_states(entry.folder)
 
 
-def result_of(entry: Entry) -> Result:
+def result_of(entry: Entry) -> EntryResult:
     """Return the result of a finished entry.
 
     Raises:
         CheckpointError: there is none, or it is damaged.
     """
-    result = record.read(entry.folder)
+    result = read_result(entry.folder)
     if result is None:
-        raise CheckpointError(f"{entry.folder} holds no {record.FILE}: this entry has not finished")
+        raise CheckpointError(f"{entry.folder} holds no {RESULT_FILE}: this entry has not finished")
     return result
 
 
 def _explained(error: RuntimeError) -> TrainingError | None:
     if isinstance(error, torch.linalg.LinAlgError):  # type: ignore[attr-defined]  # exported all the same
         return TrainingError(" ".join(str(error).split()))
-    told = runtime.explain(error, _ADVICE)
+    told = runtime.explain_error(error, _ADVICE)
     return TrainingError(str(told)) if told else None
 
 
@@ -140,15 +149,15 @@ def free_memory() -> None:
 
 
 def _state(entry: Entry) -> TrainingState:
-    if saves.exist(entry.folder):
-        return train.resume(entry.plan, saves.read(entry.folder)[0])
-    train.clear(entry.folder)
-    return train.begin(entry.plan)
+    if has_states(entry.folder):
+        return train.resume_run(entry.plan, read_newest_state(entry.folder)[0])
+    train.clear_run(entry.folder)
+    return train.begin_run(entry.plan)
 
 
 def _train(entry: Entry, state: TrainingState) -> Generator[Step]:
     config = entry.plan.config
-    eyes = watch.Watch(state, entry.folder, config.steps, torch.device(config.device))
+    eyes = Watch(state, entry.folder, config.steps, torch.device(config.device))
     with (
         contextlib.closing(train.train(entry.plan, state, entry.folder)) as steps,
         contextlib.closing(eyes.over(steps)) as watched,
@@ -156,10 +165,10 @@ def _train(entry: Entry, state: TrainingState) -> Generator[Step]:
         yield from watched
 
 
-def _result(entry: Entry, state: TrainingState) -> Result:
+def _result(entry: Entry, state: TrainingState) -> EntryResult:
     plan, model = entry.plan, state.average
-    lines, watched = watch.read(entry.folder)
-    measured = measure(model, held_out(entry))
+    lines, watched = read_watched(entry.folder)
+    measured = measure_model(model, validation_images(entry))
     rate = bits(model.codebook_sizes)
     losses = [(int(line["step"]), float(line["loss"])) for line in lines if line.get("images_per_second")]
     figures = Figures(
@@ -175,7 +184,7 @@ def _result(entry: Entry, state: TrainingState) -> Result:
         **watched,
     )
     images = _digests(entry)
-    return Result(
+    return EntryResult(
         quantizer=entry.label,
         seed=entry.seed,
         settings=to_dict(plan.config),
@@ -189,7 +198,7 @@ def _result(entry: Entry, state: TrainingState) -> Result:
         figures=figures,
         soft=measured.soft,
         curves=_curves(lines, losses),
-        machine=machine.facts(torch.device(plan.config.device)),
+        machine=machine_facts(torch.device(plan.config.device)),
     )
 
 
@@ -202,7 +211,7 @@ def _curves(lines: Sequence[Mapping[str, Any]], losses: Sequence[tuple[int, floa
     return Curves(psnr, used, perplexity, thinned(losses))
 
 
-def held_out(entry: Entry, count: int | None = None) -> list[Tensor]:
+def validation_images(entry: Entry, count: int | None = None) -> list[Tensor]:
     """Return the readable held-out images of an entry, or `count` of them evenly spaced, as (B, S, S, 3) uint8 batches.
 
     Raises:
@@ -211,7 +220,7 @@ def held_out(entry: Entry, count: int | None = None) -> list[Tensor]:
     config, sources = entry.plan.config, entry.plan.held_out
     if count is not None and count < len(sources):
         sources = tuple(sources[number * len(sources) // count] for number in range(count))
-    made = held_out_batches(sources, entry.plan.multiple, config.batch_size or 1, parse_colour(config.alpha), {})
+    made = validation_batches(sources, entry.plan.multiple, config.batch_size or 1, parse_color(config.alpha), {})
     if not made:
-        raise nothing_to_evaluate_on(sources)
+        raise no_validation_images(sources)
     return made

@@ -7,16 +7,16 @@ from dataclasses import dataclass
 
 import torch
 
-from tokenizer import checkpoint
-from tokenizer.compare import charts
-from tokenizer.compare.contest import Contest, Entry
-from tokenizer.compare.entry import held_out
-from tokenizer.compare.figures import decoded
-from tokenizer.compare.table import Row, Table
+from tokenizer.compare.charts import draw_curves, draw_reconstructions
+from tokenizer.compare.comparison import Comparison, Entry
+from tokenizer.compare.entry import validation_images
+from tokenizer.compare.measures import decode_batch
+from tokenizer.compare.ranking import ContestantRow, Ranking
 from tokenizer.files import write_bytes
+from tokenizer.html import Pair, Plot, make_pair
 from tokenizer.images import Pixels
 from tokenizer.metrics import psnr
-from tokenizer.pages import Pair, Plot, pair
+from tokenizer.models import load_checkpoint
 
 CURVES = "curves.png"
 RECONSTRUCTIONS = "reconstructions.png"
@@ -33,7 +33,7 @@ class Gallery:
     pairs: tuple[tuple[str, tuple[Pair, ...]], ...]
 
 
-def draw(contest: Contest, table: Table) -> Gallery:
+def draw_gallery(contest: Comparison, table: Ranking) -> Gallery:
     """Draw the pictures of a finished contest, and write them into its folder.
 
     Raises:
@@ -41,31 +41,31 @@ def draw(contest: Contest, table: Table) -> Gallery:
         OutputError: a picture cannot be written.
     """
     entries = {(entry.label, entry.seed): entry for entry in contest.entries}
-    originals = [picture for batch in held_out(contest.entries[0], _SHOWN) for picture in batch.numpy()]
+    originals = [picture for batch in validation_images(contest.entries[0], _SHOWN) for picture in batch.numpy()]
     made = [_pictures(entries[row.label, row.results[0].seed], originals) for row in table.ranked]
-    sheet = charts.reconstructions(originals, list(zip(map(_label, table.ranked), made, strict=True)))
+    sheet = draw_reconstructions(originals, list(zip(map(_label, table.ranked), made, strict=True)))
     each = max(1, min(_SHOWN, _MOST_PAIRS // max(1, len(made))))
     pairs = [_pairs(row, originals[:each], pictures) for row, pictures in zip(table.ranked, made, strict=True)]
-    gallery = Gallery(charts.curves(table), sheet, tuple(pairs))
+    gallery = Gallery(draw_curves(table), sheet, tuple(pairs))
     write_bytes(contest.folder / CURVES, gallery.curves.light)
     write_bytes(contest.folder / RECONSTRUCTIONS, gallery.reconstructions.light)
     return gallery
 
 
-def _pairs(row: Row, originals: Sequence[Pixels], made: Sequence[Pixels]) -> tuple[str, tuple[Pair, ...]]:
+def _pairs(row: ContestantRow, originals: Sequence[Pixels], made: Sequence[Pixels]) -> tuple[str, tuple[Pair, ...]]:
     pairs = []
     for number, (original, picture) in enumerate(zip(originals, made, strict=False), 1):
         note = f"{psnr(original, picture):.2f} dB"
-        pairs.append(pair(f"picture-{row.rank}-{number}", f"picture {number}", note, original, picture))
+        pairs.append(make_pair(f"picture-{row.rank}-{number}", f"picture {number}", note, original, picture))
     return f"{row.rank}  {row.label}", tuple(pairs)
 
 
-def _label(row: Row) -> str:
+def _label(row: ContestantRow) -> str:
     mean = row.figures["psnr"].mean
     return f"{row.rank}  {row.label}" + ("" if mean is None else f"\n{mean:.2f} dB")
 
 
 def _pictures(entry: Entry, originals: list[Pixels]) -> list[Pixels]:
     """Return what the entry's checkpoint makes of the pictures, from their tokens alone."""
-    model = checkpoint.load(entry.folder)
-    return [decoded(model, torch.from_numpy(picture[None]))[1][0] for picture in originals]
+    model = load_checkpoint(entry.folder)
+    return [decode_batch(model, torch.from_numpy(picture[None]))[1][0] for picture in originals]

@@ -14,21 +14,21 @@ from tokenizer._version import __version__
 _CPUINFO = Path("/proc/cpuinfo")
 
 
-def facts(device: torch.device) -> dict[str, Any]:
+def machine_facts(device: torch.device) -> dict[str, Any]:
     """Return versions, device and processor, as plain values."""
     return {
         "vqtok": __version__,
         "torch": torch.__version__,
         "python": platform.python_version(),
         "system": platform.system(),
-        "processor": processor(),
-        "processors": runtime.processors(),
+        "processor": processor_name(),
+        "processors": runtime.processor_count(),
         "threads": torch.get_num_threads(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else str(device),
     }
 
 
-def processor() -> str:
+def processor_name() -> str:
     """Return the processor's name, as well as the system tells it."""
     try:
         lines = _CPUINFO.read_text("utf-8", "replace").splitlines()

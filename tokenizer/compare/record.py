@@ -8,19 +8,19 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from tokenizer.compare.figures import Curves, Figures, SoftFigures
+from tokenizer.compare.measures import Curves, Figures, SoftFigures
+from tokenizer.config import parse_settings
 from tokenizer.errors import CheckpointError, ConfigError
 from tokenizer.files import write_bytes
-from tokenizer.settings import parse
 
-FILE = "result.json"
+RESULT_FILE = "result.json"
 VERSION = 1
 # What may differ between one session and the next: it changes no result.
 _FREE = ("workers", "save_every")
 
 
 @dataclass(frozen=True)
-class Result:
+class EntryResult:
     """One finished entry: a quantizer trained with one seed.
 
     Attributes:
@@ -56,36 +56,36 @@ class Result:
     machine: Mapping[str, Any]
 
 
-def write(folder: Path, result: Result) -> None:
+def write_result(folder: Path, result: EntryResult) -> None:
     """Write `result.json`, whole or not at all.
 
     Raises:
         OutputError: it cannot be written.
     """
     text = json.dumps({"version": VERSION, **asdict(result)}, allow_nan=False)
-    write_bytes(folder / FILE, (text + "\n").encode())
+    write_bytes(folder / RESULT_FILE, (text + "\n").encode())
 
 
-def read(folder: Path) -> Result | None:
+def read_result(folder: Path) -> EntryResult | None:
     """Return the result in `folder`, or None where the entry has not finished.
 
     Raises:
         CheckpointError: it is damaged, or was written by a newer vqtok.
     """
-    path = folder / FILE
+    path = folder / RESULT_FILE
     try:
         values = json.loads(path.read_text("utf-8"))
         version = values.pop("version")
         if version > VERSION:
             raise CheckpointError(f"{path} has format version {version}, this vqtok reads {VERSION}: upgrade vqtok")
-        return parse(Result, values)
+        return parse_settings(EntryResult, values)
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, ConfigError) as error:
         raise CheckpointError(f"cannot read {path}: {error}: delete it to train this entry again") from error
 
 
-def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+def setting_differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """Return `KEY was A, now B` for each setting that differs and could change a result."""
     old, new = dict(_flat(before)), dict(_flat(now))
     keys = [key for key in [*old, *(key for key in new if key not in old)] if key not in _FREE]

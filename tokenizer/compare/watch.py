@@ -15,13 +15,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tokenizer.compare.figures import mean
+from tokenizer.compare.measures import mean_or_none
 from tokenizer.errors import InputError
-from tokenizer.memory import PeakMemory
-from tokenizer.quantizers import CodebookQuantizer, Quantizer
-from tokenizer.quantizers.tables import PlainTable
-from tokenizer.train import Step, TrainingState
-from tokenizer.train.log import FILE, MetricsLog
+from tokenizer.quantizers import CodebookQuantizer, PlainTable, Quantizer
+from tokenizer.runtime import PeakMemory
+from tokenizer.train import METRICS_FILE, MetricsLog, Step, TrainingState
 
 _KEY = "watched"
 _SAMPLED = 20
@@ -41,7 +39,7 @@ class Watch:
         self._state = state
         self._every = _SAMPLED if steps is None else max(1, min(_SAMPLED, steps // _SAMPLED))
         self._log = MetricsLog(folder, state.step)
-        self._reach = Reach(state.model.quantizer)
+        self._reach = GradientCoverage(state.model.quantizer)
         self._memory = PeakMemory(device)
         self._wall: list[float] = []
         self._cpu: list[float] = []
@@ -77,7 +75,7 @@ class Watch:
         self._wall, self._cpu = [], []
 
 
-class Reach:
+class GradientCoverage:
     """Which share of the codes of a quantizer a training step reaches.
 
     Codes that follow moving averages have no gradient: those that were chosen are noted between the step's forward
@@ -97,7 +95,9 @@ class Reach:
 
     def share(self) -> float | None:
         """Return the mean share over all codebooks, right after a step; None without a codebook."""
-        return mean([_with_gradient(book) if _learned(book) else self._share_chosen(book) for book in self._books])
+        return mean_or_none(
+            [_with_gradient(book) if _learned(book) else self._share_chosen(book) for book in self._books]
+        )
 
     def _share_chosen(self, book: CodebookQuantizer) -> float:
         return float(self._chosen[book].double().mean()) if book in self._chosen else 0.0
@@ -119,22 +119,22 @@ def _with_gradient(book: CodebookQuantizer) -> float:
     return float(any(bool(gradient.any()) for gradient in gradients))
 
 
-def read(folder: Path) -> tuple[list[dict[str, Any]], dict[str, float | None]]:
+def read_watched(folder: Path) -> tuple[list[dict[str, Any]], dict[str, float | None]]:
     """Return the lines of `metrics.jsonl`, and the figures that the watched ones make.
 
     Raises:
         InputError: it cannot be read.
     """
     try:
-        lines = [json.loads(line) for line in (folder / FILE).read_text("utf-8").splitlines()]
+        lines = [json.loads(line) for line in (folder / METRICS_FILE).read_text("utf-8").splitlines()]
     except (OSError, ValueError) as error:
-        raise InputError(f"cannot read {folder / FILE}: {error}") from error
+        raise InputError(f"cannot read {folder / METRICS_FILE}: {error}") from error
     notes = [line[_KEY] for line in lines if _KEY in line]
     wall = [value for note in notes for value in note["wall"]]
     peaks = [note["peak_memory_mb"] for note in notes if note["peak_memory_mb"] is not None]
     return lines, {
-        "reached": mean([note["reached"] for note in notes if note["reached"] is not None]),
+        "reached": mean_or_none([note["reached"] for note in notes if note["reached"] is not None]),
         "seconds_per_step": statistics.median(wall) if wall else None,
-        "cpu_seconds_per_step": mean([value for note in notes for value in note["cpu"]]),
+        "cpu_seconds_per_step": mean_or_none([value for note in notes for value in note["cpu"]]),
         "peak_memory_mb": max(peaks) if peaks else None,
     }

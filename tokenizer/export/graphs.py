@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from tokenizer._version import __version__
 from tokenizer.errors import InputError, OutputError
 from tokenizer.files import canonical_json
-from tokenizer.model import Tokenizer, to_pixels, to_unit_range
+from tokenizer.models import Tokenizer, to_pixels, to_unit_range
 
 ENCODER, DECODER = "encoder.onnx", "decoder.onnx"
 FORMAT, VERSION = "vqtok-onnx", 1

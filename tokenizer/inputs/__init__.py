@@ -1,8 +1,18 @@
 """What names images: files, folders, lists, archives, URLs, a stream; their names and order, before any is read."""
 
-from tokenizer.inputs.archives import Archive
-from tokenizer.inputs.gathering import Inputs, find, from_stream, gather
-from tokenizer.inputs.listing import Listing
-from tokenizer.inputs.lists import entries
+from __future__ import annotations
 
-__all__ = ["Archive", "Inputs", "Listing", "entries", "find", "from_stream", "gather"]
+from tokenizer.inputs.archives import Archive
+from tokenizer.inputs.gathering import Inputs, find_images, gather_inputs, inputs_from_stream
+from tokenizer.inputs.listing import Listing
+from tokenizer.inputs.path_lists import read_path_list
+
+__all__ = [
+    "Archive",
+    "Inputs",
+    "Listing",
+    "find_images",
+    "gather_inputs",
+    "inputs_from_stream",
+    "read_path_list",
+]

@@ -16,8 +16,9 @@ from typing import IO, Any, BinaryIO, NoReturn
 
 from tokenizer.errors import ImageError, InputError, reason
 from tokenizer.images import Source
-from tokenizer.inputs import limits, urls
+from tokenizer.inputs.bounded import MAX_BYTES
 from tokenizer.inputs.folders import is_image
+from tokenizer.inputs.urls import open_url, safe_url_name
 
 _Content = tuple[str, bytes | int]  # a member's name and bytes
 _SUFFIXES = (".tar", ".tar.bz2", ".tar.gz", ".tar.xz", ".tgz")
@@ -68,7 +69,7 @@ def is_archive(name: str) -> bool:
     return name.lower().endswith(_SUFFIXES)
 
 
-def stem(name: str) -> str:
+def archive_stem(name: str) -> str:
     """Return the base name of a tar, without its suffixes."""
     base = name.replace("\\", "/").rpartition("/")[2]
     return base[: -max(len(suffix) for suffix in _SUFFIXES if base.lower().endswith(suffix))]
@@ -183,21 +184,21 @@ def _files(where: Path | str | BinaryIO) -> Iterator[_Content]:
                 key = _key(member.name)
                 if (opener or member.issparse()) and held > _SAMPLE_BYTES:
                     raise tarfile.ReadError(f"the sample of {member.name} unpacks to more than {_SAMPLE_BYTES} bytes")
-                yield urls.safe(member.name), _content(member, file)
+                yield safe_url_name(member.name), _content(member, file)
 
 
 def _content(member: tarfile.TarInfo, file: IO[bytes]) -> bytes | int:
-    if member.size <= limits.LARGEST:
+    if member.size <= MAX_BYTES:
         return file.read()
     if not is_image(member.name):
-        raise tarfile.ReadError(f"the member {member.name} has {member.size} bytes, {limits.LARGEST} are allowed")
+        raise tarfile.ReadError(f"the member {member.name} has {member.size} bytes, {MAX_BYTES} are allowed")
     return member.size
 
 
 def _open(where: Path | str | BinaryIO) -> contextlib.AbstractContextManager[BinaryIO]:
     if isinstance(where, Path):
         return where.open("rb")
-    return urls.open_stream(where) if isinstance(where, str) else contextlib.nullcontext(where)
+    return open_url(where) if isinstance(where, str) else contextlib.nullcontext(where)
 
 
 def _samples(members: Iterator[_Content]) -> Iterator[Source]:
@@ -232,7 +233,7 @@ def _sample(key: str, members: Iterator[_Content]) -> Iterator[Source]:
 def _image(name: str, data: bytes | int, carried: Sequence[tuple[str, bytes]] = ()) -> Source:
     if isinstance(data, bytes):
         return Source(name, io.BytesIO(data), tuple(carried))
-    return Source(name, _unreadable(f"it has {data} bytes, {limits.LARGEST} are allowed in an archive"), tuple(carried))
+    return Source(name, _unreadable(f"it has {data} bytes, {MAX_BYTES} are allowed in an archive"), tuple(carried))
 
 
 def _without(key: str, carried: list[tuple[str, bytes]]) -> Source:

@@ -14,7 +14,7 @@ def is_image(name: str) -> bool:
     return name.lower().endswith(SUFFIXES)
 
 
-def walk(folder: str) -> Iterator[str]:
+def walk_folder(folder: str) -> Iterator[str]:
     """Yield the paths of the images in a folder and below it, sorted by their parts; one folder is held at a time.
 
     What begins with a dot is left out, files and folders; links to folders are not followed.

@@ -14,10 +14,11 @@ from typing import BinaryIO
 
 from tokenizer.errors import InputError, reason
 from tokenizer.images import SUFFIXES, Source
-from tokenizer.inputs import limits, urls
-from tokenizer.inputs.archives import Archive, is_archive, looks_like_archive, peek, stem
-from tokenizer.inputs.folders import is_image, walk
+from tokenizer.inputs.archives import Archive, archive_stem, is_archive, looks_like_archive, peek
+from tokenizer.inputs.bounded import MAX_BYTES, read_bounded
+from tokenizer.inputs.folders import is_image, walk_folder
 from tokenizer.inputs.listing import Listing, Texts, without_repeats
+from tokenizer.inputs.urls import check_url, is_url, path_of, walk_url
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Inputs:
     archives: tuple[Archive, ...] = ()
 
 
-def find(paths: Sequence[Path]) -> Listing:
+def find_images(paths: Sequence[Path]) -> Listing:
     """Return the images that `paths` name: files as they are, folders searched recursively by suffix.
 
     Names are relative to the deepest folder that holds everything named; a folder's images come sorted by name,
@@ -52,7 +53,7 @@ def find(paths: Sequence[Path]) -> Listing:
     return found.listing()
 
 
-def gather(arguments: Sequence[str], listed: Iterable[str] = ()) -> Inputs:
+def gather_inputs(arguments: Sequence[str], listed: Iterable[str] = ()) -> Inputs:
     """Return the images that arguments and the entries of lists name: files, folders, tar archives, URLs.
 
     Files and folders are named as `find` does. So are URLs among themselves; beside files, they are named in full.
@@ -64,14 +65,14 @@ def gather(arguments: Sequence[str], listed: Iterable[str] = ()) -> Inputs:
             scheme is not installed.
         UsageError: a URL's scheme is unknown.
     """
-    _check_there(text for text in arguments if not urls.is_url(text))
+    _check_there(text for text in arguments if not is_url(text))
     found = _Found()
     for text in itertools.chain(arguments, listed):
         found.add(text)
     return found.inputs()
 
 
-def from_stream(stream: BinaryIO, name: str = "stdin") -> Inputs:
+def inputs_from_stream(stream: BinaryIO, name: str = "stdin") -> Inputs:
     """Return what a stream holds: one image, called `name`, or a tar archive of them, told apart by their first bytes.
 
     Raises:
@@ -80,13 +81,13 @@ def from_stream(stream: BinaryIO, name: str = "stdin") -> Inputs:
     try:
         head, whole = peek(stream)
         archive = Archive(name, whole) if looks_like_archive(head) else None
-        data = b"" if archive else limits.read(whole)
+        data = b"" if archive else read_bounded(whole)
     except OSError as error:
         raise InputError(f"cannot read {name}: {reason(error)}") from error
     if archive:
         return Inputs(archive.sources(), None, (archive,))
-    if len(data) > limits.LARGEST:
-        raise InputError(f"{name} goes on after {limits.LARGEST} bytes: expected one image, or a tar archive")
+    if len(data) > MAX_BYTES:
+        raise InputError(f"{name} goes on after {MAX_BYTES} bytes: expected one image, or a tar archive")
     if not data:
         raise InputError(f"{name} is empty: expected one image, or a tar archive")
     return Inputs([Source(name, io.BytesIO(data))], 1)
@@ -127,10 +128,10 @@ class _Found:
 
     def add(self, text: str) -> None:
         """Add what an argument or an entry of a list names."""
-        if urls.is_url(text):
+        if is_url(text):
             self._add_url(text)
         elif is_archive(text) and not Path(text).is_dir():
-            self._add_archive(str(Path(text).absolute()), Archive(stem(text), Path(text)))
+            self._add_archive(str(Path(text).absolute()), Archive(archive_stem(text), Path(text)))
         else:
             self.add_path(text)
 
@@ -145,7 +146,7 @@ class _Found:
     def _add_folder(self, text: str) -> bool:
         """Add a folder's images; return False for one that is called like an image, and is an unreadable one."""
         before = len(self._locations)
-        for path in walk(text):
+        for path in walk_folder(text):
             self._locations.append(path)
         if len(self._locations) > before:
             self._folders.add(text)
@@ -157,12 +158,12 @@ class _Found:
 
     def _add_url(self, url: str) -> None:
         self._named += 1
-        urls.check(url)
-        path = urls.path_of(url)
+        check_url(url)
+        path = path_of(url)
         if is_archive(path):
-            self._add_archive(url, Archive(stem(path), url))
+            self._add_archive(url, Archive(archive_stem(path), url))
             return
-        images = [url] if is_image(path) else urls.walk(url)
+        images = [url] if is_image(path) else walk_url(url)
         self._sites.add(posixpath.dirname(path) if images == [url] else path)
         for image in images:
             self._locations.append(image)

@@ -12,7 +12,7 @@ from typing import overload
 import numpy as np
 
 from tokenizer.images import Source
-from tokenizer.inputs import urls
+from tokenizer.inputs.urls import fetch_url, is_url, path_of
 
 
 class Texts:
@@ -60,9 +60,9 @@ class Listing(Sequence[Source]):
         if isinstance(index, slice):
             return Listing(self._locations, self._folder, self._site, self.rows[index])
         location = self._locations[self.rows[index]]
-        if urls.is_url(location):
-            name = urls.path_of(location).removeprefix(self._site).lstrip("/")
-            return Source(name, partial(urls.fetch, location))
+        if is_url(location):
+            name = path_of(location).removeprefix(self._site).lstrip("/")
+            return Source(name, partial(fetch_url, location))
         name = _place(location)[len(self._folder) :].replace(os.sep, "/").lstrip("/")
         return Source(name or location, Path(location))
 
@@ -89,4 +89,4 @@ def without_repeats(locations: Texts) -> Sequence[int]:
 
 
 def _place(location: str) -> str:
-    return location if urls.is_url(location) else os.path.abspath(location)  # noqa: PTH100  # links are not followed
+    return location if is_url(location) else os.path.abspath(location)  # noqa: PTH100  # links are not followed

@@ -13,7 +13,7 @@ from typing import BinaryIO
 
 from tokenizer.errors import ImageError, InputError, UsageError, nearest_name, reason
 from tokenizer.images import SUFFIXES
-from tokenizer.inputs import limits
+from tokenizer.inputs.bounded import MAX_BYTES, read_bounded
 from tokenizer.inputs.folders import is_image
 
 _CACHES = ("blockcache", "cached", "filecache", "simplecache")
@@ -38,7 +38,7 @@ def path_of(url: str) -> str:
     return posixpath.normpath(f"/{outer}/{path}").lstrip("/")
 
 
-def safe(name: str) -> str:
+def safe_url_name(name: str) -> str:
     """Return a name as it is, or, if it would lead out of the folder that it is put in, one that does not."""
     if name.startswith("/") or ".." in name.split("/"):
         return posixpath.normpath(f"/{name}").lstrip("/")
@@ -53,7 +53,7 @@ def _split(url: str) -> tuple[str, str, str]:
     return "".join(f"{part}::" for part in parts[:at]), named, "::".join(parts[at + 1 :])
 
 
-def check(url: str) -> None:
+def check_url(url: str) -> None:
     """Look, without opening anything, whether fsspec can open such URLs.
 
     Raises:
@@ -77,7 +77,7 @@ def _require(scheme: str) -> None:
         raise InputError(f"{scheme}:// needs a package that is not installed, use pip: {reason(error)}") from error
 
 
-def fetch(url: str) -> bytes:
+def fetch_url(url: str) -> bytes:
     """Return the bytes behind a URL, in one request; raises whatever the file system does.
 
     Raises:
@@ -90,15 +90,15 @@ def fetch(url: str) -> bytes:
     if "http" in files.protocol:  # servers may pass over a range, and send without end
         # A block of 0 asks for a stream, and any size saves the request that would ask for it.
         with files.open(path, "rb", block_size=0, size=1) as stream:
-            data = limits.read(stream)
+            data = read_bounded(stream)
     else:
-        data = files.cat_file(path, start=0, end=limits.LARGEST + 1)
-    if len(data) > limits.LARGEST:
-        raise ImageError(f"it goes on after {limits.LARGEST} bytes: expected one image")
+        data = files.cat_file(path, start=0, end=MAX_BYTES + 1)
+    if len(data) > MAX_BYTES:
+        raise ImageError(f"it goes on after {MAX_BYTES} bytes: expected one image")
     return data
 
 
-def open_stream(url: str) -> BinaryIO:
+def open_url(url: str) -> BinaryIO:
     """Return what is behind a URL as an open file to read forward; raises whatever the file system does."""
     from fsspec.core import url_to_fs
 
@@ -107,7 +107,7 @@ def open_stream(url: str) -> BinaryIO:
     return stream
 
 
-def walk(url: str) -> list[str]:
+def walk_url(url: str) -> list[str]:
     """Return the URLs of the images in a folder and below it, sorted by their parts; of a file, its own.
 
     Raises:

@@ -35,7 +35,7 @@ class Quantized:
 
 
 @dataclass(frozen=True)
-class Reseeded:
+class ReplacedRows:
     """Rows of a parameter that were overwritten: their optimizer moments are stale.
 
     Attributes:
@@ -123,7 +123,7 @@ class Quantizer(nn.Module, ABC):
     def initialise(self, z: Tensor) -> None:
         """Start from (N, D) latents of the first batches. Does nothing where there is nothing to place."""
 
-    def revive(self) -> list[Reseeded]:
+    def revive(self) -> list[ReplacedRows]:
         """Re-seed codes that training no longer reaches. Called once after each optimizer step."""
         return []
 

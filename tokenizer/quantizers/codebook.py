@@ -8,14 +8,13 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from tokenizer.quantizers import tables
-from tokenizer.quantizers.base import Quantized, Quantizer, Reseeded
+from tokenizer.quantizers.base import Quantized, Quantizer, ReplacedRows
+from tokenizer.quantizers.dead_codes import DeadCodeReplacement
 from tokenizer.quantizers.geometry import unit
-from tokenizer.quantizers.initialise import spread
-from tokenizer.quantizers.revival import Revival
-from tokenizer.quantizers.tables import PlainTable, Transform
+from tokenizer.quantizers.k_means import k_means
+from tokenizer.quantizers.search import nearest
+from tokenizer.quantizers.tables import PlainTable, Transform, build_table
 from tokenizer.runtime import from_first_rank
-from tokenizer.search import nearest
 
 Normalise = Literal["none", "sphere", "rms"]
 
@@ -54,8 +53,8 @@ class CodebookQuantizer(Quantizer):
         self.dim = dim
         self.sizes = (codebook_size,)
         self.normalise = normalise
-        self.table = tables.make(transform, codebook_size, dim)
-        self.revival = Revival(codebook_size, revival_patience)
+        self.table = build_table(transform, codebook_size, dim)
+        self.revival = DeadCodeReplacement(codebook_size, revival_patience)
 
     @classmethod
     def values(cls, options: Mapping[str, Any], dim: int) -> int:
@@ -127,10 +126,10 @@ class CodebookQuantizer(Quantizer):
     def initialise(self, z: Tensor) -> None:
         """Place the codes on (N, D) latents by k-means, on every rank where the first one places them."""
         self.check_width(z)
-        self.table.place(from_first_rank(spread(self.prepare(z.float()), self.sizes[0])))
+        self.table.place(from_first_rank(k_means(self.prepare(z.float()), self.sizes[0])))
 
     @torch.no_grad()
-    def revive(self) -> list[Reseeded]:
+    def revive(self) -> list[ReplacedRows]:
         """Move codes that no latent chose for a while to badly served latents of the last batch."""
         placed = self.revival.replacements()
         if placed is None:

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 from torch import Tensor, nn
 
-from tokenizer.quantizers.base import Quantized, Quantizer, Reseeded
+from tokenizer.quantizers.base import Quantized, Quantizer, ReplacedRows
 from tokenizer.quantizers.codebook import CodebookQuantizer
 from tokenizer.quantizers.registry import METHODS, STAGES
 
@@ -55,7 +55,7 @@ class Combinator(Quantizer):
     def initialise(self, z: Tensor) -> None:
         """Start each stage from what it will see of (N, D) latents."""
 
-    def revive(self) -> list[Reseeded]:
+    def revive(self) -> list[ReplacedRows]:
         """Re-seed dead codes of every stage."""
         return [change for stage in self.parts for change in stage.revive()]
 
@@ -70,17 +70,17 @@ class Combinator(Quantizer):
         return tuple(tokens[..., end - len(stage.sizes) : end] for stage, end in zip(self.parts, ends, strict=True))
 
 
-def codes_of(stage: Quantizer, result: Quantized) -> Tensor:
+def code_vectors_of(stage: Quantizer, result: Quantized) -> Tensor:
     """Return the (..., D) vectors that a stage's tokens stood for when it chose them, without gradient."""
     return stage.decode(result.tokens).detach() if result.codes is None else result.codes
 
 
-def normalises(stage: Quantizer) -> bool:
+def normalizes(stage: Quantizer) -> bool:
     """Say whether the stage, or one it is made of, projects latents."""
     return any(getattr(part, "normalise", "none") != "none" for part in stage.modules())
 
 
-def one_step(stages: Sequence[Quantizer]) -> bool:
+def is_one_step(stages: Sequence[Quantizer]) -> bool:
     """Say whether the stages are of one method that steps on the whole error, with equal settings but for size."""
     if not all(isinstance(stage, CodebookQuantizer) and stage.one_step for stage in stages):
         return False
@@ -92,11 +92,11 @@ def one_step(stages: Sequence[Quantizer]) -> bool:
     )
 
 
-def step(stage: Quantizer, z: Tensor, codes: Tensor) -> Tensor:
+def combined_step(stage: Quantizer, z: Tensor, codes: Tensor) -> Tensor:
     """Return the (..., D) step that a method of `one_step` takes from latents towards the codes of all stages."""
     return cast("CodebookQuantizer", stage).estimate(z, codes)
 
 
-def note(stage: Quantizer, z: Tensor, codes: Tensor, tokens: Tensor) -> None:
+def observe_codes(stage: Quantizer, z: Tensor, codes: Tensor, tokens: Tensor) -> None:
     """Let a stage of `one_step` note the (..., D) codes and (..., 1) tokens of what it saw."""
     cast("CodebookQuantizer", stage).observe(z, codes.detach(), tokens[..., 0])

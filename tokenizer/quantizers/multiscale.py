@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from tokenizer.quantizers.base import Quantized, Quantizer
-from tokenizer.quantizers.combinators import Combinator, Specs, codes_of, normalises
-from tokenizer.quantizers.registry import build, register
+from tokenizer.quantizers.combinators import Combinator, Specs, code_vectors_of, normalizes
+from tokenizer.quantizers.registry import build_quantizer, register
 
 _DEFAULT: Specs = ({"name": "diveq"}, {"name": "diveq"})
 # Latents along each side of a block: its codes, and what averages and spreads them, grow with the fourth power.
@@ -41,8 +41,8 @@ class Multiscale(Combinator):
             raise ValueError(f"scales are {scales}, expected ascending divisors of the last")
         if len(stages) not in (1, len(scales)):
             raise ValueError(f"{len(stages)} stages for {len(scales)} scales: name one, or one for each")
-        made = [build(stage, dim) for stage in stages]
-        if any(stage.block > 1 or normalises(stage) for stage in made):
+        made = [build_quantizer(stage, dim) for stage in stages]
+        if any(stage.block > 1 or normalizes(stage) for stage in made):
             raise ValueError("stages of multiscale can neither work in blocks nor normalise")
         super().__init__(made)
         self.scales, self.block, self.width = scales, scales[-1], dim
@@ -91,7 +91,7 @@ class Multiscale(Combinator):
                 seen = self._average(left if stage.identity_path else left.detach(), number)
                 result = stage.learn(seen)
                 total = total + self._spread(result.vectors - (seen - seen.detach()), number)
-                left = left - self._spread(codes_of(stage, result), number)
+                left = left - self._spread(code_vectors_of(stage, result), number)
                 loss = loss + result.loss
                 tokens.append(result.tokens.flatten(-2))
         codes = (self._block(z) - left).detach().flatten(-2)

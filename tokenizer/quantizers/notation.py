@@ -19,7 +19,7 @@ MOST_DEPTH = 16
 _NAME = re.compile(r"[a-z0-9_-]+")
 
 
-def split(text: str) -> list[str]:
+def split_specs(text: str) -> list[str]:
     """Return the parts of `text` between commas that stand in no bracket.
 
     Raises:
@@ -55,7 +55,7 @@ def read_spec(text: str) -> dict[str, Any]:
         raise ConfigError([f"{text!r} is not of the form NAME(STAGE, ..., KEY=VALUE, ...)"])
     spec: dict[str, Any] = {"name": name.strip()}
     stages: list[dict[str, Any]] = []
-    for part in split(rest[:-1]):
+    for part in split_specs(rest[:-1]):
         key, equals, value = part.partition("=")
         if equals and _NAME.fullmatch(key.strip()):
             spec[key.strip()] = value.strip()
@@ -68,15 +68,15 @@ def _repeated(text: str) -> list[dict[str, Any]]:
     count, star, stage = text.partition("*")
     if star and count.strip().isdecimal() and count.strip().strip("0"):
         spec = read_spec(stage)
-        if len(count.strip()) > len(str(MOST_STAGES)) or int(count) * leaves(spec) > MOST_STAGES:
+        if len(count.strip()) > len(str(MOST_STAGES)) or int(count) * count_stages(spec) > MOST_STAGES:
             raise ConfigError([f"{text!r:.80} asks for more than {MOST_STAGES} stages"])
         return [copy.deepcopy(spec) for _ in range(int(count))]
     return [read_spec(text)]
 
 
-def leaves(spec: Mapping[str, Any]) -> int:
+def count_stages(spec: Mapping[str, Any]) -> int:
     """Return how many quantizers that are made of no others a spec names."""
-    return sum(map(leaves, spec.get("stages", ()))) or 1
+    return sum(map(count_stages, spec.get("stages", ()))) or 1
 
 
 def write_spec(spec: Mapping[str, Any]) -> str:

@@ -10,8 +10,15 @@ import torch
 from torch import Tensor
 
 from tokenizer.quantizers.base import Quantized, Quantizer
-from tokenizer.quantizers.combinators import Combinator, Specs, codes_of, note, one_step, step
-from tokenizer.quantizers.registry import METHODS, STAGES, build, register
+from tokenizer.quantizers.combinators import (
+    Combinator,
+    Specs,
+    code_vectors_of,
+    combined_step,
+    is_one_step,
+    observe_codes,
+)
+from tokenizer.quantizers.registry import METHODS, STAGES, build_quantizer, register
 
 
 @register("product", "stages side by side, each on its share of the dimensions: product(2*diveq)")
@@ -29,7 +36,7 @@ class Product(Combinator):
     def __init__(self, dim: int, *, stages: Specs = ({"name": "diveq"},) * 2) -> None:
         if not stages or dim % len(stages):
             raise ValueError(f"latents {dim} wide cannot be cut into {len(stages)} equal parts")
-        made = [build(stage, dim // len(stages)) for stage in stages]
+        made = [build_quantizer(stage, dim // len(stages)) for stage in stages]
         if any(stage.block > 1 for stage in made):
             raise ValueError("stages of product cannot work in blocks")
         super().__init__(made)
@@ -67,14 +74,16 @@ class Product(Combinator):
         """Quantize (..., D) latents for training."""
         self.check_width(z)
         with torch.autocast(z.device.type, enabled=False):
-            if one_step(self.parts):
+            if is_one_step(self.parts):
                 return self._one_step(z.float())
             results = [stage.learn(part) for stage, part in self._split(z.float())]
         return Quantized(
             torch.cat([result.vectors for result in results], dim=-1),
             torch.cat([result.tokens for result in results], dim=-1),
             torch.stack([result.loss for result in results]).sum(),
-            torch.cat([codes_of(stage, result) for stage, result in zip(self.parts, results, strict=True)], dim=-1),
+            torch.cat(
+                [code_vectors_of(stage, result) for stage, result in zip(self.parts, results, strict=True)], dim=-1
+            ),
         )
 
     def _one_step(self, z: Tensor) -> Quantized:
@@ -83,8 +92,8 @@ class Product(Combinator):
         for stage, part in self._split(z):
             tokens.append(stage.encode(part))
             codes.append(stage.decode(tokens[-1]))
-            note(stage, part.detach(), codes[-1], tokens[-1])
-        vectors = step(self.parts[0], z, torch.cat(codes, dim=-1))
+            observe_codes(stage, part.detach(), codes[-1], tokens[-1])
+        vectors = combined_step(self.parts[0], z, torch.cat(codes, dim=-1))
         return Quantized(vectors, torch.cat(tokens, dim=-1), torch.zeros((), device=z.device))
 
     def _split(self, z: Tensor) -> list[tuple[Quantizer, Tensor]]:

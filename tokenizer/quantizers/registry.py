@@ -8,10 +8,10 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from tokenizer.config import coerce_option
 from tokenizer.errors import ConfigError, nearest_name
 from tokenizer.quantizers.base import Quantizer
-from tokenizer.quantizers.notation import MOST_DEPTH, MOST_STAGES, leaves, read_spec, write_spec
-from tokenizer.settings import coerce_option
+from tokenizer.quantizers.notation import MOST_DEPTH, MOST_STAGES, count_stages, read_spec, write_spec
 
 Q = TypeVar("Q", bound=Quantizer)
 
@@ -55,7 +55,7 @@ def register(name: str, summary: str) -> Callable[[type[Q]], type[Q]]:
     return add
 
 
-def resolve(spec: Mapping[str, Any]) -> dict[str, Any]:
+def resolve_spec(spec: Mapping[str, Any]) -> dict[str, Any]:
     """Return `spec` with every option of its quantizer present and of its declared type, stages included.
 
     A name may hold options and stages in the notation of `notation.read_spec`. An option that a combinator does not
@@ -111,7 +111,7 @@ def _resolve_each(stages: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     for stage in stages:
         try:
             resolved.append(_resolve(stage))
-            count += leaves(resolved[-1])
+            count += count_stages(resolved[-1])
         except ConfigError as error:
             faults += [fault for fault in error.faults if fault not in faults]
         if count > MOST_STAGES:
@@ -166,47 +166,49 @@ def _options(cls: type[Quantizer]) -> dict[str, tuple[Any, Any]]:
     return found
 
 
-def width(spec: Mapping[str, Any], wanted: int) -> int:
+def fitting_width(spec: Mapping[str, Any], wanted: int) -> int:
     """Return the width of a latent, `wanted` or the least above it, that the quantizer of `spec` can work with.
 
     Raises:
         ConfigError: `spec` does not describe a quantizer.
     """
-    resolved = resolve(spec)
+    resolved = resolve_spec(spec)
     least, divisor = METHODS[resolved["name"]].cls.widths(resolved)
     return -(-max(least, wanted) // divisor) * divisor
 
 
-def values(spec: Mapping[str, Any], latent_dim: int) -> int:
+def min_parameters(spec: Mapping[str, Any], latent_dim: int) -> int:
     """Return how many numbers the quantizer of `spec` holds at least, told before it is made.
 
     Raises:
         ConfigError: `spec` does not describe a quantizer.
     """
-    resolved = resolve(spec)
+    resolved = resolve_spec(spec)
     return METHODS[resolved["name"]].cls.values(resolved, latent_dim)
 
 
-def short(spec: Mapping[str, Any], always: Collection[str] = ()) -> str:
+def short_spec(spec: Mapping[str, Any], always: Collection[str] = ()) -> str:
     """Return `spec` on one line, without the options that are a method's defaults, but for those in `always`."""
-    resolved = resolve(spec)
+    resolved = resolve_spec(spec)
     name, options = resolved["name"], METHODS[resolved["name"]].options
     kept = {
         key: value
         for key, value in resolved.items()
         if key not in (STAGES, "name") and (options[key][1] != value or key in always)
     }
-    stages = {STAGES: [read_spec(short(stage, always)) for stage in resolved[STAGES]]} if STAGES in resolved else {}
+    stages = (
+        {STAGES: [read_spec(short_spec(stage, always)) for stage in resolved[STAGES]]} if STAGES in resolved else {}
+    )
     return write_spec({"name": name, **stages, **kept})
 
 
-def build(spec: Mapping[str, Any], latent_dim: int) -> Quantizer:
+def build_quantizer(spec: Mapping[str, Any], latent_dim: int) -> Quantizer:
     """Make the quantizer that `spec` describes for latents `latent_dim` wide.
 
     Raises:
         ConfigError: `spec` does not describe one.
     """
-    resolved = resolve(spec)
+    resolved = resolve_spec(spec)
     options = {key: value for key, value in resolved.items() if key != "name"}
     try:
         made = METHODS[resolved["name"]].cls(latent_dim, **options)

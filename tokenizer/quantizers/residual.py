@@ -6,8 +6,16 @@ import torch
 from torch import Tensor
 
 from tokenizer.quantizers.base import Quantized
-from tokenizer.quantizers.combinators import Combinator, Specs, codes_of, normalises, note, one_step, step
-from tokenizer.quantizers.registry import build, register
+from tokenizer.quantizers.combinators import (
+    Combinator,
+    Specs,
+    code_vectors_of,
+    combined_step,
+    is_one_step,
+    normalizes,
+    observe_codes,
+)
+from tokenizer.quantizers.registry import build_quantizer, register
 
 
 @register("residual", "stages one after the other, each on what those before left over: residual(4*diveq)")
@@ -26,10 +34,10 @@ class Residual(Combinator):
     """
 
     def __init__(self, dim: int, *, stages: Specs = ({"name": "diveq"},) * 4, drop: float = 0.0) -> None:
-        made = [build(stage, dim) for stage in stages]
+        made = [build_quantizer(stage, dim) for stage in stages]
         if not made or len({(stage.dim, stage.block) for stage in made}) > 1:
             raise ValueError("residual takes one or more stages, all with blocks of one size")
-        if any(map(normalises, made)):
+        if any(map(normalizes, made)):
             raise ValueError("stages of residual cannot normalise: the length of what is left over is what they code")
         if not 0 <= drop <= 1:
             raise ValueError(f"drop is {drop}, expected 0 to 1")
@@ -71,7 +79,7 @@ class Residual(Combinator):
         """Quantize (..., D) latents for training."""
         self.check_width(z)
         with torch.autocast(z.device.type, enabled=False):
-            return self._one_step(z.float()) if one_step(self.parts) else self._steps(z.float())
+            return self._one_step(z.float()) if is_one_step(self.parts) else self._steps(z.float())
 
     def _one_step(self, z: Tensor) -> Quantized:
         codes, left = torch.zeros_like(z), z.detach()
@@ -79,10 +87,12 @@ class Residual(Combinator):
         for stage, keep in zip(self.parts, kept, strict=True):
             tokens.append(stage.encode(left))
             chosen = stage.decode(tokens[-1])
-            note(stage, left, chosen, tokens[-1])
+            observe_codes(stage, left, chosen, tokens[-1])
             codes = codes + chosen * keep
             left = left - chosen.detach()
-        return Quantized(step(self.parts[0], z, codes), torch.cat(tokens, dim=-1), torch.zeros((), device=z.device))
+        return Quantized(
+            combined_step(self.parts[0], z, codes), torch.cat(tokens, dim=-1), torch.zeros((), device=z.device)
+        )
 
     def _steps(self, z: Tensor) -> Quantized:
         total, left = torch.zeros_like(z), z
@@ -94,7 +104,7 @@ class Residual(Combinator):
             total = total + (result.vectors - own_path) * keep
             tokens.append(result.tokens)
             loss = loss + result.loss
-            left = left - codes_of(stage, result)
+            left = left - code_vectors_of(stage, result)
         return Quantized(total, torch.cat(tokens, dim=-1), loss, (z - left).detach())
 
     def _kept(self, z: Tensor) -> list[Tensor | float]:

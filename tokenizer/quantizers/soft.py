@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from tokenizer.quantizers.codebook import CodebookQuantizer
 from tokenizer.quantizers.registry import register
+from tokenizer.quantizers.search import largest_product, nearest_several
 from tokenizer.quantizers.straight_through import mean_square
-from tokenizer.search import largest_product, nearest_several
 
 
 @register("gumbel", "Gumbel-softmax: a noisy weighted mean of codes in training, the temperature annealed")

@@ -10,11 +10,11 @@ from torch import Tensor, nn
 from tokenizer.quantizers.base import Quantized
 from tokenizer.quantizers.codebook import CodebookQuantizer, Normalise
 from tokenizer.quantizers.geometry import unit
-from tokenizer.quantizers.initialise import spread, tour
+from tokenizer.quantizers.k_means import k_means, short_tour
 from tokenizer.quantizers.registry import register
+from tokenizer.quantizers.search import nearest
 from tokenizer.quantizers.tables import Transform
 from tokenizer.runtime import from_first_rank
-from tokenizer.search import nearest
 
 
 class Curve(CodebookQuantizer):
@@ -101,8 +101,8 @@ class Curve(CodebookQuantizer):
     def initialise(self, z: Tensor) -> None:
         """Place the corners on (N, D) latents by k-means, and join near ones."""
         self.check_width(z)
-        corners = spread(self.prepare(z.float()), self.table().shape[0])
-        self.table.place(from_first_rank(corners[tour(corners)]))
+        corners = k_means(self.prepare(z.float()), self.table().shape[0])
+        self.table.place(from_first_rank(corners[short_tour(corners)]))
 
 
 @register("sf-diveq", "SF-DiVeQ: DiVeQ's step to a random point on a curve through the codes")

@@ -7,10 +7,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from tokenizer.quantizers.averages import Averages
-from tokenizer.quantizers.base import Reseeded
+from tokenizer.quantizers.base import ReplacedRows
 from tokenizer.quantizers.codebook import CodebookQuantizer
 from tokenizer.quantizers.geometry import rotate
+from tokenizer.quantizers.moving_averages import MovingAverages
 from tokenizer.quantizers.registry import register
 
 Update = Literal["loss", "ema"]
@@ -64,7 +64,7 @@ class _Averaged(STE):
 
     def __init__(self, dim: int, decay: float | None, **shared: Any) -> None:
         super().__init__(dim, **shared)
-        self.averages = None if decay is None else Averages(self.sizes[0], dim, decay)
+        self.averages = None if decay is None else MovingAverages(self.sizes[0], dim, decay)
         if self.averages is None:
             return
         if shared.get("transform", "none") != "none" or shared.get("normalise", "none") != "none":
@@ -90,7 +90,7 @@ class _Averaged(STE):
             self.averages.restart(self.table())
 
     @torch.no_grad()
-    def revive(self) -> list[Reseeded]:
+    def revive(self) -> list[ReplacedRows]:
         """Move dead codes, and their averages with them."""
         moved = super().revive()
         if self.averages is not None:

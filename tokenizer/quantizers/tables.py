@@ -9,14 +9,14 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from tokenizer.quantizers.base import Reseeded
+from tokenizer.quantizers.base import ReplacedRows
 
 Transform = Literal["none", "linear", "linear-frozen", "mlp", "bridge"]
 TRANSFORMS: tuple[str, ...] = get_args(Transform)
 _PATCH, _WIDTH, _HEADS, _DEPTH = 16, 64, 4, 2
 
 
-class Table(nn.Module, ABC):
+class CodeTable(nn.Module, ABC):
     """(K, D) codes."""
 
     @abstractmethod
@@ -28,11 +28,11 @@ class Table(nn.Module, ABC):
         """Put the codes where (K, D) `codes` say, as nearly as the function can."""
 
     @abstractmethod
-    def replace(self, codes: Tensor, rows: Tensor) -> Reseeded:
+    def replace(self, codes: Tensor, rows: Tensor) -> ReplacedRows:
         """Move the codes of (K,) bool `rows` to their places in (K, D) `codes`, and no other code."""
 
 
-class PlainTable(Table):
+class PlainTable(CodeTable):
     """K free vectors."""
 
     def __init__(self, codebook_size: int, dim: int) -> None:
@@ -49,13 +49,13 @@ class PlainTable(Table):
         self.weight.copy_(codes)
 
     @torch.no_grad()
-    def replace(self, codes: Tensor, rows: Tensor) -> Reseeded:
+    def replace(self, codes: Tensor, rows: Tensor) -> ReplacedRows:
         """Overwrite some codes."""
         self.weight.copy_(torch.where(rows[:, None], codes, self.weight))
-        return Reseeded(self.weight, rows)
+        return ReplacedRows(self.weight, rows)
 
 
-class LinearTable(Table):
+class LinearTable(CodeTable):
     """`C W`: K vectors through one (D, D) map, so that a step on one code moves all of them.
 
     Source: Zhu et al., "Addressing Representation Collapse in Vector Quantized Models with One Linear Layer" (SimVQ,
@@ -82,16 +82,16 @@ class LinearTable(Table):
         self.basis.copy_(self._before_map(codes))
 
     @torch.no_grad()
-    def replace(self, codes: Tensor, rows: Tensor) -> Reseeded:
+    def replace(self, codes: Tensor, rows: Tensor) -> ReplacedRows:
         """Overwrite some rows of C so that their mapped codes lie at `codes`."""
         self.basis.copy_(torch.where(rows[:, None], self._before_map(codes), self.basis))
-        return Reseeded(self.basis, rows)
+        return ReplacedRows(self.basis, rows)
 
     def _before_map(self, codes: Tensor) -> Tensor:
         return codes @ torch.linalg.pinv(self.map)
 
 
-class MLPTable(Table):
+class MLPTable(CodeTable):
     """`c_i = g(b_i)`: K vectors of a few dimensions through one small network.
 
     `g(b) = mean + b A + W2 relu(W1 b)`, W2 starting at 0: what can be placed is the nearest point of the plane that
@@ -129,11 +129,11 @@ class MLPTable(Table):
         self.basis.copy_((codes - self.mean) @ self.plane.T)
 
     @torch.no_grad()
-    def replace(self, codes: Tensor, rows: Tensor) -> Reseeded:
+    def replace(self, codes: Tensor, rows: Tensor) -> ReplacedRows:
         """Move some codes to their nearest point on the plane, the network's bend left out."""
         before = (codes - self.mean) @ torch.linalg.pinv(self.plane)
         self.basis.copy_(torch.where(rows[:, None], before, self.basis))
-        return Reseeded(self.basis, rows)
+        return ReplacedRows(self.basis, rows)
 
 
 class AttentionBlock(nn.Module):
@@ -159,7 +159,7 @@ class AttentionBlock(nn.Module):
         return refined
 
 
-class BridgeTable(Table):
+class BridgeTable(CodeTable):
     """`C + f(C)`: K vectors that a network over all of them moves together.
 
     f takes 16 neighbouring codes (or the largest divisor of K that 16 has) as one vector of 64 (compress), lets these
@@ -196,15 +196,15 @@ class BridgeTable(Table):
         self.replace(codes, torch.ones_like(codes[:, 0], dtype=torch.bool))
 
     @torch.no_grad()
-    def replace(self, codes: Tensor, rows: Tensor) -> Reseeded:
+    def replace(self, codes: Tensor, rows: Tensor) -> ReplacedRows:
         """Move some codes, and the others only as far as the network answers."""
         # Its answer depends on where the codes go: a few rounds settle it, one where it is still 0.
         for _ in range(3):
             self.basis.add_(torch.where(rows[:, None], codes - self(), 0.0))
-        return Reseeded(self.basis, rows)
+        return ReplacedRows(self.basis, rows)
 
 
-def make(transform: Transform, codebook_size: int, dim: int) -> Table:
+def build_table(transform: Transform, codebook_size: int, dim: int) -> CodeTable:
     """Return the table of that transform."""
     if transform == "none":
         return PlainTable(codebook_size, dim)

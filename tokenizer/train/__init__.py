@@ -1,24 +1,44 @@
 """Training: `plan` looks at the data, `begin` or `resume` makes a state, `train` yields the steps."""
 
+from __future__ import annotations
+
+from tokenizer.train.crops import no_validation_images, validation_batches
 from tokenizer.train.evaluation import Evaluation
-from tokenizer.train.loop import HELD_OUT, Step, train
-from tokenizer.train.plan import Plan, plan
-from tokenizer.train.saves import read as read_state
-from tokenizer.train.start import begin, clear, identify, resume
+from tokenizer.train.init_from import init_settings
+from tokenizer.train.loop import VALIDATION_FILE, Step, train
+from tokenizer.train.losses import LEARNED, TERMS
+from tokenizer.train.metrics_log import METRICS_FILE, MetricsLog
+from tokenizer.train.planning import Plan, plan_run
+from tokenizer.train.preflight import CostEstimate, ImageSample, estimate_cost, look_at_images
+from tokenizer.train.saved_states import clear_states, has_states, read_newest_state
+from tokenizer.train.start import begin_run, clear_run, identify_images, resume_run
 from tokenizer.train.state import Saved, TrainingState
 
 __all__ = [
-    "HELD_OUT",
+    "LEARNED",
+    "METRICS_FILE",
+    "TERMS",
+    "VALIDATION_FILE",
+    "CostEstimate",
     "Evaluation",
+    "ImageSample",
+    "MetricsLog",
     "Plan",
     "Saved",
     "Step",
     "TrainingState",
-    "begin",
-    "clear",
-    "identify",
-    "plan",
-    "read_state",
-    "resume",
+    "begin_run",
+    "clear_run",
+    "clear_states",
+    "estimate_cost",
+    "has_states",
+    "identify_images",
+    "init_settings",
+    "look_at_images",
+    "no_validation_images",
+    "plan_run",
+    "read_newest_state",
+    "resume_run",
     "train",
+    "validation_batches",
 ]

@@ -11,7 +11,7 @@ from torch import Tensor
 from tokenizer import runtime
 from tokenizer.config import TrainConfig
 from tokenizer.train.discriminator import Discriminator, hinge, lecam
-from tokenizer.train.optimizer import restore_slots, slots
+from tokenizer.train.optimizers import optimizer_state, restore_optimizer_state
 
 _BETAS = (0.5, 0.9)
 _MEMORY = 0.99  # decay of the usual scores
@@ -118,7 +118,7 @@ class Adversary:
             return
         parameters = list(self.network.parameters())
         runtime.average_gradients(parameters)
-        scores = runtime.sum_over_ranks(self._scores) / runtime.ranks()
+        scores = runtime.sum_over_ranks(self._scores) / runtime.world_size()
         norm = torch.nn.utils.clip_grad_norm_(parameters, self.config.clip_norm)
         if not torch.isfinite(norm + scores.sum()):
             self.skipped += 1
@@ -130,7 +130,7 @@ class Adversary:
     def tensors(self) -> dict[str, Tensor]:
         """Return what an exact continuation needs, by flat names; not copies."""
         found = {f"discriminator/{name}": value.detach() for name, value in self.network.state_dict().items()}
-        found |= {f"slots/{name}": value for name, value in slots(self.optimizer).items()}
+        found |= {f"slots/{name}": value for name, value in optimizer_state(self.optimizer).items()}
         return found | {"usual": self._usual, "counts": torch.tensor([self.steps, self.skipped])}
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
@@ -143,7 +143,7 @@ class Adversary:
         state = {name: tensors[f"discriminator/{name}"] for name in self.network.state_dict()}
         self.network.load_state_dict(state)
         kept = {name.removeprefix("slots/"): value for name, value in tensors.items() if name.startswith("slots/")}
-        restore_slots(self.optimizer, kept)
+        restore_optimizer_state(self.optimizer, kept)
         self._usual.copy_(tensors["usual"])
         self.steps, self.skipped = tensors["counts"].tolist()
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from tokenizer import runtime
 from tokenizer.images import Pixels
 from tokenizer.metrics import Usage, add_counts, overall, psnr
-from tokenizer.model import Tokenizer, to_pixels, to_unit_range
+from tokenizer.models import Tokenizer, to_pixels, to_unit_range
 
 _SHOWN = 8
 _EXACT = 100.0
@@ -57,7 +57,7 @@ def evaluate(model: Tokenizer, batches: Sequence[Tensor]) -> Evaluation:
     )
 
 
-def picture(model: Tokenizer, batch: Tensor) -> Pixels:
+def validation_picture(model: Tokenizer, batch: Tensor) -> Pixels:
     """Return a picture with the first images of a (B, H, W, 3) uint8 batch above their reconstructions."""
     from torchvision.utils import make_grid  # here: its import takes longer than most starts
 

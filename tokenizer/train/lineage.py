@@ -7,11 +7,19 @@ from typing import Any
 
 import torch
 
-from tokenizer.quantizers import METHODS, CodebookQuantizer, Quantizer, build, read_spec, resolve, width
-from tokenizer.quantizers.product import Product
-from tokenizer.quantizers.registry import STAGES
-from tokenizer.quantizers.residual import Residual
-from tokenizer.quantizers.space_filling import Curve
+from tokenizer.quantizers import (
+    METHODS,
+    STAGES,
+    CodebookQuantizer,
+    Curve,
+    Product,
+    Quantizer,
+    Residual,
+    build_quantizer,
+    fitting_width,
+    read_spec,
+    resolve_spec,
+)
 
 Spec = Mapping[str, Any]
 
@@ -19,7 +27,7 @@ Spec = Mapping[str, Any]
 _OF_THE_TABLE = ("codebook_size", "normalise", "points", "revival_patience")
 
 
-def over(before: Spec, given: Spec) -> dict[str, Any]:
+def inherit_spec(before: Spec, given: Spec) -> dict[str, Any]:
     """Return the resolved spec of a run that starts from a quantizer of the resolved spec `before`.
 
     What is given lies over it. Another method starts from its own defaults, but for what belongs to the table of
@@ -28,7 +36,7 @@ def over(before: Spec, given: Spec) -> dict[str, Any]:
     Raises:
         ConfigError: `given` names what no quantizer has.
     """
-    return resolve(_over(before, given))
+    return resolve_spec(_over(before, given))
 
 
 def _over(before: Spec, given: Spec) -> dict[str, Any]:
@@ -75,7 +83,7 @@ def _named(stages: Any, before: Spec) -> dict[str, Any]:
     return {STAGES: [{"name": first["name"], **stage} for stage in stages]}
 
 
-def misfits(before: Spec, now: Spec, where: str = "quantizer", *, grows: bool = True) -> list[str]:
+def spec_misfits(before: Spec, now: Spec, where: str = "quantizer", *, grows: bool = True) -> list[str]:
     """Return a line for each setting for which codes of `before` cannot be those of `now`, with both values.
 
     Args:
@@ -111,7 +119,7 @@ def _misfits_of_stages(before: Spec, now: Spec, where: str, *, grows: bool) -> l
     return [_line(where, key, before, now) for key in own] + [
         line
         for number, pair in enumerate(zip(before[STAGES], now[STAGES], strict=True))
-        for line in misfits(*pair, f"{where}.{STAGES}.{number}", grows=grows)
+        for line in spec_misfits(*pair, f"{where}.{STAGES}.{number}", grows=grows)
     ]
 
 
@@ -123,7 +131,7 @@ def _same_codes(old: type[Quantizer], new: type[Quantizer]) -> bool:
 
 def _differing(before: Spec, now: Spec) -> list[str]:
     """Return the options that differ, where they make tokens or weights of another shape."""
-    dim = max(width(before, 1), width(now, 1))
+    dim = max(fitting_width(before, 1), fitting_width(now, 1))
     if _shape(before, dim) == _shape(now, dim):
         return []
     return [key for key in before if before[key] != now[key]]
@@ -131,7 +139,7 @@ def _differing(before: Spec, now: Spec) -> list[str]:
 
 def _shape(spec: Spec, dim: int) -> tuple[Any, ...]:
     with torch.device("meta"):
-        made = build(spec, dim)
+        made = build_quantizer(spec, dim)
     return made.sizes, made.prefixes, {name: value.shape for name, value in made.state_dict().items()}
 
 

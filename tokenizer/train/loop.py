@@ -10,27 +10,26 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from tokenizer import checkpoint, runtime
-from tokenizer.config import TrainConfig
-from tokenizer.data import Crops, batches, held_out_batches, nothing_to_evaluate_on
+from tokenizer import runtime
+from tokenizer.config import TrainConfig, to_dict
 from tokenizer.errors import TrainingError
 from tokenizer.files import write_bytes
-from tokenizer.images import encode_image, parse_colour
-from tokenizer.model import to_unit_range
-from tokenizer.settings import to_dict
-from tokenizer.train import initial, saves
-from tokenizer.train import state as states
-from tokenizer.train.board import open_log
-from tokenizer.train.budget import Budget
+from tokenizer.images import encode_image, parse_color
+from tokenizer.models import save_checkpoint, to_unit_range
 from tokenizer.train.collapse import CollapseWatch
-from tokenizer.train.evaluation import Evaluation, evaluate, picture
-from tokenizer.train.log import Meter
-from tokenizer.train.plan import Plan
-from tokenizer.train.start import BEST, identify
-from tokenizer.train.state import TrainingState
+from tokenizer.train.crops import Crops, crop_batches, no_validation_images, validation_batches
+from tokenizer.train.evaluation import Evaluation, evaluate, validation_picture
+from tokenizer.train.init_from import put_codes
+from tokenizer.train.metrics_log import Meter
+from tokenizer.train.planning import Plan
+from tokenizer.train.run_budget import Budget
+from tokenizer.train.saved_states import has_states, read_newest_state, write_state
+from tokenizer.train.start import BEST, identify_images
+from tokenizer.train.state import TrainingState, capture_state, restore_state
 from tokenizer.train.step import Learner
+from tokenizer.train.tensorboard import open_log
 
-HELD_OUT = "held_out.txt"
+VALIDATION_FILE = "held_out.txt"
 _MAX_SKIPPED = 10
 _MAX_ROLLBACKS = 2
 _LATENTS_PER_CODE = 16
@@ -95,19 +94,19 @@ class _Run:
     """A run between its beginning and its end."""
 
     def __init__(self, plan: Plan, state: TrainingState, folder: Path) -> None:
-        config, alpha = plan.config, parse_colour(plan.config.alpha)
+        config, alpha = plan.config, parse_color(plan.config.alpha)
         self.plan, self.state, self.folder, self.config = plan, state, folder, config
         self.first = runtime.rank() == 0
         self.crops = Crops(plan.train, config.image_size or 0, config.seed, alpha, config.smallest_crop, config.balance)
         # A rank without readable held-out images has none to evaluate; all ranks' figures are added.
-        mine = plan.held_out[runtime.rank() :: runtime.ranks()]
-        self.held_out = held_out_batches(mine, plan.multiple, config.batch_size or 1, alpha, self.crops.unreadable)
-        if not runtime.any_rank(torch.tensor(bool(self.held_out))):
-            raise nothing_to_evaluate_on(plan.held_out)
+        mine = plan.held_out[runtime.rank() :: runtime.world_size()]
+        self.held_out = validation_batches(mine, plan.multiple, config.batch_size or 1, alpha, self.crops.unreadable)
+        if not runtime.any_over_ranks(torch.tensor(bool(self.held_out))):
+            raise no_validation_images(plan.held_out)
         if self.first:
             lines = [source.file if isinstance(source.file, Path) else source.name for source in plan.held_out]
             names = "".join(f"{line}\n" for line in lines)
-            write_bytes(folder / HELD_OUT, names.encode("utf-8", "surrogateescape"))
+            write_bytes(folder / VALIDATION_FILE, names.encode("utf-8", "surrogateescape"))
         self.log = open_log(config, folder, state.step)
         self.collapse = CollapseWatch(config, state.model.codebook_sizes)
         self.meter = Meter(state.model.codebook_sizes, torch.device(config.device))
@@ -118,8 +117,8 @@ class _Run:
 
     def _feed(self) -> Generator[Tensor]:
         size = (self.config.batch_size or 1) * self.config.grad_accum
-        share = (runtime.rank(), runtime.ranks())
-        return batches(self.crops, size, self.state.crops, self.config.workers or 0, share)
+        share = (runtime.rank(), runtime.world_size())
+        return crop_batches(self.crops, size, self.state.crops, self.config.workers or 0, share)
 
     def close(self) -> None:
         """Stop reading images, and write what the log still holds."""
@@ -132,8 +131,8 @@ class _Run:
         if not state.quantizing and (config.init_from or progress >= config.quantize_after):
             place_codes(state, self.crops, config)
         batch = self.meter.next_batch(self.feed)
-        state.crops += (config.batch_size or 1) * config.grad_accum * runtime.ranks()
-        if bool(runtime.any_rank(torch.tensor(not len(batch)))):
+        state.crops += (config.batch_size or 1) * config.grad_accum * runtime.world_size()
+        if bool(runtime.any_over_ranks(torch.tensor(not len(batch)))):
             return False
         passed = self.learner.step(batch, progress)
         if passed is None:
@@ -150,7 +149,7 @@ class _Run:
         if state.skipped_in_a_row < _MAX_SKIPPED:
             return
         fault = f"latents or gradients were not finite in {_MAX_SKIPPED} steps in a row, at step {state.step}"
-        if state.rollbacks == _MAX_ROLLBACKS or not runtime.object_from_first_rank(saves.exist(self.folder)):
+        if state.rollbacks == _MAX_ROLLBACKS or not runtime.object_from_first_rank(has_states(self.folder)):
             raise TrainingError(
                 f"{fault}: the last checkpoint stands; start again with a lower --lr or --precision float32"
             )
@@ -159,7 +158,7 @@ class _Run:
 
     def _go_back(self) -> None:
         state, skipped, rollbacks = self.state, self.state.skipped, self.state.rollbacks
-        states.restore(state, saves.read(self.folder)[0])
+        restore_state(state, read_newest_state(self.folder)[0])
         state.skipped, state.skipped_in_a_row = skipped, 0
         state.rollbacks, state.lr_share = rollbacks + 1, 0.5 ** (rollbacks + 1)
         self.close()
@@ -196,9 +195,9 @@ class _Run:
         self.log.write({"step": state.step, "seconds": state.seconds, "held_out": state.figures})
         if self.first:
             if better:
-                checkpoint.save(self.folder / BEST, state.average, self._made_by(), state.reads)
+                save_checkpoint(self.folder / BEST, state.average, self._made_by(), state.reads)
             if self.held_out:
-                pixels = picture(state.average, self.held_out[0])
+                pixels = validation_picture(state.average, self.held_out[0])
                 write_bytes(self.folder / "pictures" / f"step_{state.step:07d}.png", encode_image(pixels, "png"))
                 self.log.show(state.step, state.average, self.held_out, pixels)
         return evaluation
@@ -209,12 +208,12 @@ class _Run:
         Raises:
             OutputError: they cannot be written.
         """
-        saved = states.capture(self.state, self.config, identify(self.plan.train))
+        saved = capture_state(self.state, self.config, identify_images(self.plan.train))
         if not self.first:
             return
-        saves.write(self.folder, saved, self.config.keep)
+        write_state(self.folder, saved, self.config.keep)
         if self.state.quantizing:
-            checkpoint.save(self.folder, self.state.average, self._made_by(), self.state.reads)
+            save_checkpoint(self.folder, self.state.average, self._made_by(), self.state.reads)
 
     def _made_by(self) -> dict[str, object]:
         state, plan = self.state, self.plan
@@ -240,6 +239,6 @@ def place_codes(state: TrainingState, crops: Crops, config: TrainConfig) -> None
         if sum(map(len, latents)) >= wanted:
             break
     # As many whatever the size of a batch, so that the codes are the same.
-    initial.place(state.model.quantizer, torch.cat(latents)[:wanted])
+    put_codes(state.model.quantizer, torch.cat(latents)[:wanted])
     state.average.quantizer.load_state_dict(state.model.quantizer.state_dict())
     state.quantizing = True

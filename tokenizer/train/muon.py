@@ -19,7 +19,7 @@ _ITERATIONS = 5
 _A, _B, _C = 3.4445, -4.7750, 2.0315
 
 
-def orthogonalise(matrix: Tensor) -> Tensor:
+def orthogonalize(matrix: Tensor) -> Tensor:
     """Return roughly `U V^T` for a (rows, columns) matrix `U S V^T`: its singular values become about 0.7 to 1.2.
 
     Five steps of a quintic Newton-Schulz iteration in the matrix's own precision.
@@ -75,7 +75,7 @@ class Muon(torch.optim.Optimizer):
         ahead = grad.lerp(average, group["momentum"])
         # Channels last: the layout that the kernel lies in, so that folding copies nothing.
         last = ahead.movedim(1, -1)
-        update = orthogonalise(last.reshape(len(last), -1).to(self._precision)).to(kernel.dtype)
+        update = orthogonalize(last.reshape(len(last), -1).to(self._precision)).to(kernel.dtype)
         scale = 0.2 * math.sqrt(max(update.shape))
         kernel.mul_(1 - group["lr"] * group["weight_decay"])
         kernel.add_(update.view(last.shape).movedim(-1, 1), alpha=-group["lr"] * scale)

@@ -11,9 +11,9 @@ from torch import Tensor
 from tokenizer import runtime
 from tokenizer.config import TrainConfig
 from tokenizer.errors import ConfigError
-from tokenizer.losses import reconstruction_loss
-from tokenizer.perceptual import Perceptual
 from tokenizer.train.adversary import Adversary
+from tokenizer.train.losses import reconstruction_loss
+from tokenizer.train.perceptual import Perceptual
 
 _DIGEST = "perceptual/digest"
 _ADVERSARY = "adversary/"

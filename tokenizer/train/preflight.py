@@ -10,12 +10,12 @@ import torch
 
 from tokenizer import runtime
 from tokenizer.config import TrainConfig
-from tokenizer.data import Crops
 from tokenizer.errors import ImageError
-from tokenizer.images import Source, parse_colour, probe, read
-from tokenizer.memory import PeakMemory
-from tokenizer.train.plan import Plan
-from tokenizer.train.start import prepare
+from tokenizer.images import Source, parse_color, probe_image, read_image
+from tokenizer.runtime import PeakMemory
+from tokenizer.train.crops import Crops
+from tokenizer.train.planning import Plan
+from tokenizer.train.start import prepare_run
 from tokenizer.train.step import Learner
 
 _LOOKED_AT = 200
@@ -27,7 +27,7 @@ Size = tuple[int, int]
 
 
 @dataclass(frozen=True)
-class Look:
+class ImageSample:
     """A sample of the training images.
 
     Attributes:
@@ -43,7 +43,7 @@ class Look:
 
 
 @dataclass(frozen=True)
-class Estimate:
+class CostEstimate:
     """What a run takes on this machine, about; evaluations and checkpoints are not counted.
 
     Attributes:
@@ -62,7 +62,7 @@ class Estimate:
     peak_memory_mb: float | None
 
 
-def look(plan: Plan, *, thoroughly: bool) -> Look:
+def look_at_images(plan: Plan, *, thoroughly: bool) -> ImageSample:
     """Look at a sample of the training images: at their headers, or `thoroughly` at their pixels, for some seconds."""
     sizes: list[Size] = []
     unreadable: list[tuple[str, str]] = []
@@ -70,21 +70,21 @@ def look(plan: Plan, *, thoroughly: bool) -> Look:
     sample = plan.train[:: max(1, len(plan.train) // _LOOKED_AT)]
     for source in sample:
         try:
-            sizes.append(probe(source.file))
+            sizes.append(probe_image(source.file))
             if thoroughly and time.perf_counter() < end:
                 _read(source, plan.config)
         except ImageError as error:
             unreadable.append((source.name, str(error)))
     sizes.sort(key=lambda size: (size[0] * size[1], size))
     found = (sizes[0], sizes[(len(sizes) - 1) // 2], sizes[-1]) if sizes else ()
-    return Look(len(sample), found, tuple(unreadable))
+    return ImageSample(len(sample), found, tuple(unreadable))
 
 
 def _read(source: Source, config: TrainConfig) -> None:
-    read(source.file, parse_colour(config.alpha), shrink_to=round((config.image_size or 1) / config.smallest_crop))
+    read_image(source.file, parse_color(config.alpha), shrink_to=round((config.image_size or 1) / config.smallest_crop))
 
 
-def estimate(plan: Plan) -> Estimate | None:
+def estimate_cost(plan: Plan) -> CostEstimate | None:
     """Take a few steps of the run in memory, for about 10 s at most; None where no image can be read.
 
     The random numbers of this process are left as they were.
@@ -101,16 +101,16 @@ def estimate(plan: Plan) -> Estimate | None:
     if seconds is None:
         return None
     steps = config.steps or max(1, int(60 * (config.minutes or 0) / seconds))
-    crops = (config.batch_size or 1) * config.grad_accum * runtime.ranks()
-    return Estimate(seconds, steps, steps * crops / len(plan.train), steps * seconds, peak)
+    crops = (config.batch_size or 1) * config.grad_accum * runtime.world_size()
+    return CostEstimate(seconds, steps, steps * crops / len(plan.train), steps * seconds, peak)
 
 
 def _seconds_per_step(plan: Plan) -> float | None:
     """Return the time of a step: of training, or of reading its images where that takes longer."""
     config = plan.config
-    alpha = parse_colour(config.alpha)
+    alpha = parse_color(config.alpha)
     crops = Crops(plan.train, config.image_size or 0, config.seed, alpha, config.smallest_crop, config.balance)
-    state = prepare(plan)
+    state = prepare_run(plan)
     state.quantizing = True  # where the codes lie changes no figure
     learner = Learner(state, config)
     size = (config.batch_size or 1) * config.grad_accum

@@ -12,22 +12,22 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tokenizer import checkpoint, runtime, shipped
+from tokenizer import runtime
 from tokenizer.config import TrainConfig
 from tokenizer.errors import CheckpointError, ConfigError, InputError
 from tokenizer.images import Source
-from tokenizer.model import Tokenizer
-from tokenizer.train import initial, saves
-from tokenizer.train import optimizer as optimizers
-from tokenizer.train import state as states
-from tokenizer.train.plan import Plan
-from tokenizer.train.state import Saved, TrainingState
+from tokenizer.models import CONFIG_FILE, WEIGHTS_FILE, Tokenizer, locate_checkpoint, refuse_larger_model
+from tokenizer.train.init_from import freeze_parts, init_state, readable_fingerprints
+from tokenizer.train.optimizers import make_optimizers
+from tokenizer.train.planning import Plan
+from tokenizer.train.saved_states import clear_states
+from tokenizer.train.state import Saved, TrainingState, new_state, restore_state
 
 BEST = "best"
 _OTHER_NETWORK = "the run began with another encoder or decoder: pass modules like those to train.resume"
 
 
-def begin(plan: Plan, *, encoder: nn.Module | None = None, decoder: nn.Module | None = None) -> TrainingState:
+def begin_run(plan: Plan, *, encoder: nn.Module | None = None, decoder: nn.Module | None = None) -> TrainingState:
     """Return the state of a new run: seeded, on its device, where its checkpoint ended if it starts from one.
 
     Args:
@@ -40,16 +40,16 @@ def begin(plan: Plan, *, encoder: nn.Module | None = None, decoder: nn.Module | 
         CheckpointError: that checkpoint cannot be loaded.
         ConfigError: the settings do not fit it, or `encoder` or `decoder` do not fit the settings.
     """
-    state = prepare(plan, encoder, decoder)
+    state = prepare_run(plan, encoder, decoder)
     if plan.config.init_from:
         like = copy.deepcopy((encoder, decoder))
-        source = shipped.locate(plan.config.init_from)
-        initial.start(state, source, *like)
-        state.reads = initial.readable(source, plan.config.freeze)
+        source = locate_checkpoint(plan.config.init_from)
+        init_state(state, source, *like)
+        state.reads = readable_fingerprints(source, plan.config.freeze)
     return state
 
 
-def prepare(plan: Plan, encoder: nn.Module | None = None, decoder: nn.Module | None = None) -> TrainingState:
+def prepare_run(plan: Plan, encoder: nn.Module | None = None, decoder: nn.Module | None = None) -> TrainingState:
     """Return the state of a new run whose weights are random, or those of `encoder` and `decoder`.
 
     Raises:
@@ -57,9 +57,9 @@ def prepare(plan: Plan, encoder: nn.Module | None = None, decoder: nn.Module | N
         InputError: this rank sees other images than the first one.
     """
     config = plan.config
-    mine = identify([*plan.train, *plan.held_out])
+    mine = identify_images([*plan.train, *plan.held_out])
     if runtime.object_from_first_rank(mine) != mine:
-        raise InputError(f"process {runtime.rank()} of {runtime.ranks()} sees other images than the first one")
+        raise InputError(f"process {runtime.rank()} of {runtime.world_size()} sees other images than the first one")
     if config.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.backends.cudnn.benchmark = False
@@ -71,8 +71,8 @@ def prepare(plan: Plan, encoder: nn.Module | None = None, decoder: nn.Module | N
         _check(model.eval(), config)
         for tensor in [*model.parameters(), *model.buffers()]:  # which each rank has drawn for itself
             tensor.data.copy_(runtime.from_first_rank(tensor.data))
-    initial.freeze(model, config.freeze)
-    state = states.fresh(model.train(), optimizers.make(model, config), config)
+    freeze_parts(model, config.freeze)
+    state = new_state(model.train(), make_optimizers(model, config), config)
     if runtime.rank():
         # Each rank draws its own noise; what all must agree on comes from the first one.
         torch.manual_seed(config.seed + 1_000_003 * runtime.rank())
@@ -104,7 +104,7 @@ def _check(model: Tokenizer, config: TrainConfig) -> None:
         raise ConfigError(faults)
 
 
-def resume(
+def resume_run(
     plan: Plan, saved: Saved, *, encoder: nn.Module | None = None, decoder: nn.Module | None = None
 ) -> TrainingState:
     """Return the state of a saved run; `encoder` and `decoder` are modules like those that it began with, if any.
@@ -113,20 +113,20 @@ def resume(
         CheckpointError: it was trained on other images, or does not fit.
         ConfigError: `encoder` or `decoder` do not fit the settings.
     """
-    if saved.data != identify(plan.train):
+    if saved.data != identify_images(plan.train):
         raise CheckpointError("the training images are not those that this run began with: pass the same folder")
     tensors = {name: value for name, value in saved.tensors.items() if name.startswith("model/")}
     config, own = plan.config, encoder is None and decoder is None
     try:
-        checkpoint.refuse_more(config.quantizer, config.network, tensors, own=own)
+        refuse_larger_model(config.quantizer, config.network, tensors, own=own)
     except ValueError as error:
         why = _OTHER_NETWORK if "coder." in str(error) else "the training state does not fit its own settings"
         raise CheckpointError(f"{why}: {error}") from error
-    state = prepare(plan, encoder, decoder)
+    state = prepare_run(plan, encoder, decoder)
     model = {f"model/{name}": value for name, value in [*state.model.named_parameters(), *state.model.named_buffers()]}
     if _shapes(model) != _shapes(tensors):
         raise CheckpointError(_OTHER_NETWORK)
-    states.restore(state, saved)
+    restore_state(state, saved)
     return state
 
 
@@ -136,15 +136,15 @@ def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, tuple[Any, ...]]:
     return {name: (value.shape, value.dtype) for name, value in tensors.items() if name.startswith(network)}
 
 
-def clear(folder: Path) -> None:
+def clear_run(folder: Path) -> None:
     """Remove what an earlier run left in `folder`: --resume must not meet its states, nor a person its pictures."""
-    saves.clear(folder)
-    for name in (checkpoint.CONFIG, checkpoint.WEIGHTS):
+    clear_states(folder)
+    for name in (CONFIG_FILE, WEIGHTS_FILE):
         (folder / BEST / name).unlink(missing_ok=True)
     for old in [*folder.glob("pictures/step_*.png"), *folder.glob("tensorboard/events.out.tfevents.*")]:
         old.unlink(missing_ok=True)
 
 
-def identify(sources: Sequence[Source]) -> str:
+def identify_images(sources: Sequence[Source]) -> str:
     """Return a digest of the images' names."""
     return hashlib.sha256("\0".join(s.name for s in sources).encode("utf-8", "surrogateescape")).hexdigest()

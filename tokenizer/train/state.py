@@ -13,9 +13,9 @@ from torch import Tensor
 from tokenizer import runtime
 from tokenizer.config import TrainConfig
 from tokenizer.errors import CheckpointError
-from tokenizer.model import Tokenizer
-from tokenizer.train import optimizer as optimizers
+from tokenizer.models import Tokenizer
 from tokenizer.train.objective import Objective
+from tokenizer.train.optimizers import optimizer_state, restore_optimizer_state
 
 # Kept as JSON; everything else is tensors.
 PLAIN = (
@@ -84,7 +84,7 @@ class Saved:
     tensors: Mapping[str, Tensor]
 
 
-def fresh(model: Tokenizer, optimizers: tuple[torch.optim.Optimizer, ...], config: TrainConfig) -> TrainingState:
+def new_state(model: Tokenizer, optimizers: tuple[torch.optim.Optimizer, ...], config: TrainConfig) -> TrainingState:
     """Return the state of a run that has not started."""
     average = copy.deepcopy(model).eval().requires_grad_(False)
     device = torch.device(config.device).type
@@ -92,7 +92,7 @@ def fresh(model: Tokenizer, optimizers: tuple[torch.optim.Optimizer, ...], confi
     return TrainingState(model, average, optimizers, Objective(config), scaler)
 
 
-def capture(state: TrainingState, config: TrainConfig, data: str) -> Saved:
+def capture_state(state: TrainingState, config: TrainConfig, data: str) -> Saved:
     """Return the state as plain values and tensors that share nothing with it; every rank must call this.
 
     `data` identifies the list of training images.
@@ -100,18 +100,18 @@ def capture(state: TrainingState, config: TrainConfig, data: str) -> Saved:
     tensors = {f"model/{name}": value for name, value in _tensors(state.model)}
     tensors |= {f"average/{name}": value for name, value in _tensors(state.average)}
     for number, optimizer in enumerate(state.optimizers):
-        tensors |= {f"optimizer/{number}/{name}": value for name, value in optimizers.slots(optimizer).items()}
+        tensors |= {f"optimizer/{number}/{name}": value for name, value in optimizer_state(optimizer).items()}
     tensors |= {f"objective/{name}": value for name, value in state.objective.tensors().items()}
-    tensors["random/cpu"] = runtime.rows_of_all(torch.get_rng_state()[None])
+    tensors["random/cpu"] = runtime.gather_rows(torch.get_rng_state()[None])
     if torch.cuda.is_available():
-        tensors["random/cuda"] = runtime.rows_of_all(torch.cuda.get_rng_state()[None])
+        tensors["random/cuda"] = runtime.gather_rows(torch.cuda.get_rng_state()[None])
     # Contiguous copies: safetensors refuses shared memory, and channels-last strides are not kept.
     flat = {name: value.detach().cpu().clone(memory_format=torch.contiguous_format) for name, value in tensors.items()}
     plain = {name: getattr(state, name) for name in PLAIN} | {"scaler": state.scaler.state_dict()}
     return Saved(config, data, plain, flat)
 
 
-def restore(state: TrainingState, saved: Saved) -> None:
+def restore_state(state: TrainingState, saved: Saved) -> None:
     """Put a state of the same settings where the saved one was, random numbers included.
 
     On a rank that the saved run did not have, random numbers go on as they are.
@@ -123,7 +123,7 @@ def restore(state: TrainingState, saved: Saved) -> None:
         _copy(state.model, "model", saved.tensors)
         _copy(state.average, "average", saved.tensors)
         for number, optimizer in enumerate(state.optimizers):
-            optimizers.restore_slots(optimizer, _under(f"optimizer/{number}/", saved.tensors))
+            restore_optimizer_state(optimizer, _under(f"optimizer/{number}/", saved.tensors))
         state.objective.restore(_under("objective/", saved.tensors))
         for name in PLAIN:
             setattr(state, name, saved.plain[name])

@@ -10,11 +10,11 @@ from torch import Tensor
 from tokenizer import runtime
 from tokenizer.config import TrainConfig
 from tokenizer.errors import NonFiniteError
-from tokenizer.losses import l2
-from tokenizer.model import to_unit_range
+from tokenizer.models import to_unit_range
 from tokenizer.quantizers import Quantized
-from tokenizer.train import optimizer as optimizers
-from tokenizer.train.log import Passed
+from tokenizer.train.losses import l2
+from tokenizer.train.metrics_log import Passed
+from tokenizer.train.optimizers import forget_moments, replace_in_ema, set_learning_rate, update_ema
 from tokenizer.train.schedule import learning_rate
 from tokenizer.train.state import TrainingState
 
@@ -45,7 +45,7 @@ class Learner:
         """
         state, config = self.state, self.config
         self.rate = state.lr_share * learning_rate(progress, config.lr, config.warmup)
-        optimizers.set_rate(state.optimizers, self.rate)
+        set_learning_rate(state.optimizers, self.rate)
         state.objective.begin(progress, self.rate)
         state.model.zero_grad(set_to_none=True)
         state.step += 1
@@ -58,9 +58,9 @@ class Learner:
             return None
         revive = state.quantizing and progress < config.revive_until
         reseeded = state.model.quantizer.revive() if revive else []
-        optimizers.forget(state.optimizers, reseeded)
-        optimizers.follow(state.average, state.model, min(config.ema_decay, (1 + state.step) / (10 + state.step)))
-        optimizers.catch_up(state.average, state.model, reseeded)
+        forget_moments(state.optimizers, reseeded)
+        update_ema(state.average, state.model, min(config.ema_decay, (1 + state.step) / (10 + state.step)))
+        replace_in_ema(state.average, state.model, reseeded)
         return passed
 
     def _move(self) -> bool:
@@ -120,7 +120,7 @@ class Learner:
             NonFiniteError: the latents of any rank are not finite.
         """
         quantizer = self.state.model.quantizer
-        if runtime.ranks() > 1 and bool(runtime.any_rank(latents.isfinite().all().logical_not())):
+        if runtime.world_size() > 1 and bool(runtime.any_over_ranks(latents.isfinite().all().logical_not())):
             raise NonFiniteError("latents are not finite")
         if not self.state.quantizing:
             return quantizer.prepare(latents), None, torch.zeros((), device=latents.device)

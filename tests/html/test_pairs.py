@@ -1,0 +1,42 @@
+"""Two pictures under a slider."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+from PIL import Image
+
+from tests.conftest import draw
+from tokenizer.html import make_pair
+from tokenizer.html.pairs import SIDE, middle, webp
+
+
+def opened(data: bytes) -> np.ndarray:
+    with Image.open(io.BytesIO(data)) as image:
+        assert image.format == "WEBP"
+        return np.asarray(image.convert("RGB"))
+
+
+def test_small_pictures_keep_every_pixel() -> None:
+    random = np.random.default_rng(0)
+    left, right = random.integers(0, 256, (2, 24, 40, 3), dtype=np.uint8)
+    views = make_pair("a-1", "a.png", "12.00 dB", left, right)
+    assert np.array_equal(opened(views.left), left)
+    assert np.array_equal(opened(views.right), right)
+    assert (views.width, views.height, views.small) == (40, 24, True)
+
+
+def test_large_pictures_are_cut_and_small_in_bytes() -> None:
+    picture = draw(1000, 1500)
+    views = make_pair("a-1", "a.png", "", picture, picture)
+    assert (views.width, views.height, views.small) == (SIDE, SIDE, False)
+    assert np.array_equal(middle(picture), picture[116 : 116 + SIDE, 366 : 366 + SIDE])
+    error = np.abs(opened(views.left).astype(int) - middle(picture)).mean()
+    assert error < 2
+    assert len(views.left) < SIDE * SIDE * 3 / 20
+
+
+def test_a_side_that_is_short_stays() -> None:
+    assert middle(draw(10, 1000)).shape == (10, SIDE, 3)
+    assert opened(webp(draw(1, 1))).shape == (1, 1, 3)

@@ -1,0 +1,86 @@
+"""Images read ahead by threads, and fitted to the network's grid."""
+
+from __future__ import annotations
+
+import itertools
+from collections import deque
+from collections.abc import Generator, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+from tokenizer.codec.encode_options import EncodeOptions
+from tokenizer.codec.pixel_budget import PixelBudget
+from tokenizer.codec.results import Unreadable
+from tokenizer.errors import ImageError
+from tokenizer.images import Opened, Pixels, Placement, Source, placement_of, read_scaled
+from tokenizer.tokens import FailedInput
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """An image on its canvas, (H, W, 3) uint8; of a file that `has_more` frames or pages, the first."""
+
+    source: Source
+    placement: Placement
+    canvas: Pixels
+    has_more: bool
+
+    @property
+    def pixels(self) -> int:
+        """Of the canvas, which stay taken from the budget."""
+        return self.canvas.shape[0] * self.canvas.shape[1]
+
+
+def read_ahead(
+    sources: Iterable[Source], multiple: int, options: EncodeOptions, budget: PixelBudget
+) -> Generator[Fitted | Unreadable]:
+    """Yield each source fitted, in order, while threads read those behind it.
+
+    Args:
+        sources: the images; they are asked for in the caller's thread.
+        multiple: pixels per position: sides of a canvas are multiples of it.
+        options: size, mode, colour and workers.
+        budget: of pixels; whoever is done with a canvas gives them back.
+    """
+    count = max(1, options.workers)
+    with ThreadPoolExecutor(count, thread_name_prefix="images") as pool:
+        numbered = enumerate(sources)
+        ahead: deque[tuple[int, Future[Fitted | Unreadable]]] = deque()
+        try:
+            while True:
+                for number, source in itertools.islice(numbered, 2 * count - len(ahead)):
+                    ahead.append((number, pool.submit(_fit, number, source, multiple, options, budget)))
+                if not ahead:
+                    return
+                number, reading = ahead.popleft()
+                budget.turn_of(number)
+                yield reading.result()
+        finally:
+            budget.stop()
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _fit(
+    number: int, source: Source, multiple: int, options: EncodeOptions, budget: PixelBudget
+) -> Fitted | Unreadable:
+    taken = 0
+
+    def placed(size: tuple[int, int], scales: tuple[int, ...]) -> Placement:
+        return placement_of(size, options.resize_mode, options.image_size, multiple, scales)
+
+    def choose(opened: Opened) -> int:
+        nonlocal taken
+        scale = placed(opened.size, opened.scales).scale
+        taken = opened.size[0] * opened.size[1] // (1 if opened.progressive else scale**2)
+        budget.take(number, taken)
+        return scale
+
+    try:
+        decoded = read_scaled(source.file, options.alpha, choose)
+        placement = placed(decoded.original, (decoded.scale,))
+        fitted = Fitted(source, placement, placement.apply(decoded.pixels), decoded.has_more)
+    except (ImageError, MemoryError) as error:
+        budget.give(taken)
+        return Unreadable(source, FailedInput(source.name, str(error) or "it needs more memory than there is"))
+    budget.give(taken - fitted.pixels)
+    return fitted

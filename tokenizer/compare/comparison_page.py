@@ -1,0 +1,108 @@
+"""The comparison as one HTML file that needs nothing beside it: no network, no other file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from tokenizer.compare.charts import has_bands
+from tokenizer.compare.columns import Column, row_name, row_rank, shown_columns
+from tokenizer.compare.document import ComparisonReport
+from tokenizer.compare.gallery import Gallery
+from tokenizer.compare.measures import DEFINITIONS
+from tokenizer.compare.ranking import STEPS_TO_COMMON, ContestantRow, Stat
+from tokenizer.html import SHOWN, render_page
+
+_TEMPLATE = Path(__file__).with_name("comparison_page.html")
+# Not marked are a rate, what other work on the machine changes, and what earlier entries leave in memory.
+_LOW_IS_BEST = ("loss_steadiness", STEPS_TO_COMMON, "cpu_seconds_per_step")
+_HIGH_IS_BEST = ("psnr", "ssim", "used", "perplexity", "effective_rank")
+
+
+def comparison_page(comparison: ComparisonReport, gallery: Gallery) -> str:
+    """Return the HTML of a comparison with its pictures."""
+    table = comparison.table
+    shown = shown_columns(table)
+    return render_page(
+        _TEMPLATE,
+        "Quantizers compared",
+        summary=_summary(comparison),
+        columns=shown,
+        definitions=DEFINITIONS,
+        banded=has_bands(table),
+        rows=[_row(row, shown, _bests(comparison)) for row in table.rows],
+        entries=list(_entries(comparison, shown)),
+        remarks=comparison.remarks(),
+        gallery=gallery,
+        stored=SHOWN,
+        command=comparison.command,
+        facts=list(_facts(comparison)),
+    )
+
+
+def _summary(comparison: ComparisonReport) -> str:
+    contest = comparison.contest
+    plan, count = contest.entries[0].plan, len(contest.labels)
+    config = plan.config
+    budget = f"{config.steps} steps" if config.steps else f"{config.minutes:g} minutes"
+    seeds = f"{len(contest.seeds)} seeds" if len(contest.seeds) > 1 else "one seed"
+    spread = "; a ± is the standard deviation over seeds" if len(contest.seeds) > 1 else ""
+    kind = "of them" if plan.overlap else "others, held out"
+    return (
+        f"{count} quantizers, each trained for {budget} with {seeds} on {len(plan.train)} images, and compared on "
+        f"{len(plan.held_out)} {kind}: same network, same crops in the same order, pictures decoded from the tokens "
+        f"alone. Ranked by mean PSNR{spread}."
+    )
+
+
+def _bests(comparison: ComparisonReport) -> dict[str, float]:
+    """Return the best mean of each figure that has a better end."""
+    found: dict[str, float] = {}
+    for keys, choose in ((_HIGH_IS_BEST, max), (_LOW_IS_BEST, min)):
+        for key in keys:
+            means = [row.figures[key].mean for row in comparison.table.ranked if key in row.figures]
+            present = [mean for mean in means if mean is not None]
+            if len(present) > 1:
+                found[key] = choose(present)
+    return found
+
+
+def _row(row: ContestantRow, shown: list[Column], bests: Mapping[str, float]) -> dict[str, Any]:
+    cells = []
+    for column in shown:
+        stat = row.figures.get(column.key)
+        mean = stat.mean if stat else None
+        text, _, spread = column.show(stat).partition(" ±")
+        cells.append(
+            {
+                "text": text,
+                "spread": f"±{spread}" if spread else "",
+                "value": "" if mean is None else mean,
+                "best": row.kind == "ranked" and mean is not None and mean == bests.get(column.key),
+            }
+        )
+    return {"place": row_rank(row), "name": row_name(row), "cells": cells, "aside": row.kind != "ranked"}
+
+
+def _entries(comparison: ComparisonReport, shown: list[Column]) -> Iterator[dict[str, Any]]:
+    for row in comparison.table.ranked:
+        for result in row.results:
+            numbers = [str(result.seed), str(result.steps), f"{result.seconds:.0f}"]
+            figures = [
+                column.show(Stat(getattr(result.figures, column.key)))
+                for column in shown
+                if column.key != STEPS_TO_COMMON
+            ]
+            yield {"name": row.label, "cells": numbers + figures}
+
+
+def _facts(comparison: ComparisonReport) -> Iterator[tuple[str, str]]:
+    for machine in comparison.machines():
+        yield from ((key, str(value)) for key, value in machine.items())
+    yield "seeds", ", ".join(map(str, comparison.contest.seeds))
+    for key, value in comparison.settings().items():
+        if isinstance(value, Mapping):
+            yield from ((f"{key}.{name}", str(item)) for name, item in value.items())
+        elif value is not None:
+            yield key, str(value)

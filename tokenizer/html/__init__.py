@@ -1,0 +1,22 @@
+"""HTML pages that need nothing beside them, for `vqtok report` and `vqtok compare`."""
+
+from __future__ import annotations
+
+from tokenizer.html.pairs import SHOWN, Pair, make_pair
+from tokenizer.html.plots import DARK, DPI, LIGHT, Ink, Plot, dress_axes, make_plot, new_figure
+from tokenizer.html.render import render_page
+
+__all__ = [
+    "DARK",
+    "DPI",
+    "LIGHT",
+    "SHOWN",
+    "Ink",
+    "Pair",
+    "Plot",
+    "dress_axes",
+    "make_pair",
+    "make_plot",
+    "new_figure",
+    "render_page",
+]

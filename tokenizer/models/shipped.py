@@ -1,0 +1,29 @@
+"""The checkpoints that come with vqtok, which a name stands for wherever a checkpoint's folder does."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+DEFAULT_CHECKPOINT = "photo-f8"
+_PACKAGE = Path(__file__).parents[1]
+
+
+def shipped_folder() -> Path:
+    """Return where they lie: in the installed package, or beside it in a clone of the repository."""
+    inside = _PACKAGE / "checkpoints"
+    return inside if inside.is_dir() else _PACKAGE.parent / "checkpoints"
+
+
+def shipped_names() -> tuple[str, ...]:
+    """Return their names, sorted."""
+    return tuple(sorted(path.parent.name for path in shipped_folder().glob("*/config.json")))
+
+
+def locate_checkpoint(model: str | os.PathLike[str]) -> Path:
+    """Return the folder of a checkpoint: `model` itself where something lies there, else the shipped one of that name.
+
+    `model` comes back as it is where it is neither; reading it says so.
+    """
+    path = Path(model)
+    return shipped_folder() / path if not os.path.lexists(path) and str(model) in shipped_names() else path

@@ -1,0 +1,54 @@
+"""Where codes start."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from tokenizer.quantizers.search import nearest
+
+
+@torch.no_grad()
+def k_means(z: Tensor, count: int, iterations: int = 10) -> Tensor:
+    """Return `count` codes that cover latents `z`: Lloyd's k-means, started on distinct latents.
+
+    A centre that loses all its latents stays where it was. With fewer latents than codes, latents are used
+    again, and a noise of a hundredth of their spread keeps codes apart.
+
+    Args:
+        z: (N, D) latents, N at least 1.
+        count: number of codes.
+        iterations: of Lloyd's algorithm.
+
+    Returns:
+        (count, D) float32.
+    """
+    z = z.detach().float()
+    order = torch.cat([torch.randperm(len(z), device=z.device) for _ in range(-(-count // len(z)))])[:count]
+    centres = z[order]
+    if len(z) < count:
+        return centres + 0.01 * z.std(correction=0) * torch.randn_like(centres)
+    for _ in range(iterations):
+        owner = nearest(z, centres)
+        sizes = torch.zeros(count, device=z.device).index_add_(0, owner, torch.ones(len(z), device=z.device))
+        sums = torch.zeros_like(centres).index_add_(0, owner, z)
+        centres = torch.where(sizes[:, None] > 0, sums / sizes[:, None].clamp_min(1), centres)
+    return centres
+
+
+@torch.no_grad()
+def short_tour(points: Tensor) -> Tensor:
+    """Return an order of (K, D) points in which neighbours are near: from one end, always on to the nearest left.
+
+    Returns:
+        (K,) int64, each index once.
+    """
+    start = int((points - points.mean(dim=0)).norm(dim=1).argmax())
+    left = torch.zeros(len(points), device=points.device)
+    order = torch.empty(len(points), dtype=torch.int64, device=points.device)
+    here = torch.tensor(start, device=points.device)
+    for place in range(len(points)):
+        order[place] = here
+        left[here] = torch.inf
+        here = ((points - points[here]).square().sum(dim=1) + left).argmin()
+    return order

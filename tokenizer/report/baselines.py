@@ -1,0 +1,118 @@
+"""What JPEG and WebP make of the same pictures with as many bits."""
+
+from __future__ import annotations
+
+import bisect
+import functools
+import io
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from tokenizer.images import Pixels
+from tokenizer.metrics import psnr, ssim
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """An image format at the bits of the tokens, over the pictures that it can hold.
+
+    Each picture is written at the highest quality setting whose file, its header included and metadata left out, is
+    not larger than log2 of the alphabet size summed over the tokens of that picture; at the lowest setting where even
+    that file is larger. Settings are found by bisection. JPEG has 4:2:0 colour and its own Huffman tables.
+
+    Attributes:
+        name: `JPEG` or `WebP`.
+        bits_per_pixel: bits of all files per pixel of all pictures.
+        psnr: dB, mean over pictures; those that came back exactly have none.
+        ssim: mean over pictures with both sides of 11 pixels or more.
+        reached: no file is larger than the tokens.
+        larger: pictures whose file is larger than their tokens even at the lowest setting.
+        images: pictures written; those of longer sides than the format allows are left out.
+    """
+
+    name: str
+    bits_per_pixel: float
+    psnr: float | None
+    ssim: float | None
+    reached: bool
+    larger: int
+    images: int
+
+
+@dataclass(frozen=True)
+class ImageFormat:
+    """An image format: its quality settings, lowest first, and the longest side it holds in pixels."""
+
+    name: str
+    qualities: range
+    longest: int
+    options: dict[str, Any]
+
+    def write(self, pixels: Pixels, quality: int) -> bytes:
+        """Return (H, W, 3) uint8 pixels as a file without metadata."""
+        file = io.BytesIO()
+        Image.fromarray(pixels).save(file, self.name, quality=quality, **self.options)
+        return file.getvalue()
+
+
+BASELINE_FORMATS = (
+    ImageFormat("JPEG", range(1, 101), 65500, {"optimize": True, "subsampling": "4:2:0"}),
+    ImageFormat("WebP", range(101), 16383, {}),
+)
+
+
+def encode_within(pixels: Pixels, bits: float, kind: ImageFormat) -> bytes:
+    """Return (H, W, 3) uint8 pixels as a file of at most `bits`, or the file of the lowest quality."""
+    write = functools.cache(lambda quality: kind.write(pixels, quality))
+    fitting = bisect.bisect_right(kind.qualities, bits, key=lambda quality: 8 * len(write(quality)))
+    return write(kind.qualities[max(0, fitting - 1)])
+
+
+class BaselineScores:
+    """One format's figures, summed up as pictures come."""
+
+    def __init__(self, kind: ImageFormat) -> None:
+        self._kind = kind
+        self._bits = self._pixels = self._larger = self._images = 0
+        self._decibels: list[float | None] = []
+        self._similarities: list[float | None] = []
+
+    def add(self, original: Pixels, bits: float) -> None:
+        """Write a (H, W, 3) picture with as many bits as its tokens need, and compare."""
+        if max(original.shape) > self._kind.longest:
+            return
+        file = encode_within(original, bits, self._kind)
+        with Image.open(io.BytesIO(file)) as image:
+            made = np.asarray(image.convert("RGB"))
+        self._images += 1
+        self._bits += 8 * len(file)
+        self._pixels += original.shape[0] * original.shape[1]
+        self._larger += 8 * len(file) > bits
+        decibels = psnr(original, made)
+        self._decibels.append(None if math.isinf(decibels) else decibels)
+        self._similarities.append(ssim(original, made))
+
+    def result(self) -> Baseline | None:
+        """Return the figures, or None without pictures."""
+        if not self._images:
+            return None
+        return Baseline(
+            name=self._kind.name,
+            bits_per_pixel=self._bits / self._pixels,
+            psnr=mean_or_none(self._decibels),
+            ssim=mean_or_none(self._similarities),
+            reached=not self._larger,
+            larger=self._larger,
+            images=self._images,
+        )
+
+
+def mean_or_none(values: Iterable[float | None]) -> float | None:
+    """Return the mean of those that are not None, or None without any."""
+    found = [value for value in values if value is not None]
+    return float(np.mean(found)) if found else None

@@ -1,0 +1,88 @@
+"""The tables of codes: how far codes lie apart, and how many directions they take."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from tokenizer.metrics import effective_rank
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from tokenizer.models import Tokenizer
+
+
+@dataclass(frozen=True)
+class Distances:
+    """Euclidean distances from each code to the nearest other one; 0 where two codes are equal."""
+
+    min: float
+    median: float
+    max: float
+
+
+@dataclass(frozen=True)
+class CodebookReport:
+    """One table of codes.
+
+    Attributes:
+        codes: K.
+        width: D, numbers in a code.
+        rms_norm: root of the mean squared norm of the codes.
+        nearest: distances to the nearest other code; None for a single one.
+        nearest_relative: the same over `rms_norm`; None also where that is 0.
+        effective_rank: see `metrics.effective_rank`; at most D.
+    """
+
+    codes: int
+    width: int
+    rms_norm: float
+    nearest: Distances | None
+    nearest_relative: Distances | None
+    effective_rank: float
+
+
+def codebook_reports(model: Tokenizer) -> tuple[CodebookReport, ...]:
+    """Return one report for each table of the model's quantizer, in the order of its stages; none of fsq, lfq, bsq.
+
+    Codes are what the decoder sees: normalised where the method normalises, the middles of the pieces of a curve.
+
+    Raises:
+        NonFiniteError: a code is not finite.
+    """
+    import torch
+
+    from tokenizer.quantizers import CodebookQuantizer
+
+    books = [module for module in model.quantizer.modules() if isinstance(module, CodebookQuantizer)]
+    with torch.inference_mode():
+        return tuple(
+            table_report(book.decode(torch.arange(book.sizes[0], device=next(book.parameters()).device)[:, None]))
+            for book in books
+        )
+
+
+def table_report(codes: Tensor) -> CodebookReport:
+    """Return the figures of (K, D) codes.
+
+    Raises:
+        NonFiniteError: a code is not finite.
+    """
+    norm = float(codes.double().square().sum(dim=1).mean().sqrt())
+    nearest = _nearest(codes) if len(codes) > 1 else None
+    relative = Distances(nearest.min / norm, nearest.median / norm, nearest.max / norm) if nearest and norm else None
+    return CodebookReport(len(codes), codes.shape[1], norm, nearest, relative, effective_rank(codes))
+
+
+def _nearest(codes: Tensor) -> Distances:
+    import torch
+
+    from tokenizer.quantizers import nearest_several
+
+    found = nearest_several(codes, codes, 2)
+    own = torch.arange(len(codes), device=codes.device)
+    # A code that has equals may not be the first of its own neighbours.
+    other = torch.where(found[:, 0] == own, found[:, 1], found[:, 0])
+    distances = (codes.double() - codes[other].double()).square().sum(dim=1).sqrt()
+    return Distances(float(distances.min()), float(distances.quantile(0.5)), float(distances.max()))

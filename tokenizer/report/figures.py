@@ -1,0 +1,193 @@
+"""The figures of a report as rows of text, the same on the terminal and in the page, and as one line of CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tokenizer.report.usage_report import Report
+
+Named = tuple[str, Report]
+NOTHING = "-"
+# Lists that have no place on one line.
+_LONG = ("definitions", "top", "ranked", "curve", "positions", "missing", "version")
+# Where there is none of these, their figures are absent.
+_NESTED = ("joint", "positions", "context", "rate", "quality", "stability")
+_ONE_OF = {"slots": "slot", "codebooks": "codebook"}
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One figure.
+
+    Attributes:
+        group: what it belongs to.
+        title: its name.
+        key: in the definitions; empty where the title says it all.
+        text: the figure with its unit.
+    """
+
+    group: str
+    title: str
+    key: str
+    text: str
+
+
+@dataclass(frozen=True)
+class FigureLine:
+    """One figure of several reports: `cells` has one text for each."""
+
+    group: str
+    title: str
+    about: str
+    cells: tuple[str, ...]
+
+
+# group, key of `flat`, title, format, key of the definition
+_FIGURES = (
+    ("set", "images", "images", "{}", ""),
+    ("set", "failed", "failed", "{}", ""),
+    ("set", "tokens", "tokens", "{}", ""),
+    ("set", "codebook", "codebook", "{}", ""),
+    ("use", "used", "used", "{:.2%}", "used"),
+    ("use", "dead", "dead", "{}", "dead"),
+    ("use", "perplexity", "perplexity", "{:.1f}", "perplexity"),
+    ("use", "entropy_bits", "entropy", "{:.3f} bits per code", "entropy_bits"),
+    ("use", "slot_top_1_percent", "top 1 % of codes", "{:.2%} of tokens", "top_1_percent"),
+    ("use", "slot_top_10_percent", "top 10 % of codes", "{:.2%} of tokens", "top_10_percent"),
+    ("use", "slot_zipf_exponent", "Zipf exponent", "{:.3f}", "zipf_exponent"),
+    ("use", "joint_distinct", "combinations", "{}", "joint"),
+    ("use", "joint_possible", "possible", "{:.4g}", ""),
+    ("use", "joint_entropy_bits", "joint entropy", "{:.3f} bits per position", "joint"),
+    ("use", "joint_perplexity", "joint perplexity", "{:.1f}", "joint"),
+    ("rate", "bits_per_pixel", "rate as stored", "{:.4f} bits per pixel", "bits_per_pixel"),
+    ("rate", "rate_entropy", "rate, entropy", "{:.4f} bits per pixel", "rate"),
+    ("rate", "rate_context", "rate with context", "{:.4f} bits per pixel", "context_bits"),
+    ("quality", "psnr", "PSNR", "{:.2f} dB", "psnr"),
+    ("quality", "exact", "exact", "{} images", ""),
+    ("quality", "ssim", "SSIM", "{:.4f}", "ssim"),
+    ("quality", "ms_ssim", "MS-SSIM", "{:.4f}", "ms_ssim"),
+    ("quality", "lpips", "LPIPS", "{:.4f}", "lpips"),
+    ("quality", "rfid", "rFID", "{:.2f}", "rfid"),
+    ("quality", "compared", "over", "{} images", ""),
+)
+_NOT_ZERO = ("failed", "exact")
+
+
+def figures_of(report: Report) -> list[Figure]:
+    """Return the figures that a report has, by group."""
+    values = {**flat_figures(report), "codebook": " x ".join(str(slot.codebook_size) for slot in report.slots)}
+    if report.quality:
+        values["compared"] = len(report.quality.images)
+    if len(report.slots) == 1:
+        values |= {key.replace("slot_0_", "slot_"): value for key, value in values.items()}
+    found = [
+        Figure(group, title, about, form.format(values[key]).replace("%", " %"))
+        for group, key, title, form, about in _FIGURES
+        if values.get(key) is not None and (values[key] or key not in _NOT_ZERO)
+    ]
+    return _grouped([*found, *_slots(report), *_codebooks(report), *_peers(report), *_changes(report)])
+
+
+def _grouped(found: Sequence[Figure]) -> list[Figure]:
+    groups = list(dict.fromkeys(row.group for row in found))
+    return sorted(found, key=lambda row: groups.index(row.group))
+
+
+def _slots(report: Report) -> Iterator[Figure]:
+    if len(report.slots) == 1:
+        return
+    for number, slot in enumerate(report.slots):
+        zipf = "" if slot.zipf_exponent is None else f", Zipf {slot.zipf_exponent:.2f}"
+        yield Figure(
+            "use", f"code {number}", "", f"{100 * slot.used:.1f} % used, perplexity {slot.perplexity:.1f}{zipf}"
+        )
+
+
+def _codebooks(report: Report) -> Iterator[Figure]:
+    for number, book in enumerate(report.codebooks):
+        own = f", code {number}" if len(report.codebooks) > 1 else ""
+        rank = f"{book.effective_rank:.2f} of {book.width}"
+        yield Figure("codebook", f"effective rank{own}", "effective_rank", rank)
+        if book.nearest_relative is not None:
+            near = book.nearest_relative
+            text = f"{near.median:.3f} of the norm ({near.min:.3f} to {near.max:.3f})"
+            yield Figure("codebook", f"nearest code{own}", "nearest", text)
+
+
+def _peers(report: Report) -> Iterator[Figure]:
+    for peer in report.quality.peers if report.quality else ():
+        ssim = "" if peer.ssim is None else f", SSIM {peer.ssim:.4f}"
+        over = "" if peer.reached else f", more than the tokens need for {peer.larger} of {peer.images}"
+        psnr = "exact" if peer.psnr is None else f"{peer.psnr:.2f} dB"
+        text = f"{psnr}{ssim} at {peer.bits_per_pixel:.4f} bits per pixel{over}"
+        yield Figure("same bits", peer.name, "peers", text)
+
+
+def _changes(report: Report) -> Iterator[Figure]:
+    for change in report.stability.changes if report.stability else ():
+        text = f"{100 * change.changed:.2f} % of tokens change"
+        text += "" if change.psnr is None else f", pictures by {change.psnr:.2f} dB"
+        yield Figure("stability", change.name, "", text)
+
+
+def figure_lines(reports: Sequence[Named]) -> list[FigureLine]:
+    """Return the figures of several reports side by side; `-` where one has none."""
+    each = [{(row.group, row.title): row for row in figures_of(report)} for _, report in reports]
+    known = figure_definitions(reports)
+    every = _grouped(list({place: row for own in each for place, row in own.items()}.values()))
+    return [
+        FigureLine(
+            row.group,
+            row.title,
+            known.get(row.key, ""),
+            tuple(own[row.group, row.title].text if (row.group, row.title) in own else NOTHING for own in each),
+        )
+        for row in every
+    ]
+
+
+def figure_definitions(reports: Sequence[Named]) -> dict[str, str]:
+    """Return what each figure of the reports is."""
+    return {key: text for _, report in reports for key, text in report.to_json()["definitions"].items()}
+
+
+def flat_figures(report: Report) -> dict[str, Any]:
+    """Return all single figures of a report; names of nested ones are joined: `slot_0_used`, `jpeg_psnr`."""
+    return dict(_flat(report.to_json(), ""))
+
+
+def _flat(values: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
+        if key in _LONG or (value is None and key in _NESTED and not prefix):
+            continue
+        if isinstance(value, Mapping):
+            yield from _flat(value, "" if key == "quality" else f"{prefix}{key}_")
+        elif isinstance(value, (list, tuple)):
+            yield from _items(key, value, prefix)
+        elif key not in ("name", "definition"):
+            yield prefix + key, value
+
+
+def _items(key: str, values: Sequence[Any], prefix: str) -> Iterator[tuple[str, Any]]:
+    if key in _ONE_OF:
+        for number, item in enumerate(values):
+            own = item if isinstance(item, Mapping) else {"changed": item}  # of stability: a share for each slot
+            yield from _flat(own, f"{prefix}{_ONE_OF[key]}_{number}_")
+    elif key in ("peers", "changes"):
+        for item in values:
+            yield from _flat(item, f"{prefix}{item['name'].lower()}_")
+
+
+def reports_to_csv(reports: Sequence[Named]) -> str:
+    """Return a line for each report below the names of the figures; a figure that a report lacks is left empty."""
+    each = [{"name": name, **flat_figures(report)} for name, report in reports]
+    names = list(dict.fromkeys(key for values in each for key in values))
+    stream = io.StringIO()
+    writer = csv.DictWriter(stream, names, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(each)
+    return stream.getvalue()

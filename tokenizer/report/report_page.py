@@ -1,0 +1,99 @@
+"""The report as one HTML file that needs nothing beside it: no network, no other file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from tokenizer.html import SHOWN, Pair, render_page
+from tokenizer.report.figures import NOTHING, figure_definitions, figure_lines, figures_of
+from tokenizer.report.quality import ImageQuality
+from tokenizer.report.report_plots import report_plots
+from tokenizer.report.usage_report import Report
+
+MOST_ROWS = 1000
+_TEMPLATE = Path(__file__).with_name("report_page.html")
+_TILES = ("used", "perplexity", "rate as stored", "rate with context", "PSNR", "SSIM")
+_COLUMNS = (("psnr", "PSNR dB", 2), ("ssim", "SSIM", 4), ("ms_ssim", "MS-SSIM", 4), ("lpips", "LPIPS", 4))
+
+
+@dataclass(frozen=True)
+class ReportSection:
+    """One report with its pictures.
+
+    Attributes:
+        name: of the report.
+        report: the figures.
+        worst: pictures of the lowest PSNR.
+        best: pictures of the highest.
+        codes: PNG of what the codes mean.
+    """
+
+    name: str
+    report: Report
+    worst: Sequence[Pair] = ()
+    best: Sequence[Pair] = ()
+    codes: bytes | None = None
+
+
+def report_page(sections: Sequence[ReportSection], command: str) -> str:
+    """Return the HTML of reports side by side; `command` makes them again."""
+    named = [(section.name, section.report) for section in sections]
+    shown = figure_lines(named)
+    return render_page(
+        _TEMPLATE,
+        "Report" if len(sections) > 1 else f"Report: {sections[0].name}",
+        names=[section.name for section in sections],
+        tiles=_tiles(sections[0].report) if len(sections) == 1 else [],
+        groups=[(group, list(own)) for group, own in groupby(shown, key=lambda line: line.group)],
+        plots=report_plots(named),
+        sections=[_section(section) for section in sections],
+        most_rows=MOST_ROWS,
+        stored=SHOWN,
+        definitions=sorted(figure_definitions(named).items()),
+        command=command,
+    )
+
+
+def _tiles(report: Report) -> list[tuple[str, str]]:
+    known = {row.title: row for row in figures_of(report)}
+    titles = {"rate as stored": "bits per pixel, as stored", "rate with context": "bits per pixel, with context"}
+    found = [known[title] for title in _TILES if title in known]
+    return [(titles.get(row.title, row.title), row.text.replace(" bits per pixel", "")) for row in found]
+
+
+def _section(section: ReportSection) -> dict[str, Any]:
+    quality = section.report.quality
+    images = quality.images if quality else ()
+    columns = [column for column in _COLUMNS if any(getattr(image, column[0]) is not None for image in images)]
+    anchors = {views.name: views.anchor for views in (*section.worst, *section.best)}
+    return {
+        "name": section.name,
+        "worst": section.worst,
+        "best": section.best,
+        "codes": section.codes,
+        "many_codes": "first code's " if len(section.report.slots) > 1 else "",
+        "stability": section.report.stability,
+        "columns": [title for _, title, _ in columns],
+        "rows": [_row(image, columns, anchors) for image in _extremes(images)],
+        "images": len(images),
+    }
+
+
+def _extremes(images: Sequence[ImageQuality]) -> list[ImageQuality]:
+    """Return images by PSNR, the lowest first; of very many the ends."""
+    ordered = sorted(images, key=lambda image: float("inf") if image.psnr is None else image.psnr)
+    half = MOST_ROWS // 2
+    return ordered if len(ordered) <= MOST_ROWS else [*ordered[:half], *ordered[-half:]]
+
+
+def _row(image: ImageQuality, columns: Sequence[tuple[str, str, int]], anchors: dict[str, str]) -> dict[str, Any]:
+    values = [(getattr(image, key), digits) for key, _, digits in columns]
+    return {
+        "name": image.name,
+        "anchor": anchors.get(image.name),
+        "cells": [("", NOTHING) if value is None else (value, f"{value:.{digits}f}") for value, digits in values],
+    }

@@ -1,0 +1,8 @@
+"""The machine: device, precision, ranks, memory, settings of the whole process. torch is imported once asked for."""
+
+from __future__ import annotations
+
+import lazy_loader
+
+# `__init__.pyi` says which name lies in which module.
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,41 @@
+from .devices import (
+    any_over_ranks,
+    autocast,
+    average_gradients,
+    choose_device,
+    choose_precision,
+    dtype_of,
+    explain_error,
+    from_first_rank,
+    gather_rows,
+    max_over_ranks,
+    object_from_first_rank,
+    process_group,
+    processor_count,
+    rank,
+    sum_over_ranks,
+    world_size,
+)
+from .memory import PeakMemory
+from .shared import SharedContext
+
+__all__ = [
+    "PeakMemory",
+    "SharedContext",
+    "any_over_ranks",
+    "autocast",
+    "average_gradients",
+    "choose_device",
+    "choose_precision",
+    "dtype_of",
+    "explain_error",
+    "from_first_rank",
+    "gather_rows",
+    "max_over_ranks",
+    "object_from_first_rank",
+    "process_group",
+    "processor_count",
+    "rank",
+    "sum_over_ranks",
+    "world_size",
+]

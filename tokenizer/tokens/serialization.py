@@ -1,0 +1,107 @@
+"""The bytes of a token file, in pieces, so that one of any size is written in little memory."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tokenizer.errors import UsageError
+from tokenizer.files import canonical_json
+from tokenizer.tokens.header import Header
+from tokenizer.tokens.token_set import smallest_dtype, stack_key
+
+KEY = "vqtok"
+MANIFEST = "manifest"
+_SAFETENSORS_NAMES = {"uint8": "U8", "uint16": "U16", "uint32": "U32", "uint64": "U64"}
+
+
+@dataclass(frozen=True)
+class Stored:
+    """Bytes that lie somewhere: how many, and a call that yields them in pieces."""
+
+    size: int
+    pieces: Callable[[], Iterable[bytes]]
+
+
+@dataclass(frozen=True)
+class Stack:
+    """The rows of all images of one (h, w) grid, in the dtype of the file."""
+
+    grid: tuple[int, int]
+    rows: int
+    data: Stored
+
+    def shape(self, codes: int) -> tuple[int, ...]:
+        """Return (N, h, w), or (N, h, w, C) when C is more than 1."""
+        return (self.rows, *self.grid, codes)[: 3 + (codes > 1)]
+
+
+def token_file(header: Header, stacks: Sequence[Stack], manifest: Stored, file_format: str) -> Iterator[bytes]:
+    """Yield the bytes of a token file; those of `npy` are the array alone.
+
+    Raises:
+        UsageError: the format is another, or the images have several grids and it is `npy`, which holds one array.
+    """
+    if file_format not in ("npy", "safetensors"):
+        raise UsageError(f"tokens are not written as {file_format!r}: use npy or safetensors")
+    dtype = smallest_dtype(header.codebook_sizes)
+    if file_format == "npy":
+        if len(stacks) > 1:
+            raise UsageError(several_grids(len(stacks)))
+        stack = stacks[0] if stacks else Stack((0, 0), 0, Stored(0, list))
+        yield _npy_header(stack.shape(header.codes_per_position), dtype)
+        yield from stack.data.pieces()
+        return
+    yield _safetensors_header(header, stacks, manifest.size, dtype)
+    for stack in stacks:
+        yield from stack.data.pieces()
+    yield from manifest.pieces()
+
+
+def several_grids(count: int) -> str:
+    """Return what to do about a `.npy` of that many different grids."""
+    return (
+        f"images of {count} different grids do not fit one .npy array: pass --image-size to give them one size, or "
+        "write a .safetensors file or a folder"
+    )
+
+
+def header_line(header: Header) -> bytes:
+    """Return the first line of what lies beside a `.npy` and a tar; the manifest follows."""
+    return canonical_json(header.to_json()).encode() + b"\n"
+
+
+def npy_bytes(array: NDArray[Any]) -> bytes:
+    """Return the bytes of a `.npy` of an array."""
+    return _npy_header(array.shape, array.dtype) + array.tobytes()
+
+
+def _npy_header(shape: tuple[int, ...], dtype: np.dtype[Any]) -> bytes:
+    buffer = io.BytesIO()
+    descr = np.lib.format.dtype_to_descr(dtype)
+    np.lib.format.write_array_header_1_0(buffer, {"descr": descr, "fortran_order": False, "shape": shape})
+    return buffer.getvalue()
+
+
+def _safetensors_header(header: Header, stacks: Sequence[Stack], manifest: int, dtype: np.dtype[Any]) -> bytes:
+    # One metadata key: the writers of safetensors put several in a different order each time. The manifest is the last
+    # array, so that the tokens are aligned.
+    values: dict[str, Any] = {"__metadata__": {KEY: canonical_json(header.to_json())}}
+    offset = 0
+    for stack in stacks:
+        values[stack_key(stack.grid, len(stacks))] = {
+            "dtype": _SAFETENSORS_NAMES[dtype.name],
+            "shape": stack.shape(header.codes_per_position),
+            "data_offsets": [offset, offset + stack.data.size],
+        }
+        offset += stack.data.size
+    values[MANIFEST] = {"dtype": "U8", "shape": [manifest], "data_offsets": [offset, offset + manifest]}
+    text = json.dumps(values, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text

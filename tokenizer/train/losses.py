@@ -1,0 +1,69 @@
+"""Reconstruction losses: named terms, each on (B, 3, H, W) float32 images in [-1, 1]."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from tokenizer.errors import ConfigError, nearest_name
+
+Term = Callable[[Tensor, Tensor], Tensor]
+
+
+def l1(images: Tensor, targets: Tensor) -> Tensor:
+    """Return the mean absolute error."""
+    return functional.l1_loss(images, targets)
+
+
+def l2(images: Tensor, targets: Tensor) -> Tensor:
+    """Return the mean squared error, what PSNR measures."""
+    return functional.mse_loss(images, targets)
+
+
+def multiscale(images: Tensor, targets: Tensor) -> Tensor:
+    """Return the absolute error averaged over the image and its halves, quarters and eighths."""
+    loss = l1(images, targets)
+    for _ in range(3):
+        images, targets = functional.avg_pool2d(images, 2), functional.avg_pool2d(targets, 2)
+        loss = loss + l1(images, targets)
+    return loss / 4
+
+
+def frequency(images: Tensor, targets: Tensor) -> Tensor:
+    """Return the mean absolute difference of the images' orthonormal Fourier spectra."""
+    return torch.fft.rfft2(images - targets, norm="ortho").abs().mean()
+
+
+TERMS: dict[str, Term] = {"l1": l1, "l2": l2, "multiscale": multiscale, "frequency": frequency}
+# Terms with networks of their own, which `train.objective` adds, and the least side in pixels of what those can see.
+LEARNED = {
+    "perceptual": "the distance between the features of VGG-16, whose weights the setting perceptual_weights names",
+    "adversarial": "minus the score that a discriminator, trained alongside, gives the images",
+}
+_SMALLEST = {"perceptual": 16, "adversarial": 24}
+
+
+def check_loss(weights: Mapping[str, float]) -> None:
+    """Raise ConfigError unless every name is a term and every weight 0 or more, one but `adversarial` above 0."""
+    known = [*TERMS, *LEARNED]
+    faults = [f"unknown setting 'loss.{name}'{nearest_name(name, known)}" for name in weights if name not in known]
+    faults += [f"loss.{name} is {weight}, expected 0 or more" for name, weight in weights.items() if weight < 0]
+    if not any(weight > 0 for name, weight in weights.items() if name != "adversarial"):
+        beside = " beside adversarial" if weights.get("adversarial", 0) > 0 else ""
+        faults.append(f"loss has no term above 0{beside}, known: {', '.join(known)}")
+    if faults:
+        raise ConfigError(faults)
+
+
+def smallest_loss_side(weights: Mapping[str, float]) -> int:
+    """Return the least side of an image, in pixels, that all terms of `weights` can judge."""
+    return max([1, *(_SMALLEST[name] for name in _SMALLEST if weights.get(name))])
+
+
+def reconstruction_loss(images: Tensor, targets: Tensor, weights: Mapping[str, float]) -> Tensor:
+    """Return the () weighted sum of the terms in `TERMS` that `weights` names."""
+    terms = [weight * TERMS[name](images, targets) for name, weight in weights.items() if weight and name in TERMS]
+    return torch.stack(terms).sum() if terms else images.new_zeros(())

@@ -1,0 +1,179 @@
+"""Settings that nobody gave, chosen from the data and the machine."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from tokenizer import quantizers, runtime
+from tokenizer.config import TrainConfig
+from tokenizer.errors import ConfigError, ImageError, InputError
+from tokenizer.images import Source, parse_color, probe_image
+from tokenizer.inputs import find_images
+from tokenizer.quantizers import Quantizer
+from tokenizer.train.crops import split_validation
+from tokenizer.train.losses import check_loss, smallest_loss_side
+from tokenizer.train.perceptual import check_perceptual_weights
+from tokenizer.train.tensorboard import check_log_to
+
+_PROBED = 200
+_CROP = 128
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run that can start: every setting has a value.
+
+    Attributes:
+        config: without a None but for one of `steps` and `minutes`, and `val_data`.
+        train: images to train on.
+        held_out: images to evaluate on.
+        overlap: true when there were too few images to hold any out, and `held_out` are training images.
+        multiple: pixels per position along each side, which the sides of what it sees are multiples of.
+        notes: what the user should know before it starts, one line each.
+        tokens: how many positions the training images hold, about.
+    """
+
+    config: TrainConfig
+    train: tuple[Source, ...]
+    held_out: tuple[Source, ...]
+    overlap: bool
+    multiple: int
+    notes: tuple[str, ...]
+    tokens: int
+
+    @property
+    def codes(self) -> int:
+        """The largest codebook that the images can fill: a power of two, with 8 tokens a code or more."""
+        return _fillable(self.tokens)
+
+
+def plan_run(config: TrainConfig, data: Sequence[Path | Source]) -> Plan:
+    """Look at the data and the machine, and return a run that can start.
+
+    Args:
+        config: settings; what is None is chosen.
+        data: images, folders that are searched for them, and sources, such as `tokenizer.datasets.sources` makes.
+
+    Raises:
+        ConfigError: a setting is wrong, all faults listed.
+        InputError: there are no images.
+        DeviceError: the device is absent.
+    """
+    config, made, notes = _check(config)
+    check_log_to(config)
+    sources = _find(data)
+    device = runtime.choose_device(config.device)
+    count = config.val_images if config.val_images is not None else min(128, len(sources) // 20)
+    if config.val_data:
+        train, held_out = sources, list(find_images([Path(config.val_data)])[: config.val_images or None])
+    else:
+        if count >= len(sources):
+            raise InputError(f"val_images is {count}, there are {len(sources)} images: name fewer")
+        train, held_out = split_validation(sources, count, config.seed)
+    overlap = not held_out
+    held_out = held_out or train[:16]
+    side, multiple = _median_side(train), config.network.downsample * made.block
+    image_size = config.image_size or max(multiple, min(_CROP, side) // multiple * multiple)
+    if image_size % multiple:
+        raise ConfigError([f"image_size is {image_size}, expected a multiple of {multiple}, the side of a position"])
+    if image_size < smallest_loss_side(config.loss):
+        raise ConfigError([f"image_size is {image_size}, the loss takes {smallest_loss_side(config.loss)} or more"])
+    chosen = dataclasses.replace(
+        config,
+        device=str(device),
+        precision=runtime.choose_precision(config.precision, device),
+        image_size=image_size,
+        minutes=config.minutes if config.minutes or config.steps else 30.0,
+        batch_size=config.batch_size or _batch_size(image_size, device.type),
+        workers=config.workers if config.workers is not None else _workers(),
+        val_images=0 if overlap else len(held_out),
+    )
+    tokens = len(train) * (side // multiple) ** 2
+    notes += _notes(chosen, len(train), tokens, max(made.sizes), overlap=overlap)
+    return Plan(chosen, tuple(train), tuple(held_out), overlap, multiple, tuple(notes), tokens)
+
+
+def _find(data: Sequence[Path | Source]) -> list[Source]:
+    found = [*find_images([item for item in data if isinstance(item, Path)])]
+    found += [item for item in data if isinstance(item, Source)]
+    if not found:
+        raise InputError("there are no images: name a folder, or pass sources")
+    return found
+
+
+def _check(config: TrainConfig) -> tuple[TrainConfig, Quantizer, list[str]]:
+    """Return the settings with every option of the quantizer and a width that it can work with; and what it is."""
+    faults = config.faults()
+    parse_color(config.alpha)
+    wanted, found = config.network.latent_dim, config.network.latent_dim
+    made: Quantizer | None = None
+    try:
+        found = quantizers.fitting_width(config.quantizer, wanted)
+        with torch.device("meta"):  # only its shape is wanted
+            made = quantizers.build_quantizer(config.quantizer, found)
+    except ConfigError as error:
+        faults += error.faults
+    try:
+        check_loss(config.loss)
+        if config.loss.get("perceptual"):
+            check_perceptual_weights(config.perceptual_weights)
+    except ConfigError as error:
+        faults += error.faults
+    if faults or made is None:
+        raise ConfigError(faults)
+    network = dataclasses.replace(config.network, latent_dim=found)
+    note = f"{config.quantizer['name']} needs wider latents: network.latent_dim is {found}, not {wanted}"
+    fitted = dataclasses.replace(config, network=network, quantizer=quantizers.resolve_spec(config.quantizer))
+    return fitted, made, [note] if found != wanted else []
+
+
+def _median_side(sources: Sequence[Source]) -> int:
+    """Return the median of the shorter sides of a sample of the images, in pixels."""
+    shorter = []
+    for source in sources[:: max(1, len(sources) // _PROBED)]:
+        with contextlib.suppress(ImageError):  # reported when it is read
+            shorter.append(min(probe_image(source.file)))
+    return statistics.median_low(shorter) if shorter else _CROP
+
+
+def _batch_size(image_size: int, device: str) -> int:
+    """Return 16 crops of 128 pixels on a CPU, 64 elsewhere; up to four times as many smaller ones."""
+    fitting = round((_CROP / image_size) ** 2)
+    return (16 if device == "cpu" else 64) * min(4, max(1, fitting))
+
+
+def _workers() -> int:
+    return min(8, max(1, runtime.processor_count() // 2))
+
+
+def _notes(config: TrainConfig, images: int, tokens: int, size: int, *, overlap: bool) -> list[str]:
+    notes = []
+    if config.init_from:
+        kept = f"; kept as they are: {', '.join(config.freeze)}" if config.freeze else ""
+        notes.append(f"weights and codes start from the checkpoint {config.init_from}{kept}")
+    if overlap:
+        notes.append(f"{images} images are too few to hold any out: figures are on training images")
+    if config.batch_size is not None and config.batch_size > images:
+        notes.append(f"{images} images are fewer than a batch of {config.batch_size}: each step sees some twice")
+    if tokens < 8 * size:
+        notes.append(
+            f"a codebook of {size} is large for images that hold about {tokens} tokens in all: "
+            f"--codebook-size {_fillable(tokens)} would be filled"
+        )
+    if config.patience and not config.eval_every:
+        notes.append(
+            f"patience is {config.patience}, and a run is evaluated seven times before its end at most: "
+            "pass --eval-every too"
+        )
+    return notes
+
+
+def _fillable(tokens: int) -> int:
+    return 2 ** max(4, (tokens // 8).bit_length() - 1)
