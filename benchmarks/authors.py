@@ -47,12 +47,12 @@ class OurLayer(nn.Module):
     @property
     def codebook(self) -> Tensor:
         """The (K, D) codes."""
-        return self.layer.codes()
+        return self.layer.code_vectors()
 
     def forward(self, z: Tensor) -> tuple[Tensor, Tensor, None]:
         """Return the training output and tokens of (N, D) latents."""
         if not self.placed:
-            self.layer.initialise(z)
+            self.layer.initialize(z)
             self.placed = True
         result = self.layer(z)
         return result.vectors, result.tokens[:, 0], None

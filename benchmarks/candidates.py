@@ -2,7 +2,7 @@
 
 Importing this module registers them; the shipped registry does not know them. Formulas are the papers', where a detail
 is ours the class says so. What every method here shares with the rest stays as it is there: codes placed by k-means,
-dead codes revived (`revival_patience=0` turns that off), one learning-rate schedule for encoder, decoder and codes.
+dead codes replaced (`dead_code_patience=0` turns that off), one learning-rate schedule for encoder, decoder and codes.
 """
 
 from __future__ import annotations

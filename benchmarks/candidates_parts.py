@@ -52,5 +52,5 @@ def gaussian_distance(z: Tensor, codes: Tensor) -> Tensor:
 
 def _moments(points: Tensor) -> tuple[Tensor, Tensor]:
     mean = points.mean(dim=0)
-    centred = points - mean
-    return mean, centred.T @ centred / len(points)
+    centerd = points - mean
+    return mean, centerd.T @ centerd / len(points)

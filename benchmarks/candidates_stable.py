@@ -103,7 +103,7 @@ class StableVQ(STE):
         return (best[chosen] / distance)[..., None]
 
     def _region_loss(self, z: Tensor, codes: Tensor, chosen: Tensor) -> Tensor:
-        active = self.revival.idle_steps < self.window
+        active = self.dead_codes.idle_steps < self.window
         flat = z.detach().reshape(-1, self.dim)
         targets, known = region_targets(flat, codes.detach(), chosen.flatten(), active)
         return mean_square_of(codes - targets, known)

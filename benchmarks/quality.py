@@ -4,7 +4,7 @@
 
 For each downsampling, every contestant trains at the same time in a process of its own, on an equal share of the
 processors, on the same crops in the same order, for the same wall-clock minutes, reading and evaluating included.
-Then each encodes the Kodak images and the held-out photographs at their own size in float32 and is measured on what
+Then each encodes the Kodak images and the validation photographs at their own size in float32 and is measured on what
 it decodes from the tokens alone. Nobody sees either set in training.
 """
 
@@ -78,8 +78,8 @@ def train_authors(plan: train.Plan, *, fast: bool) -> tuple[Authors, int]:
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        if fast and progress < config.revive_until:
-            model.quantizer.layer.revive()
+        if fast and progress < config.replace_dead_until:
+            model.quantizer.layer.replace_dead_codes()
         average.update_parameters(model)
         steps += 1
     feed.close()
@@ -117,7 +117,7 @@ def contest(name: str, processors: list[int], arguments: argparse.Namespace, dow
         model, steps = train_ours(plan, folder / "run")
     else:
         model, steps = train_authors(plan, fast=name == "authors-fast")
-    sets = {"kodak": find_images([arguments.kodak]), "held_out": list(plan.held_out)}
+    sets = {"kodak": find_images([arguments.kodak]), "validation": list(plan.validation)}
     figures: dict[str, Any] = {key: measure(model, s, downsample, arguments.codebook_size) for key, s in sets.items()}
     parameters = sum(p.numel() for p in model.parameters())
     figures |= {"contestant": name, "downsample": downsample, "steps": steps, "parameters": parameters}
@@ -152,10 +152,10 @@ def rounds(arguments: argparse.Namespace) -> list[dict[str, Any]]:
 def table(results: list[dict[str, Any]]) -> str:
     """Return the figures as a Markdown table."""
     figures = "PSNR | SSIM | used | perplexity"
-    lines = [f"| f | contestant | parameters | steps | Kodak {figures} | held-out {figures} |", "| --- " * 12 + "|"]
+    lines = [f"| f | contestant | parameters | steps | Kodak {figures} | validation {figures} |", "| --- " * 12 + "|"]
     for r in results:
         cells = [str(r["downsample"]), CONTESTANTS[r["contestant"]], f"{r['parameters'] / 1e6:.1f} M", str(r["steps"])]
-        for key in ("kodak", "held_out"):
+        for key in ("kodak", "validation"):
             f = r[key]
             cells += [f"{f['psnr']:.2f}", f"{f['ssim']:.3f}", f"{100 * f['used']:.1f} %", f"{f['perplexity']:.0f}"]
         lines.append(f"| {' | '.join(cells)} |")

@@ -4,7 +4,8 @@
 
 Each variant differs from the defaults of `vqtok train` in one thing. It trains in a process of its own on one
 processor; the budget counts that process's processor time, reading included, so that other load on the machine gives
-nobody an advantage. Figures are PSNR and SSIM on the held-out photographs and on Kodak, decoded from the tokens alone.
+nobody an advantage. Figures are PSNR and SSIM on the validation photographs and on Kodak, decoded from the tokens
+alone.
 A variant whose figures lie in --work already is not trained again.
 """
 
@@ -109,7 +110,7 @@ VARIANTS: dict[str, Variant] = {
     "quantized from the start": ({"quantize_after": 0.0}, None),
     "quantized after 40 %": ({"quantize_after": 0.4}, None),
     "codes at random, not by k-means": ({}, start_on_random_codes),
-    "no revival": ({"quantizer": {"revival_patience": 0}}, None),
+    "no dead-code replacement": ({"quantizer": {"dead_code_patience": 0}}, None),
     "diveq-detach": ({"quantizer": {"name": "diveq-detach"}}, None),
     "loss l1": ({"loss": {"l2": 0, "l1": 1}}, None),
     "loss l2 + l1": ({"loss": {"l2": 1, "l1": 0.3}}, None),
@@ -168,7 +169,7 @@ def compete(name: str, processor: int, arguments: argparse.Namespace) -> None:
         "steps": steps,
         "parameters": sum(p.numel() for p in model.parameters()),
     }
-    for key, sources in {"held_out": list(plan.held_out), "kodak": find_images([arguments.kodak])}.items():
+    for key, sources in {"validation": list(plan.validation), "kodak": find_images([arguments.kodak])}.items():
         figures[key] = measure(model, sources, arguments.downsample, arguments.codebook_size)
     path.write_text(json.dumps(figures))
 
@@ -209,11 +210,11 @@ def main() -> None:
     results = run_all(arguments)
     print(f"{arguments.minutes:g} processor minutes each, {platform.machine()}, torch {torch.__version__}\n")
     columns = ["PSNR", "SSIM", "used", "perplexity"]
-    titles = ["variant", "parameters", "steps", *(f"{where} {c}" for where in ("held-out", "Kodak") for c in columns)]
+    titles = ["variant", "parameters", "steps", *(f"{where} {c}" for where in ("validation", "Kodak") for c in columns)]
     print(f"| {' | '.join(titles)} |\n" + "| --- " * len(titles) + "|")
     for r in results:
         cells = [r["variant"], f"{r['parameters'] / 1e6:.1f} M", str(r["steps"])]
-        for key in ("held_out", "kodak"):
+        for key in ("validation", "kodak"):
             cells += [f"{r[key]['psnr']:.2f}", f"{r[key]['ssim']:.3f}", f"{100 * r[key]['used']:.1f} %"]
             cells.append(f"{r[key]['perplexity']:.0f}")
         print(f"| {' | '.join(cells)} |")

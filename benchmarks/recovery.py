@@ -3,7 +3,7 @@
     python -m benchmarks.recovery
 
 A layer alone learns latents that do not change: 8 numbers each from a mixture of 64 Gaussians, a standard deviation of
-1 overall. Its codes start as Gaussian noise of 0.01 to 100 times that, with and without revival of dead codes; it
+1 overall. Its codes start as Gaussian noise of 0.01 to 100 times that, with and without dead-code replacement; it
 trains with the optimizer of `vqtok train` on the squared error of its training output plus its own loss. The figure
 is the share of codes that 65,536 latents not trained on choose.
 """
@@ -40,22 +40,22 @@ class Latents:
 
     def __init__(self) -> None:
         generator = torch.Generator().manual_seed(0)
-        self.centres = torch.randn(64, DIM, generator=generator)
+        self.centers = torch.randn(64, DIM, generator=generator)
         self.widths = 0.2 + 0.8 * torch.rand(64, DIM, generator=generator)
-        self.scale = (self.centres.var(dim=0) + self.widths.square().mean(dim=0)).sqrt()
+        self.scale = (self.centers.var(dim=0) + self.widths.square().mean(dim=0)).sqrt()
 
     def draw(self, count: int) -> Tensor:
         """Return (count, 8) latents."""
         owner = torch.randint(64, (count,))
-        return (self.centres[owner] + self.widths[owner] * torch.randn(count, DIM)) / self.scale
+        return (self.centers[owner] + self.widths[owner] * torch.randn(count, DIM)) / self.scale
 
 
 def used(name: str, scale: float, patience: int, arguments: argparse.Namespace) -> float:
     """Return the share of used codes after training from codes of that scale."""
     torch.manual_seed(0)
     options = {"codebook_size": arguments.codebook_size}
-    if "revival_patience" in quantizers.METHODS[quantizers.read_spec(name)["name"]].options:
-        options["revival_patience"] = patience
+    if "dead_code_patience" in quantizers.METHODS[quantizers.read_spec(name)["name"]].options:
+        options["dead_code_patience"] = patience
     layer = quantizers.build_quantizer({"name": name, **options}, DIM).train()
     assert isinstance(layer, CodebookQuantizer)
     with torch.no_grad():
@@ -73,7 +73,7 @@ def used(name: str, scale: float, patience: int, arguments: argparse.Namespace) 
             optimizer.zero_grad()
             ((result.vectors - z).square().mean() + result.loss).backward()
             optimizer.step()
-        layer.revive()
+        layer.replace_dead_codes()
     tokens = layer.eval().encode(latents.draw(65_536))
     return tokens.unique().numel() / layer.sizes[0]
 
@@ -87,9 +87,9 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", default=list(METHODS), metavar="NAME")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    print(f"| method | revival | {' | '.join(f'{scale:g}' for scale in SCALES)} |\n{'| --- ' * 7}|")
+    print(f"| method | dead-code replacement | {' | '.join(f'{scale:g}' for scale in SCALES)} |\n{'| --- ' * 7}|")
     for name in arguments.methods:
-        takes_revival = "revival_patience" in quantizers.METHODS[quantizers.read_spec(name)["name"]].options
+        takes_revival = "dead_code_patience" in quantizers.METHODS[quantizers.read_spec(name)["name"]].options
         for patience in (0, 50) if takes_revival else (0,):
             shares = [f"{100 * used(name, scale, patience, arguments):.1f} %" for scale in SCALES]
             print(f"| `{name}` | {'yes' if patience else 'no'} | {' | '.join(shares)} |", flush=True)

@@ -87,12 +87,12 @@ def rows(name: str, arguments: argparse.Namespace, scratch: Path) -> Iterator[tu
             continue
         vqtok("encode", folder, "-m", name, "-o", tokens, "-f", "-q")
         compared = [] if title == "photos" else ["-m", name, "--images", folder]
-        peers = ["--peers"] if title == "Kodak" else []
-        report = vqtok("report", tokens, *compared, *peers, "--json", "-q")
+        baselines = ["--baselines"] if title == "Kodak" else []
+        report = vqtok("report", tokens, *compared, *baselines, "--json", "-q")
         if compared:
             quality = report["quality"]
             yield f"{title} PSNR, SSIM, MS-SSIM", " ".join(_shown(quality[key]) for key in ("psnr", "ssim", "ms_ssim"))
-            for peer in quality["peers"]:
+            for peer in quality["baselines"]:
                 note = "" if peer["reached"] else f" ({peer['larger']} files larger than the tokens)"
                 figures = f"{peer['psnr']:.2f} {peer['ssim']:.3f} at {peer['bits_per_pixel']:.3f} bits a pixel"
                 yield f"{title} {peer['name']}", figures + note

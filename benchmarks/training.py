@@ -4,9 +4,9 @@
     torchrun --nproc-per-node 2 -m benchmarks.training photos/  # the same on two ranks: the sum over both
 
 The bare loop holds its crops in memory and does forward pass, squared error, backward pass and optimizer steps, and
-nothing else: no reading of images, no moving average, no clipping, no figures, no revival. Both take turns of some
-steps each, a ratio is that of two neighbouring turns, and the median is printed. Evaluations and checkpoints are left
-out.
+nothing else: no reading of images, no moving average, no clipping, no figures, no dead-code replacement. Both take
+turns of some steps each, a ratio is that of two neighboring turns, and the median is printed. Evaluations and
+checkpoints are left out.
 """
 
 from __future__ import annotations

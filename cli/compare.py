@@ -45,7 +45,7 @@ def compare(
     device: o.TrainDevice = None,
     workers: o.Workers = None,
     val_data: Annotated[
-        str | None, o.option("--val-data", help="Compare on this folder, not on held-out images.")
+        str | None, o.option("--val-data", help="Compare on this folder, not on validation images.")
     ] = None,
     config_file: o.Config = None,
     settings: Annotated[
@@ -65,7 +65,7 @@ def compare(
     no_progress: o.NoProgress = False,
     debug: o.Debug = False,  # noqa: ARG001  # read by main
 ) -> None:
-    """Train several quantizers alike, and rank them on held-out images.
+    """Train several quantizers alike, and rank them on validation images.
 
     \b
     vqtok compare photos/ -o cmp --quantizers 'diveq, ste, ema' --seeds 3

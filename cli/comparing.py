@@ -110,8 +110,8 @@ def announce(console: Console, contest: Comparison) -> None:
     plan = contest.entries[0].plan
     config, network = plan.config, plan.config.network
     budget = f"{config.steps} steps" if config.steps else f"{config.minutes:g} minutes"
-    kind = "training images" if plan.overlap else "held-out images"
-    console.say(f"{len(plan.train)} images to train on, compared on {len(plan.held_out)} {kind}")
+    kind = "training images" if plan.overlap else "validation images"
+    console.say(f"{len(plan.train)} images to train on, compared on {len(plan.validation)} {kind}")
     console.say(f"network: downsample {network.downsample}, widths {network.widths}, depths {network.depths}")
     console.say(
         f"each: {budget}, batches of {config.batch_size} crops of {config.image_size} px, {config.precision} on "

@@ -88,7 +88,7 @@ def encode(
     console = Console("encode", quiet=quiet, verbose=verbose, progress=not no_progress)
     kind, file_format = _output_kind(output, token_format, shard_size)
     size, mode = _resize(image_size, resize_mode)
-    colour = parse_color(alpha)
+    color = parse_color(alpha)
     part = share_of(shard)
     if resume and overwrite:
         raise UsageError("--resume keeps what is there, --overwrite replaces it: pass one of the two")
@@ -110,7 +110,7 @@ def encode(
     settings = codec.EncodeOptions(
         image_size=size,
         resize_mode=mode,
-        alpha=colour,
+        alpha=color,
         batch_size=batch_size,
         workers=files.default_workers(workers),
         precision=runtime.choose_precision(precision, loaded.device),

@@ -86,7 +86,7 @@ def _checkpoint(folder: Path) -> dict[str, Any]:
         "trained_on_images": training.get("images"),
         "steps": training.get("steps"),
         "seconds": training.get("seconds"),
-        "held_out": training.get("held_out"),
+        "validation": training.get("validation"),
         "written_by": f"vqtok {description.vqtok}",
     }
 

@@ -62,8 +62,8 @@ def list_all(
 
 def _checkpoint(made: CheckpointDescription) -> str:
     codes = " + ".join(map(str, made.codebook_sizes))
-    quality = made.training.get("held_out", {}).get("psnr")
-    measured = "" if quality is None else f", {quality:.2f} dB on held-out images"
+    quality = made.training.get("validation", {}).get("psnr")
+    measured = "" if quality is None else f", {quality:.2f} dB on validation images"
     side = made.downsample
     return f"one position for {side}x{side} pixels, {codes} codes, {made.bits_per_pixel:.4f} bits a pixel{measured}"
 

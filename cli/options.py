@@ -51,7 +51,7 @@ ModelOfTokens = Annotated[
 Device = Annotated[str, option("--device", help="auto, cpu, cuda, cuda:1 or mps.")]
 BatchSize = Annotated[int, option("--batch-size", "-b", min=1, help="Images that go through the network together.")]
 Workers = Annotated[int | None, option("--workers", "-j", min=0, help="Threads that read images.")]
-Alpha = Annotated[str, option("--alpha", help="Colour under transparent pixels: a name or #rrggbb.")]
+Alpha = Annotated[str, option("--alpha", help="Color under transparent pixels: a name or #rrggbb.")]
 FilesFrom = Annotated[
     str | None, option("--files-from", help="Read paths from this file, one a line; - is stdin.", env=False)
 ]

@@ -46,7 +46,7 @@ def report(
         int | None,
         o.option("--max-images", min=1, help="Without TOKENS: only the first of --images.", env=False),
     ] = None,
-    peers: Annotated[bool, o.option("--peers", help="Add JPEG and WebP at the same bits per pixel.")] = False,
+    baselines: Annotated[bool, o.option("--baselines", help="Add JPEG and WebP at the same bits per pixel.")] = False,
     stability: Annotated[
         bool, o.option("--stability", help="Add how many tokens change with small changes of the picture.")
     ] = False,
@@ -102,7 +102,7 @@ def report(
     chosen = list(dict.fromkeys(model or []))
     needing = {
         "--stability": stability,
-        "--peers": peers,
+        "--baselines": baselines,
         "--lpips-weights": lpips_weights,
         "--inception-weights": inception_weights,
         "--fail-under-psnr": fail_under_psnr is not None,
@@ -113,7 +113,7 @@ def report(
         raise UsageError(f"--fail-under-psnr is {fail_under_psnr}, expected a number of dB")
     if csv == _STDOUT and as_json:
         raise UsageError("--csv - and --json both write to stdout: pass one of the two")
-    colour = parse_color(alpha)
+    color = parse_color(alpha)
     table_file = Path(csv) if csv not in (None, _STDOUT) else None
     reporting.check_outputs([table_file, html, codebook_picture], overwrite=overwrite)
     several = subjects(inputs or [], chosen, console, with_model=bool(chosen) or images is not None)
@@ -123,7 +123,7 @@ def report(
     wanted = Wanted(
         originals=originals,
         folder=str(images),
-        alpha=colour,
+        alpha=color,
         top=top_k,
         max_images=max_images,
         batch_size=batch_size,
@@ -131,7 +131,7 @@ def report(
         device=device,
         lpips=lpips_weights,
         inception=inception_weights,
-        peers=peers,
+        baselines=baselines,
         stability=stability,
         codes=codebook_picture is not None or (html is not None and images is not None),
         pictures=0 if html is None else max_pictures // len(several),

@@ -65,7 +65,7 @@ class Wanted:
         device: of the network.
         lpips: file of weights for LPIPS.
         inception: file of weights for rFID.
-        peers: compare with JPEG and WebP.
+        baselines: compare with JPEG and WebP.
         stability: measure how tokens change with the picture.
         codes: draw what codes mean.
         pictures: how many pairs of pictures to keep for the page.
@@ -81,7 +81,7 @@ class Wanted:
     device: str
     lpips: Path | None
     inception: Path | None
-    peers: bool
+    baselines: bool
     stability: bool
     codes: bool
     pictures: int
@@ -153,7 +153,7 @@ def measure(subject: Subject, wanted: Wanted, console: Console, number: int) -> 
             wanted.alpha,
             lpips_weights=wanted.lpips,
             inception_weights=wanted.inception,
-            peers=wanted.peers,
+            baselines=wanted.baselines,
             keep=gallery.keep if wanted.pictures else None,
         )
     if wanted.stability:

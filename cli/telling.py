@@ -23,10 +23,10 @@ def announce(console: Console, plan: Plan, *, thoroughly: bool = False) -> Image
     from tokenizer.train import look_at_images
 
     config = plan.config
-    kind = "training images" if plan.overlap else "held-out images"
+    kind = "training images" if plan.overlap else "validation images"
     network = config.network
     look = look_at_images(plan, thoroughly=thoroughly)
-    console.say(f"{len(plan.train)} images to train on, evaluated on {len(plan.held_out)} {kind}")
+    console.say(f"{len(plan.train)} images to train on, evaluated on {len(plan.validation)} {kind}")
     if look.sizes:
         smallest, median, largest = (f"{width}x{height}" for height, width in look.sizes)
         console.say(f"sizes: {smallest} to {largest} px, median {median}, of {look.looked_at} images looked at")
@@ -58,7 +58,7 @@ def rehearse(console: Console, plan: Plan, look: ImageSample) -> dict[str, Any]:
     names = ("smallest", "median", "largest")
     return {
         "train": len(plan.train),
-        "held_out": 0 if plan.overlap else len(plan.held_out),
+        "validation": 0 if plan.overlap else len(plan.validation),
         "looked_at": look.looked_at,
         "sizes": {name: {"width": w, "height": h} for name, (h, w) in zip(names, look.sizes, strict=False)},
         "unreadable": [{"name": name, "reason": reason} for name, reason in look.unreadable],
@@ -101,7 +101,7 @@ class Teller:
         elif step.figures and step.step % (10 * self._plan.config.log_every) == 0:
             console.say("  ".join([f"{100 * step.progress:3.0f} %", _head(step), *_lines(step.figures)]))
         if step.evaluation:
-            kind = "on training images" if self._plan.overlap else "held out"
+            kind = "on training images" if self._plan.overlap else "validation"
             console.say(f"step {step.step}: {kind} {evaluation(step)}")
         for name, reason in step.unreadable:
             console.warn(f"{name}: {reason}")
@@ -135,7 +135,7 @@ def _lines(figures: dict[str, float]) -> list[str]:
 
 
 def evaluation(step: Step) -> str:
-    """Return the figures on the held-out images on one line."""
+    """Return the figures on the validation images on one line."""
     e = step.evaluation
     return "" if e is None else f"psnr {e.psnr:.2f} dB, used {100 * e.used:.1f} %, perplexity {e.perplexity:.0f}"
 

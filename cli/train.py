@@ -67,9 +67,9 @@ def train(
     ] = None,
     workers: o.Workers = None,
     seed: Annotated[int | None, o.option("--seed", min=0, help="Of everything random.")] = None,
-    alpha: Annotated[str | None, o.option("--alpha", help="Colour under transparent pixels.")] = None,
+    alpha: Annotated[str | None, o.option("--alpha", help="Color under transparent pixels.")] = None,
     val_data: Annotated[
-        str | None, o.option("--val-data", help="Evaluate on this folder, not on held-out images.")
+        str | None, o.option("--val-data", help="Evaluate on this folder, not on validation images.")
     ] = None,
     log_every: Annotated[
         int | None, o.option("--log-every", min=1, help="Steps between lines of metrics.jsonl.")

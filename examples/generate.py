@@ -79,9 +79,9 @@ def evaluate(model: Transformer, sequences: Tensor, batch_size: int) -> float:
 
 
 def train(
-    model: Transformer, loader: DataLoader[Tensor], held_out: Tensor, offsets: Tensor, given: argparse.Namespace
+    model: Transformer, loader: DataLoader[Tensor], validation: Tensor, offsets: Tensor, given: argparse.Namespace
 ) -> None:
-    """Train until the budget is spent, and leave the weights that were best on the held-out images."""
+    """Train until the budget is spent, and leave the weights that were best on the validation images."""
     optimizer = torch.optim.AdamW(model.parameters(), weight_decay=0.1, betas=(0.9, 0.95))
     best, kept, started = math.inf, {}, time.monotonic()
     for step, batch in enumerate(itertools.chain.from_iterable(itertools.repeat(loader)), 1):
@@ -94,8 +94,8 @@ def train(
         nn.utils.clip_grad_norm_(model.parameters(), 1)
         optimizer.step()
         if step % EVERY == 0 or spent == 1:
-            now = evaluate(model, held_out, given.batch_size)
-            print(f"step {step}: {bits.item():.3f} bits per token, {now:.3f} on held-out images", flush=True)
+            now = evaluate(model, validation, given.batch_size)
+            print(f"step {step}: {bits.item():.3f} bits per token, {now:.3f} on validation images", flush=True)
             if now < best:
                 best, kept = now, {name: value.clone() for name, value in model.state_dict().items()}
         if spent == 1:
@@ -158,12 +158,12 @@ def main(arguments: list[str] | None = None) -> None:
     sizes = torch.tensor(tokens.codebook_sizes or (int(np.max(tokens)) + 1,) * codes)
     offsets = (sizes.cumsum(0) - sizes).repeat(height * width).to(given.device)
 
-    held_out, rest = torch.randperm(len(dataset)).tensor_split([max(1, len(dataset) // 20)])
+    validation, rest = torch.randperm(len(dataset)).tensor_split([max(1, len(dataset) // 20)])
     loader = DataLoader(Subset(dataset, rest.tolist()), given.batch_size, shuffle=True)
-    unseen = torch.stack(dataset.__getitems__(held_out[:512].tolist())).to(given.device) + offsets
+    unseen = torch.stack(dataset.__getitems__(validation[:512].tolist())).to(given.device) + offsets
     model = Transformer(int(sizes.sum()), len(offsets), given.width, given.layers, given.dropout).to(given.device)
     print(
-        f"{len(rest)} images of {len(offsets)} tokens, {len(held_out)} held out; "
+        f"{len(rest)} images of {len(offsets)} tokens, {len(validation)} held out; "
         f"single tokens have {entropy(np.asarray(tokens[:10000]).reshape(-1, codes)):.3f} bits"
     )
     train(model, loader, unseen, offsets, given)

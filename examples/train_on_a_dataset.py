@@ -22,16 +22,16 @@ WIDTH, LATENT_DIM, DOWNSAMPLE = 96, 8, 4
 
 
 class Block(nn.Module):
-    """Mixes neighbours, then channels, and adds that to what it was."""
+    """Mixes neighbors, then channels, and adds that to what it was."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.neighbours = nn.Conv2d(WIDTH, WIDTH, 5, padding=2, groups=WIDTH)
+        self.neighbors = nn.Conv2d(WIDTH, WIDTH, 5, padding=2, groups=WIDTH)
         self.channels = nn.Sequential(nn.Conv2d(WIDTH, 2 * WIDTH, 1), nn.GELU(), nn.Conv2d(2 * WIDTH, WIDTH, 1))
 
     def forward(self, x: Tensor) -> Tensor:
         """Return (B, C, h, w) for (B, C, h, w)."""
-        return x + self.channels(self.neighbours(x))
+        return x + self.channels(self.neighbors(x))
 
 
 def encoder() -> nn.Module:
@@ -74,7 +74,7 @@ def run(images: list[Source], steps: int, folder: Path) -> None:
         if step.figures:
             print(f"step {step.step}: {step.figures['psnr']:.2f} dB on the batch")
         if step.evaluation:
-            print(f"step {step.step}: {step.evaluation.psnr:.2f} dB on held-out images")
+            print(f"step {step.step}: {step.evaluation.psnr:.2f} dB on validation images")
 
     model = load_checkpoint(folder, encoder=encoder(), decoder=decoder())
     for result in codec.encode_images(model, images[:4], codec.EncodeOptions()):

@@ -124,7 +124,8 @@ def of_checkout(checkout: Path) -> dict[str, Any]:
     """Return what the version in a checkout makes of all inputs, in a process of one thread."""
     code = f"import sys; sys.path.insert(0, {str(checkout)!r}); import runpy; runpy.run_path({__file__!r})['show']()"
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(checkout)}
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, cwd=checkout)
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, check=False, env=environment, capture_output=True, text=True, cwd=checkout)
     if done.returncode:
         raise SystemExit(done.stderr)
     found: dict[str, Any] = json.loads(done.stdout)

@@ -22,7 +22,7 @@ SPECS = [
     "wasserstein(root=true, both=true)",
     "stablevq",
     "stablevq(dynamic=false, region=false, transform=none)",
-    "stablevq(window=1, revival_patience=0)",
+    "stablevq(window=1, dead_code_patience=0)",
     "diveq-wasserstein",
 ]
 MODULES = ("candidates", "candidates_parts", "candidates_stable")
@@ -47,7 +47,7 @@ def quantizer(request: pytest.FixtureRequest) -> Quantizer:
 def make(spec: str, codes: int = 16) -> Quantizer:
     torch.manual_seed(1)
     made = quantizers.build_quantizer({**quantizers.read_spec(spec), "codebook_size": codes}, DIM)
-    made.initialise(torch.randn(500, DIM))
+    made.initialize(torch.randn(500, DIM))
     return made
 
 
@@ -56,7 +56,7 @@ def latents(*shape: int) -> torch.Tensor:
 
 
 def train(quantizer: Quantizer, z: torch.Tensor, steps: int) -> None:
-    """Take steps, revival included, as the trainer would."""
+    """Take steps, dead-code replacement included, as the trainer would."""
     quantizer.train()
     optimizer = torch.optim.Adam([p for p in quantizer.parameters() if p.requires_grad], lr=0.02)
     for _ in range(steps):
@@ -64,7 +64,7 @@ def train(quantizer: Quantizer, z: torch.Tensor, steps: int) -> None:
         optimizer.zero_grad()
         ((result.vectors - z).square().mean() + result.loss).backward()
         optimizer.step()
-        quantizer.revive()
+        quantizer.replace_dead_codes()
     quantizer.eval()
 
 
@@ -115,7 +115,7 @@ def test_empty_batch(quantizer: Quantizer) -> None:
     result = quantizer(torch.zeros(0, 4, DIM))
     assert result.tokens.shape == (0, 4, 1)
     assert torch.isfinite(result.loss)
-    assert not any(change.rows.any() for change in quantizer.revive())
+    assert not any(change.rows.any() for change in quantizer.replace_dead_codes())
 
 
 def test_training_lowers_the_error(quantizer: Quantizer) -> None:
@@ -228,7 +228,7 @@ def test_region_targets_by_hand(candidates: dict[str, ModuleType]) -> None:
 
 @pytest.mark.parametrize("transform", ["none", "linear"])
 def test_targets_bring_dead_codes_back(transform: str) -> None:
-    quantizer = make(f"stablevq(window=2, revival_patience=0, transform={transform})")
+    quantizer = make(f"stablevq(window=2, dead_code_patience=0, transform={transform})")
     with torch.no_grad():
         codes = quantizer.table().clone()
         codes[8:] += 3

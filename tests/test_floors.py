@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 FLOORS = (
     ("errors", "contexts", "profiles", "tensor_files", "_version"),
-    ("files", "shipped", "colours", "opening", "settings", "runtime", "memory", "search", "weight_files"),
+    ("files", "shipped", "colors", "opening", "settings", "runtime", "memory", "search", "weight_files"),
     ("config", "images", "file_names", "losses", "perceptual"),
     ("inputs", "placement", "metrics", "pages", "network", "quantizers"),
     ("token_files", "model"),

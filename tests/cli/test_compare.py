@@ -53,7 +53,7 @@ def test_a_comparison(vqtok: Vqtok, asked: list[object], photos: Path, tmp_path:
     assert lines[1].count("±") == 5
     assert "gumbel, soft (not decodable from tokens)" in lines[3]
     assert f"SSIM: {DEFINITIONS['ssim']}" in lines
-    assert "20 images to train on, compared on 4 held-out images\n" in result.err
+    assert "20 images to train on, compared on 4 validation images\n" in result.err
     assert "each: 12 steps, batches of 8 crops of 32 px, float32 on cpu, 0 reading threads\n" in result.err
     assert "4 entries: ema, gumbel; seeds 0, 1\n" in result.err
     told = [line for line in result.err.splitlines() if line.startswith("entry ")]

@@ -138,7 +138,7 @@ def test_out_of_memory(here: Path, name: str) -> None:
     assert "Traceback" not in ended.err
     (line,) = ended.lines
     assert "out of memory" in line or line.endswith("it needs more memory than there is")
-    assert made(here / "out").keys() <= {"run/held_out.txt"}
+    assert made(here / "out").keys() <= {"run/validation.txt"}
 
 
 @pytest.fixture

@@ -189,7 +189,7 @@ def test_alpha(vqtok: Vqtok, run: Path, tmp_path: Path) -> None:
     assert np.array_equal(found["clear"], found["plain"])
     refused = vqtok("encode", tmp_path / "clear.png", "-m", run, "-o", "-", "--alpha", "glass")
     assert refused.code == 2
-    assert "'glass' is not a colour: pass a name such as white, or #rrggbb" in refused.error
+    assert "'glass' is not a color: pass a name such as white, or #rrggbb" in refused.error
 
 
 @pytest.mark.parametrize(

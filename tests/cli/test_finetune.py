@@ -111,8 +111,8 @@ def test_dry_run(vqtok: Vqtok, run: Path, photos: Path, brief: Path) -> None:
         (["--codebooks", 2], "quantizer.name is diveq there, now residual, whose codes are of another kind"),
         (["--quantizer", "diveq(transform=bridge)"], "quantizer.transform is none there, now bridge"),
         (
-            ["--downsample", 4, "--set", "quantizer.normalise=rms"],
-            "network.downsample is 8 there, now 4; quantizer.normalise is none there, now rms",
+            ["--downsample", 4, "--set", "quantizer.normalize=rms"],
+            "network.downsample is 8 there, now 4; quantizer.normalize is none there, now rms",
         ),
     ],
 )

@@ -39,8 +39,8 @@ def test_pictures_are_drawn_from_noise(
     counts = np.unique(np.load(tokens), return_counts=True)[1]
     entropy = -sum(count / counts.sum() * math.log2(count / counts.sum()) for count in counts)
     assert float(lines[0].split()[-2]) == pytest.approx(entropy, abs=1e-3)
-    held_out = [float(re.search(r"([\d.]+) on held-out images$", line).group(1)) for line in lines[1:]]
-    assert math.log2(5) / 16 < held_out[-1] < entropy < math.log2(32)
+    validation = [float(re.search(r"([\d.]+) on validation images$", line).group(1)) for line in lines[1:]]
+    assert math.log2(5) / 16 < validation[-1] < entropy < math.log2(32)
     drawn = np.load(samples)
     assert (drawn.shape, drawn.dtype) == ((6, 4, 4), np.uint8)
     assert drawn.max() < 32

@@ -26,7 +26,7 @@ depths = [1, 1]
 latent_dim = 4
 """
 NESTED = [
-    "diveq(transform=linear, normalise=sphere)",
+    "diveq(transform=linear, normalize=sphere)",
     "ste(transform=mlp)",
     "residual(diveq, fsq)",
     "multiscale(diveq, scales=1 2)",
@@ -157,8 +157,8 @@ def test_stages_that_differ_on_resume_are_named(vqtok: Vqtok, residual: Path, ph
             "quantizer.transform is 'linar', expected one of none, linear, linear-frozen, mlp, bridge",
         ),
         ("ema(transform=linear)", "quantizer ema: moving averages set each code themselves"),
-        ("product(3*diveq(normalise=sphere))", None),
-        ("residual(diveq(normalise=sphere))", "stages of residual cannot normalise"),
+        ("product(3*diveq(normalize=sphere))", None),
+        ("residual(diveq(normalize=sphere))", "stages of residual cannot normalize"),
         ("lfq(codebook_size=48)", "codebook_size"),
         ("residual(1000000000*diveq)", "asks for more than 256 stages"),
     ],

@@ -166,7 +166,7 @@ def test_damage_names_the_file(vqtok: Vqtok, tmp_path: Path) -> None:
         (["--images", "nowhere", "-m", "RUN"], 1, "nowhere does not exist"),
         (["--images", "bare", "-m", "RUN"], 1, "no images in bare: looked for"),
         (["t.npy", "-m", "bare"], 1, "bare is not a checkpoint: it has no config.json"),
-        (["t.npy", "-m", "RUN", "--alpha", "glass"], 2, "'glass' is not a colour"),
+        (["t.npy", "-m", "RUN", "--alpha", "glass"], 2, "'glass' is not a color"),
         (["t.npy", "--csv", "-", "--json"], 2, "--csv - and --json both write to stdout: pass one of the two"),
         (["t.npy", "--csv", "x", "--html", "x"], 2, "x is named for two outputs: name two files"),
         (["t.npy", "--html", "there.txt"], 1, "there.txt exists: pass --overwrite to replace it"),

@@ -90,10 +90,10 @@ def test_page_with_everything(vqtok: Vqtok, run: Path, tmp_path: Path) -> None:
     for number in range(5):
         save(tmp_path / f"in/<script>alert({number})<\\script>.png", draw(64, 48, number))
     page, picture = tmp_path / "out/r.html", tmp_path / "codes.png"
-    options = ["--peers", "--stability", "--html", page, "--codebook-picture", picture, "--max-pictures", 4]
+    options = ["--baselines", "--stability", "--html", page, "--codebook-picture", picture, "--max-pictures", 4]
     result = vqtok("report", "--images", tmp_path / "in", "-m", run, *options, "--json")
     assert result.code == 0
-    assert [peer["name"] for peer in result.json["quality"]["peers"]] == ["JPEG", "WebP"]
+    assert [peer["name"] for peer in result.json["quality"]["baselines"]] == ["JPEG", "WebP"]
     control = result.json["stability"]["changes"][0]
     assert (control["name"], control["changed"]) == ("none", 0)
     text = page.read_text("utf-8")

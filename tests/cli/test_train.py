@@ -63,17 +63,17 @@ def test_a_run(vqtok: Vqtok, photos: Path, tiny: Path, tmp_path: Path) -> None:
     assert result.code == 0
     assert (result.json["steps"], result.json["output"]) == (10, f"{tmp_path}/run")
     assert {"psnr", "used", "perplexity"} <= set(result.json)
-    assert "20 images to train on, evaluated on 4 held-out images\n" in result.err
+    assert "20 images to train on, evaluated on 4 validation images\n" in result.err
     assert "training: 10 steps, batches of 8 crops of 32 px, float32 on cpu, 0 reading threads, seed 0\n" in result.err
     assert f"the checkpoint is in {tmp_path}/run" in result.err
     lines = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [4, 8, 10]
-    assert len((tmp_path / "run/held_out.txt").read_text().splitlines()) == 4
+    assert len((tmp_path / "run/validation.txt").read_text().splitlines()) == 4
 
 
-def test_held_out_images_can_be_encoded(vqtok: Vqtok, run: Path, photos: Path, tmp_path: Path) -> None:
+def test_validation_images_can_be_encoded(vqtok: Vqtok, run: Path, photos: Path, tmp_path: Path) -> None:
     output = tmp_path / "t.safetensors"
-    result = vqtok("encode", "--files-from", run / "held_out.txt", "-m", run, "-o", output, "--json")
+    result = vqtok("encode", "--files-from", run / "validation.txt", "-m", run, "-o", output, "--json")
     assert (result.code, result.json["images"]) == (0, 4)
 
 
@@ -109,7 +109,7 @@ def test_dry_run_writes_nothing(vqtok: Vqtok, photos: Path, tmp_path: Path, monk
     assert (result.code, result.out) == (0, b"")
     assert "training: 3 steps" in result.err
     planned = vqtok("train", photos, "--dry-run", "--json", "-q")
-    assert (planned.json["train"], planned.json["held_out"]) == (23, 1)
+    assert (planned.json["train"], planned.json["validation"]) == (23, 1)
     assert planned.json["settings"]["minutes"] == 30
     assert list(tmp_path.iterdir()) == []
 
@@ -174,7 +174,7 @@ def test_preset_lies_below_everything_else(vqtok: Vqtok, photos: Path, tmp_path:
         (["--downsample", "7"], "", 2, "network.downsample is 7, expected one of (4, 8, 16, 32)"),
         (["--image-size", "30"], "", 2, "image_size is 30, expected a multiple of network.downsample (16)"),
         (["--minutes", "-1"], "", 2, "minutes is -1.0, expected more than 0"),
-        (["--alpha", "glass"], "", 2, "'glass' is not a colour"),
+        (["--alpha", "glass"], "", 2, "'glass' is not a color"),
         (["--precision", "float8"], "", 2, "'float8' is not one of 'auto', 'float32', 'tf32', 'bfloat16', 'float16'"),
         (["--device", "toaster"], "", 2, "'toaster' is not a device"),
         (["--val-data", "nowhere"], "", 1, "nowhere does not exist"),
@@ -355,7 +355,7 @@ def test_second_signal_stops_at_once(
     assert (result.code, result.out) == (130, b"")
     assert "stopping after this step; once more to stop at once, without saving" in result.err
     assert result.err.endswith("vqtok train: interrupted: no half-written file is left\n")
-    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["held_out.txt", "metrics.jsonl"]
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["validation.txt", "metrics.jsonl"]
 
 
 @pytest.mark.parametrize("saved", [False, True])

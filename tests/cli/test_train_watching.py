@@ -108,7 +108,7 @@ def test_dry_run_as_json(vqtok: Vqtok, photos: Path, tiny: Path, tmp_path: Path)
     found = result.json
     names = [
         "train",
-        "held_out",
+        "validation",
         "looked_at",
         "sizes",
         "unreadable",
@@ -150,7 +150,7 @@ def test_dry_run_changes_no_later_run(vqtok: Vqtok, photos: Path, tiny: Path, tm
         assert vqtok("train", photos, "-o", tmp_path / name, "-c", tiny, "--steps", 4, "-q").code == 0
         assert vqtok("train", photos, "-o", tmp_path / name, "-c", tiny, "--steps", 4, "-n", "-q").code == 0
     lines = [(tmp_path / name / "metrics.jsonl").read_text().splitlines()[-1] for name in ("before", "after")]
-    before, after = (json.loads(line)["held_out"] for line in lines)
+    before, after = (json.loads(line)["validation"] for line in lines)
     assert before == after
 
 

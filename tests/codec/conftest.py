@@ -74,7 +74,7 @@ def untrained(network: NetworkConfig, quantizer: str = "") -> Tokenizer:
         return model
     with torch.no_grad():
         latents = model.latents(to_unit_range(torch.from_numpy(skimage.data.coffee()[None, :320, :320])))
-        model.quantizer.initialise(latents.flatten(0, 2))
+        model.quantizer.initialize(latents.flatten(0, 2))
     return model
 
 

@@ -75,20 +75,20 @@ class TestReach:
     @pytest.mark.parametrize(("name", "downsample"), SHAPES)
     def test_of_the_encoder(self, name: str, downsample: int) -> None:
         encoder = positive(Encoder(narrow(name, downsample)))
-        before = -(-encoder.reach // downsample)
+        before = -(-encoder.receptive_field // downsample)
         length = downsample * (2 * before + 1)
         for size in ((downsample, length), (length, downsample)):
             image = torch.rand(1, 3, *size, requires_grad=True)
             latents = encoder(image)
             latents[0, :, latents.shape[2] // 2, latents.shape[3] // 2].sum().backward()
             seen = image.grad[0].abs().sum(dim=(0, 1 if size[1] > size[0] else 2)).nonzero()  # type: ignore[index]
-            assert before * downsample - seen.min() == encoder.reach
-            assert seen.max() - (before * downsample + downsample - 1) == encoder.reach
+            assert before * downsample - seen.min() == encoder.receptive_field
+            assert seen.max() - (before * downsample + downsample - 1) == encoder.receptive_field
 
     @pytest.mark.parametrize(("name", "downsample"), SHAPES)
     def test_of_the_decoder(self, name: str, downsample: int) -> None:
         decoder = positive(Decoder(narrow(name, downsample)))
-        reach = decoder.reach
+        reach = decoder.receptive_field
         latents = torch.rand(1, 2, 1, 2 * reach + 3, requires_grad=True)
         start = (reach + 1) * downsample
         decoder(latents)[..., start : start + downsample].sum().backward()
@@ -133,7 +133,7 @@ class TestTokens:
         model = untrained(NetworkConfig(downsample, widths, depths))
         grid = [(160, 160), (200, 360), (240, 600), (320, 800)][downsample.bit_length() - 3]
         (whole,) = encode(model, drawn(grid)).grids
-        overlap = -(-model.encoder.reach // downsample)
+        overlap = -(-model.encoder.receptive_field // downsample)
         cut_small(monkeypatch, whole.shape[0] * (2 * overlap + 2), downsample)
         assert len(image_tiles(model, whole.shape[:2])) > 1
         assert np.array_equal(encode(model, drawn(grid)).grids[0], whole)
@@ -149,10 +149,10 @@ class TestTokens:
 
     def test_one_position_less_is_too_little(self, monkeypatch: pytest.MonkeyPatch) -> None:
         model = untrained(NetworkConfig(4, (8,), (2,), 4))
-        assert model.encoder.reach == 20  # 5 positions to the pixel
+        assert model.encoder.receptive_field == 20  # 5 positions to the pixel
         (whole,) = encode(model, [photograph()]).grids
         cut_small(monkeypatch, 1000, 4)
-        monkeypatch.setattr(model.encoder, "reach", 16)
+        monkeypatch.setattr(model.encoder, "receptive_field", 16)
         (cut,) = encode(model, [photograph()]).grids
         assert not np.array_equal(cut, whole)
 

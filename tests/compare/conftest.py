@@ -72,7 +72,7 @@ def made(
         seed=seed,
         settings={"quantizer": {"name": label}, "network": {"latent_dim": 4}},
         train_images="",
-        held_out_images="",
+        validation_images="",
         multiple=8,
         steps=12,
         seconds=1.0,

@@ -31,7 +31,7 @@ def test_entries_share_all_but_quantizer_and_seed(prepare: Prepare, tmp_path: Pa
             entry.plan.config, quantizer=first.plan.config.quantizer, seed=first.plan.config.seed
         )
         assert alike == first.plan.config
-        assert (entry.plan.train, entry.plan.held_out) == (first.plan.train, first.plan.held_out)
+        assert (entry.plan.train, entry.plan.validation) == (first.plan.train, first.plan.validation)
         assert entry.plan.config.quantizer["codebook_size"] == 32
     assert first.plan.config.log_every == 1
     assert not list(tmp_path.iterdir())

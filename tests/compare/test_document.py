@@ -43,7 +43,7 @@ def test_json_holds_everything(comparison: ComparisonReport, finished: Finished)
     assert values["version"] == 1
     assert sorted(values["ranking"]) == ["ema", "gumbel"]
     assert values["seeds"] == [0, 4]
-    assert values["images"] == {"train": 20, "held_out": 4, "seen_in_training": False}
+    assert values["images"] == {"train": 20, "validation": 4, "seen_in_training": False}
     assert values["settings"]["steps"] == 12
     assert not {"quantizer", "seed"} & set(values["settings"])
     assert values["definitions"] == DEFINITIONS
@@ -87,7 +87,7 @@ def test_remarks_name_what_a_reader_must_know(finished: Finished) -> None:
         "ema: wide",
         "gumbel with seed 4 failed: no memory",
         "ema with seed 0: 2 steps had no finite gradient",
-        "fewer than 20 held-out tokens a code of ema: used and perplexity are low for that alone",
+        "fewer than 20 validation tokens a code of ema: used and perplexity are low for that alone",
         "the entries ran on several machines: times and memory cannot be compared",
     ]
 
@@ -106,8 +106,8 @@ def test_pictures_lie_beside_the_entries(comparison: ComparisonReport) -> None:
 
 
 def test_a_sheet_shows_the_pictures_where_they_belong() -> None:
-    flat = [np.full((64, 64, 3), colour, np.uint8) for colour in ((200, 30, 30), (30, 200, 30))]
-    other = [np.full((32, 32, 3), colour, np.uint8) for colour in ((30, 30, 200), (200, 200, 30))]
+    flat = [np.full((64, 64, 3), color, np.uint8) for color in ((200, 30, 30), (30, 200, 30))]
+    other = [np.full((32, 32, 3), color, np.uint8) for color in ((30, 30, 200), (200, 200, 30))]
     with Image.open(io.BytesIO(draw_reconstructions(flat, [("1  a\n20 dB", other)]).light)) as sheet:
         pixels = np.asarray(sheet.convert("RGB")).astype(int)
     height, width = pixels.shape[:2]

@@ -43,7 +43,7 @@ def test_a_result_says_what_was_measured(finished: Finished) -> None:
     assert result.settings["quantizer"]["codebook_size"] == 32
     assert result.soft is None
     assert results[1].soft is not None
-    measured = compare.figures.measure(load_checkpoint(entry.folder), compare.entry.held_out(entry))
+    measured = compare.figures.measure(load_checkpoint(entry.folder), compare.entry.validation(entry))
     assert result.figures.psnr == pytest.approx(measured.psnr)
     assert result.figures.used == measured.used
     assert 0 < (result.figures.reached or 0) <= 1
@@ -57,7 +57,7 @@ def test_what_an_entry_leaves(finished: Finished) -> None:
         assert names == {
             "best",
             "config.json",
-            "held_out.txt",
+            "validation.txt",
             "metrics.jsonl",
             "model.safetensors",
             "pictures",
@@ -132,10 +132,10 @@ def test_an_unfinished_entry_keeps_its_settings(prepare: Prepare, tmp_path: Path
 
 def test_other_images_are_refused(copied: Comparison, photos: Path, tmp_path: Path) -> None:
     config = copied.entries[0].plan.config
-    for data, said in (([photos / "a", photos / "b"], "training"), ([photos], "held-out")):
+    for data, said in (([photos / "a", photos / "b"], "training"), ([photos], "validation")):
         other = compare.prepare_comparison(config, data, [{"name": "ema"}], [0], copied.folder, 32)
-        if said == "held-out":
-            plan = dataclasses.replace(other.entries[0].plan, held_out=other.entries[0].plan.held_out[1:])
+        if said == "validation":
+            plan = dataclasses.replace(other.entries[0].plan, validation=other.entries[0].plan.validation[1:])
             other = dataclasses.replace(other, entries=(dataclasses.replace(other.entries[0], plan=plan),))
         with pytest.raises(InputError, match=f"the {said} images are not those of before"):
             compare.finished_entries(other)
@@ -209,13 +209,13 @@ def test_clearing_removes_entries_and_nothing_else(copied: Comparison) -> None:
 
 def test_held_out_pictures_are_spread_over_the_set(finished: Finished) -> None:
     entry = finished[0].entries[0]
-    every = compare.entry.held_out(entry)
+    every = compare.entry.validation(entry)
     assert sum(map(len, every)) == 4
-    assert sum(map(len, compare.entry.held_out(entry, 9))) == 4
-    two = np.concatenate([batch.numpy().ravel() for batch in compare.entry.held_out(entry, 2)])
-    sources = entry.plan.held_out
-    chosen = dataclasses.replace(entry, plan=dataclasses.replace(entry.plan, held_out=(sources[0], sources[2])))
-    assert np.array_equal(two, np.concatenate([b.numpy().ravel() for b in compare.entry.held_out(chosen)]))
+    assert sum(map(len, compare.entry.validation(entry, 9))) == 4
+    two = np.concatenate([batch.numpy().ravel() for batch in compare.entry.validation(entry, 2)])
+    sources = entry.plan.validation
+    chosen = dataclasses.replace(entry, plan=dataclasses.replace(entry.plan, validation=(sources[0], sources[2])))
+    assert np.array_equal(two, np.concatenate([b.numpy().ravel() for b in compare.entry.validation(chosen)]))
 
 
 def test_unreadable_images_are_told_once_and_left_out(prepare: Prepare, tmp_path: Path, photos: Path) -> None:

@@ -28,7 +28,7 @@ def tokenizer(name: str, **options: object) -> Tokenizer:
     model = Tokenizer(TINY, {"name": name, "codebook_size": 16, **options}).eval()
     pictures = torch.from_numpy(np.stack([draw(48, 48, seed) for seed in range(4)]))
     with torch.no_grad():
-        model.quantizer.initialise(model.latents(to_unit_range(pictures)).flatten(0, -2))
+        model.quantizer.initialize(model.latents(to_unit_range(pictures)).flatten(0, -2))
     return model
 
 

@@ -37,7 +37,7 @@ class Rounding(Quantizer):
 def quantizer(text: str) -> Quantizer:
     torch.manual_seed(1)
     made = quantizers.build_quantizer({**quantizers.read_spec(text), "codebook_size": 64}, DIM).train()
-    made.initialise(torch.randn(500, DIM))
+    made.initialize(torch.randn(500, DIM))
     return made
 
 
@@ -69,10 +69,10 @@ def test_some_methods_reach_all_codes_at_once(name: str) -> None:
 
 
 def test_revived_codes_are_not_reached() -> None:
-    made = quantizer("ema(revival_patience=1)")
+    made = quantizer("ema(dead_code_patience=1)")
     reach = GradientCoverage(made)
     result = learn(made)
-    assert int(made.revive()[0].rows.sum()) > 30
+    assert int(made.replace_dead_codes()[0].rows.sum()) > 30
     assert reach.share() == pytest.approx(result.tokens.unique().numel() / 64)
 
 
@@ -113,7 +113,7 @@ def test_notes_of_all_sessions_are_kept(prepare: Prepare, tmp_path: Path) -> Non
     shares = [line["watched"]["reached"] for line in lines if line.get("watched", {}).get("reached") is not None]
     assert figures["reached"] == pytest.approx(sum(shares) / len(shares))
     timed = [line["watched"]["wall"] for line in lines if "watched" in line]
-    evaluated = {line["step"] for line in lines if "held_out" in line} - {12}  # that one comes after the last step
+    evaluated = {line["step"] for line in lines if "validation" in line} - {12}  # that one comes after the last step
     # Of the nine steps with codes, but the first, which places them, and those that evaluate; one may be the first of
     # the second session.
     assert sum(map(len, timed)) == 9 - len(evaluated | {4})

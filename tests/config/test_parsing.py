@@ -280,7 +280,7 @@ class TestTrainConfig:
         for value in (1.0, -0.1):
             assert faults(TrainConfig, {key: value}) == (f"{key} is {value}, expected 0 or more and less than 1",)
 
-    @pytest.mark.parametrize("key", ["weight_decay", "revive_until", "workers", "val_images", "seed"])
+    @pytest.mark.parametrize("key", ["weight_decay", "replace_dead_until", "workers", "val_images", "seed"])
     def test_not_negative(self, key: str) -> None:
         assert getattr(parse_settings(TrainConfig, {key: 0}), key) == 0
         assert faults(TrainConfig, {key: -1}) == (f"{key} is {getattr_of(key, -1)}, expected 0 or more",)
@@ -313,7 +313,9 @@ class TestTrainConfig:
 def getattr_of(key: str, value: float) -> object:
     """The value as the declared type shows it."""
     return (
-        float(value) if key in ("minutes", "lr", "clip_norm", "save_every", "weight_decay", "revive_until") else value
+        float(value)
+        if key in ("minutes", "lr", "clip_norm", "save_every", "weight_decay", "replace_dead_until")
+        else value
     )
 
 

@@ -69,7 +69,7 @@ def test_tokens_and_pixels_are_ours(
 @pytest.mark.parametrize(
     "spec",
     [
-        f"product({', '.join(SINGLES)}, residual(2*ste), diveq(normalise=sphere), ibq(normalise=rms))",
+        f"product({', '.join(SINGLES)}, residual(2*ste), diveq(normalize=sphere), ibq(normalize=rms))",
         "multiscale(fsq, scales=1 2)",  # whose blocks are no stage of others
     ],
 )

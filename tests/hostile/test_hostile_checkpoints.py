@@ -265,7 +265,7 @@ def test_states_that_cannot_be_read(copy: Path, state: Callable[..., None], chan
         lambda said, held: said["config"]["quantizer"].update(codebook_size=33),
         lambda said, held: said["config"]["quantizer"].update(name="no such"),
         lambda said, held: held.pop("model/quantizer.table.weight"),
-        lambda said, held: held.pop("average/encoder.layers.1.weight"),
+        lambda said, held: held.pop("ema/encoder.layers.1.weight"),
         lambda said, held: held.pop("random/cpu"),
         lambda said, held: held.update({"random/cpu": torch.zeros(())}),
         lambda said, held: held.update({"random/cpu": torch.zeros(1, 7)}),

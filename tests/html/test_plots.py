@@ -27,9 +27,9 @@ def line(ink: Ink) -> object:
     return drawn
 
 
-def luminance(colour: str) -> float:
+def luminance(color: str) -> float:
     """Relative luminance of `#rrggbb`, as WCAG 2 defines it."""
-    parts = [int(colour[start : start + 2], 16) / 255 for start in (1, 3, 5)]
+    parts = [int(color[start : start + 2], 16) / 255 for start in (1, 3, 5)]
     linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
     return float(np.dot((0.2126, 0.7152, 0.0722), linear))
 
@@ -48,14 +48,14 @@ def test_both_schemes_are_drawn_without_touching_settings() -> None:
 
 @pytest.mark.parametrize("ink", [LIGHT, DARK], ids=["light", "dark"])
 def test_everything_can_be_told_from_the_paper(ink: Ink) -> None:
-    """Contrast of WCAG 2: 4.5 for text; 2 for lines, as the last colours of the colour-blind's palette are light."""
+    """Contrast of WCAG 2: 4.5 for text; 2 for lines, as the last colors of the color-blind's palette are light."""
 
-    def contrast(colour: str) -> float:
-        low, high = sorted((luminance(colour), luminance(ink.paper)))
+    def contrast(color: str) -> float:
+        low, high = sorted((luminance(color), luminance(ink.paper)))
         return (high + 0.05) / (low + 0.05)
 
     assert contrast(ink.text) > 4.5
-    assert all(contrast(colour) > 2 for colour in ink.lines)
+    assert all(contrast(color) > 2 for color in ink.lines)
 
 
 @pytest.mark.parametrize("file", GUARDED, ids=lambda file: f"{file.parent.name}/{file.name}")

@@ -47,7 +47,7 @@ def test_the_transparent_sample_of_a_gray_png(bits: int, clear: int) -> None:
     np.testing.assert_array_equal(read_image(io.BytesIO(packed(samples, bits, clear)), KEY), shown)
 
 
-def test_the_transparent_colour_of_a_16_bit_png() -> None:
+def test_the_transparent_color_of_a_16_bit_png() -> None:
     samples = np.random.default_rng(0).integers(0, 65536, (9, 13, 3)).astype(np.uint16)
     samples[3, 4] = samples[0, 0]
     clear = chunk(b"tRNS", struct.pack(">HHH", *samples[0, 0]))

@@ -1,4 +1,4 @@
-"""Colours of files with profiles, against arithmetic that knows nothing of the library that applies them."""
+"""Colors of files with profiles, against arithmetic that knows nothing of the library that applies them."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def stored(image: Image.Image, kind: str, profile: bytes, **options: object) -> 
 
 @pytest.mark.parametrize("space", [P3, ADOBE, PROPHOTO], ids=["P3", "Adobe RGB", "ProPhoto"])
 @pytest.mark.parametrize("kind", ["PNG", "TIFF", "WEBP"])
-def test_wider_colours_become_srgb(kind: str, space: tuple) -> None:
+def test_wider_colors_become_srgb(kind: str, space: tuple) -> None:
     pixels = draw(40, 60)
     options = {"lossless": True} if kind == "WEBP" else {}
     made = read_image(stored(Image.fromarray(pixels), kind, display(*space), **options))

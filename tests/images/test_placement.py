@@ -54,7 +54,7 @@ def test_none_gives_back_the_very_pixels(height: int, width: int, multiple: int)
 
 @settings(max_examples=40, deadline=None)
 @given(sides, sides, st.sampled_from(["pad", "squash"]), st.integers(1, 70), multiples)
-def test_one_colour_stays_one_colour(height: int, width: int, mode: str, size: int, multiple: int) -> None:
+def test_one_color_stays_one_color(height: int, width: int, mode: str, size: int, multiple: int) -> None:
     placement = placement_of((height, width), mode, size, multiple)
     canvas = placement.apply(np.full((height, width, 3), 91, np.uint8))
     assert (canvas == 91).all()

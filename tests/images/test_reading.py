@@ -38,10 +38,10 @@ def chunk(kind: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
-def png(samples: np.ndarray, colour_type: int, *before: bytes) -> bytes:
+def png(samples: np.ndarray, color_type: int, *before: bytes) -> bytes:
     """A PNG of (H, W) or (H, W, C) uint8 or uint16 samples, written by hand: Pillow writes no 16-bit RGB."""
     height, width = samples.shape[:2]
-    header = struct.pack(">IIBBBBB", width, height, 8 * samples.itemsize, colour_type, 0, 0, 0)
+    header = struct.pack(">IIBBBBB", width, height, 8 * samples.itemsize, color_type, 0, 0, 0)
     rows = samples.astype(samples.dtype.newbyteorder(">")).reshape(height, -1)
     data = zlib.compress(b"".join(b"\0" + row.tobytes() for row in rows))
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + b"".join(before) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
@@ -63,9 +63,9 @@ def saved(image: Image.Image, kind: str, **options: object) -> io.BytesIO:
     return buffer
 
 
-def over(rgba: np.ndarray, colour: tuple[int, int, int]) -> np.ndarray:
+def over(rgba: np.ndarray, color: tuple[int, int, int]) -> np.ndarray:
     alpha = rgba[..., 3:].astype(float) / 255
-    return rgba[..., :3] * alpha + np.array(colour) * (1 - alpha)
+    return rgba[..., :3] * alpha + np.array(color) * (1 - alpha)
 
 
 class TestModes:
@@ -129,31 +129,31 @@ class TestModes:
 
     def test_palette(self) -> None:
         index = np.random.default_rng(0).integers(0, 5, (6, 7), np.uint8)
-        colours = np.random.default_rng(1).integers(0, 256, (5, 3), np.uint8)
+        colors = np.random.default_rng(1).integers(0, 256, (5, 3), np.uint8)
         image = Image.fromarray(index)
-        image.putpalette(colours.tobytes())
-        np.testing.assert_array_equal(read_image(saved(image, "PNG")), colours[index])
+        image.putpalette(colors.tobytes())
+        np.testing.assert_array_equal(read_image(saved(image, "PNG")), colors[index])
         clear = read_image(saved(image, "PNG", transparency=2), (1, 2, 3))
-        np.testing.assert_array_equal(clear, np.where(index[..., None] == 2, [1, 2, 3], colours[index]))
+        np.testing.assert_array_equal(clear, np.where(index[..., None] == 2, [1, 2, 3], colors[index]))
 
-    def test_palette_with_an_alpha_for_each_colour(self) -> None:
+    def test_palette_with_an_alpha_for_each_color(self) -> None:
         index = np.arange(4, dtype=np.uint8).reshape(2, 2)
-        colours = np.array([[255, 0, 0], [0, 255, 0], [0, 0, 255], [9, 9, 9]], np.uint8)
+        colors = np.array([[255, 0, 0], [0, 255, 0], [0, 0, 255], [9, 9, 9]], np.uint8)
         alphas = np.array([0, 128, 255, 64], np.uint8)
         image = Image.fromarray(index)
-        image.putpalette(colours.tobytes())
+        image.putpalette(colors.tobytes())
         pixels = read_image(saved(image, "PNG", transparency=alphas.tobytes()), (40, 50, 60))
-        wanted = over(np.concatenate([colours, alphas[:, None]], axis=1)[index], (40, 50, 60))
+        wanted = over(np.concatenate([colors, alphas[:, None]], axis=1)[index], (40, 50, 60))
         assert np.abs(pixels - wanted).max() <= 1
 
     @pytest.mark.parametrize("kind", ["PNG", "WEBP", "TIFF"])
-    def test_rgba_over_a_colour(self, kind: str) -> None:
+    def test_rgba_over_a_color(self, kind: str) -> None:
         rgba = np.dstack([draw(8, 9), np.linspace(0, 255, 72).astype(np.uint8).reshape(8, 9)])
         options = {"lossless": True, "exact": True} if kind == "WEBP" else {}
         pixels = read_image(saved(Image.fromarray(rgba), kind, **options), (200, 100, 50))
         assert np.abs(pixels - over(rgba, (200, 100, 50))).max() <= 1
 
-    def test_hidden_colours_do_not_shine_through(self) -> None:
+    def test_hidden_colors_do_not_shine_through(self) -> None:
         rgba = np.zeros((2, 2, 4), np.uint8)
         rgba[..., 0] = 255
         assert np.unique(read_image(saved(Image.fromarray(rgba), "PNG"))).tolist() == [255]
@@ -165,7 +165,7 @@ class TestModes:
         assert pixels[0, 1].tolist() == [255, 0, 255]
         assert np.abs(pixels[0, 2] - np.array([177.2, 50.2, 177.2])).max() <= 1
 
-    def test_rgb_with_one_transparent_colour(self) -> None:
+    def test_rgb_with_one_transparent_color(self) -> None:
         pixels = np.array([[[1, 2, 3], [4, 5, 6]]], np.uint8)
         data = png(pixels, 2, chunk(b"tRNS", struct.pack(">HHH", 4, 5, 6)))
         assert read_image(io.BytesIO(data), (7, 8, 9))[0].tolist() == [[1, 2, 3], [7, 8, 9]]
@@ -213,7 +213,7 @@ class TestModes:
 
     @pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG", "TIFF"])
     def test_first_frame_of_an_animation(self, kind: str) -> None:
-        frames = [Image.fromarray(np.full((8, 10, 3), colour, np.uint8)) for colour in ((200, 0, 0), (0, 0, 200))]
+        frames = [Image.fromarray(np.full((8, 10, 3), color, np.uint8)) for color in ((200, 0, 0), (0, 0, 200))]
         options = {"lossless": True} if kind == "WEBP" else {}
         pixels = read_image(saved(frames[0], kind, save_all=True, append_images=frames[1:], **options))
         np.testing.assert_array_equal(pixels, np.full((8, 10, 3), (200, 0, 0)))
@@ -392,7 +392,7 @@ class TestQuiet:
         assert capfd.readouterr() == ("", "")
 
 
-class TestColour:
+class TestColor:
     @pytest.mark.parametrize(
         ("text", "wanted"), [("white", (255, 255, 255)), ("#102030", (16, 32, 48)), ("#10203040", (16, 32, 48))]
     )
@@ -400,8 +400,8 @@ class TestColour:
         assert parse_color(text) == wanted
 
     @pytest.mark.parametrize("text", ["", "whiteish", "#12", "1,2,3"])
-    def test_no_colour(self, text: str) -> None:
-        with pytest.raises(UsageError, match="is not a colour: pass a name"):
+    def test_no_color(self, text: str) -> None:
+        with pytest.raises(UsageError, match="is not a color: pass a name"):
             parse_color(text)
 
 

@@ -83,7 +83,7 @@ def test_pillows_images_are_read_as_their_files_are(mode: str, tmp_path: Path) -
         (torch.zeros(8, 3, 32, 32), r"a tensor \(8, 3, 32, 32\), .*not a loader of its batches"),
         (torch.zeros(32, 32, 3), r"a tensor \(32, 32, 3\), expected \(3, H, W\) or \(1, H, W\)$"),
         (torch.zeros(3, 0, 4), r"a tensor \(3, 0, 4\)"),
-        (torch.zeros(3, 8, 8) - 1, "a tensor of -1 to -1, expected 0 to 1: leave normalisation out"),
+        (torch.zeros(3, 8, 8) - 1, "a tensor of -1 to -1, expected 0 to 1: leave normalization out"),
         (torch.zeros(3, 8, 8) + 255, "a tensor of 255 to 255"),
         (torch.full((3, 8, 8), torch.nan), "a tensor of nan to nan"),
         (torch.zeros(3, 8, 8, dtype=torch.int64), r"a tensor of torch\.int64, expected uint8"),

@@ -31,7 +31,7 @@ def test_any_multiple_of_the_downsampling_goes_in_and_comes_out(downsample: int)
         assert Decoder(config)(latents).shape == (2, 3, height, width)
 
 
-def test_a_latent_depends_on_its_neighbourhood_alone() -> None:
+def test_a_latent_depends_on_its_neighborhood_alone() -> None:
     """A finite receptive field: what tiling and batching of any sizes rest on."""
     torch.manual_seed(0)
     config = NetworkConfig(downsample=8, widths=(16, 16), depths=(1, 1), latent_dim=4)

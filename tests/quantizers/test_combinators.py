@@ -94,7 +94,7 @@ def test_the_one_step_of_diveq_detach_by_hand() -> None:
 @pytest.mark.parametrize(
     ("first", "second", "one"),
     [
-        ("diveq", "diveq(codebook_size=4, revival_patience=3, transform=linear)", True),
+        ("diveq", "diveq(codebook_size=4, dead_code_patience=3, transform=linear)", True),
         ("diveq", "diveq(noise_std=0.5)", False),
         ("diveq", "diveq-detach", False),
         ("diveq-detach", "diveq-detach(alpha=2)", False),
@@ -207,17 +207,17 @@ def test_a_product_of_other_methods_trains_each_part_by_itself() -> None:
     torch.testing.assert_close(result.loss, left.loss + right.loss, rtol=1e-3, atol=0)
 
 
-def test_a_product_normalises_each_part() -> None:
+def test_a_product_normalizes_each_part() -> None:
     # (3, 4) and (0, 2): each part has length 1, so their product sqrt(2).
-    quantizer = made("product(2*diveq, normalise=sphere)", 4)
+    quantizer = made("product(2*diveq, normalize=sphere)", 4)
     z = torch.tensor([[3.0, 4.0, 0.0, 2.0]])
     torch.testing.assert_close(quantizer.prepare(z), torch.tensor([[0.6, 0.8, 0.0, 1.0]]))
     assert torch.equal(quantizer.encode(z), quantizer.encode(quantizer.prepare(z)))
     torch.testing.assert_close(quantizer(z).vectors.norm(), torch.tensor(2.0).sqrt(), rtol=1e-2, atol=0)
 
 
-def test_the_one_step_of_a_product_starts_from_the_normalised_latent() -> None:
-    quantizer = made("product(2*diveq-detach, normalise=sphere)", 4)
+def test_the_one_step_of_a_product_starts_from_the_normalized_latent() -> None:
+    quantizer = made("product(2*diveq-detach, normalize=sphere)", 4)
     z, g = normal(20, 4, seed=1).requires_grad_(), normal(20, 4, seed=2)
     result = quantizer(z)
     result.vectors.backward(g)
@@ -263,24 +263,24 @@ def test_nothing_is_dropped_in_evaluation_or_of_one_stage() -> None:
     torch.testing.assert_close(single(z).vectors, single.decode(single.encode(z)))
 
 
-def test_initialise_starts_each_stage_on_what_is_left() -> None:
+def test_initialize_starts_each_stage_on_what_is_left() -> None:
     # Clusters at 0 and 100, each of two at -1 and +1: the first stage finds the clusters, the second the rest.
     torch.manual_seed(0)
     z = (100.0 * (torch.arange(400) % 2) + 2.0 * (torch.arange(400) // 2 % 2) - 1)[:, None]
     quantizer = made("residual(2*ste)", 1, codebook_size=2)
-    quantizer.initialise(z)
+    quantizer.initialize(z)
     first, second = codebooks(quantizer)
     assert sorted(first.flatten().tolist()) == [0, 100]
     assert sorted(second.flatten().tolist()) == [-1, 1]
     product = made("product(2*ste)", 2, codebook_size=2)
-    product.initialise(torch.cat([z, -3 * z], dim=1)[: 2 * 200 : 1])
+    product.initialize(torch.cat([z, -3 * z], dim=1)[: 2 * 200 : 1])
     assert sorted(round(v) for v in codebooks(product)[1].flatten().tolist()) == [-300, 0]
 
 
 def test_revival_reaches_every_stage() -> None:
-    quantizer = made("residual(diveq, product(2*diveq), revival_patience=1)", 4)
+    quantizer = made("residual(diveq, product(2*diveq), dead_code_patience=1)", 4)
     quantizer(normal(2, 4, seed=1))
-    changes = quantizer.revive()
+    changes = quantizer.replace_dead_codes()
     assert len(changes) == 3
     assert all(change.rows.sum() >= 6 for change in changes), "two latents choose at most two of eight codes"
 
@@ -288,8 +288,8 @@ def test_revival_reaches_every_stage() -> None:
 @pytest.mark.parametrize(
     ("text", "dim", "message"),
     [
-        ("residual(2*ste, normalise=sphere)", 4, "cannot normalise"),
-        ("residual(ste, product(2*ste, normalise=rms))", 4, "cannot normalise"),
+        ("residual(2*ste, normalize=sphere)", 4, "cannot normalize"),
+        ("residual(ste, product(2*ste, normalize=rms))", 4, "cannot normalize"),
         ("residual(2*ste, drop=1.5)", 4, "drop is 1.5, expected 0 to 1"),
         ("residual(ste, multiscale(ste, scales=1 2))", 4, "blocks of one size"),
         ("product(3*ste)", 4, "4 wide cannot be cut into 3"),

@@ -9,12 +9,12 @@ from tokenizer.quantizers.k_means import k_means, short_tour
 
 def test_spread_puts_codes_on_clusters() -> None:
     torch.manual_seed(0)
-    centres = torch.tensor([[0.0, 0], [10, 0], [0, 10]])
-    z = centres[torch.arange(3000) % 3] + 0.1 * torch.randn(3000, 2)
+    centers = torch.tensor([[0.0, 0], [10, 0], [0, 10]])
+    z = centers[torch.arange(3000) % 3] + 0.1 * torch.randn(3000, 2)
     codes = k_means(z, 30)
-    assert torch.cdist(codes, centres).amin(dim=1).max() < 0.6
+    assert torch.cdist(codes, centers).amin(dim=1).max() < 0.6
     error = torch.cdist(z, codes).amin(dim=1).square().mean()
-    assert error < 0.1**2 * 2 / 5, "30 codes must explain far more than 3 centres do"
+    assert error < 0.1**2 * 2 / 5, "30 codes must explain far more than 3 centers do"
 
 
 def test_spread_is_a_fixed_point_of_its_own_step() -> None:

@@ -30,7 +30,7 @@ NESTED = [
     "residual(ste, product(gumbel, ibq))",
     "residual(2*diveq, transform=linear)",
     "product(2*diveq)",
-    "product(2*diveq, normalise=sphere)",
+    "product(2*diveq, normalize=sphere)",
     "product(2*ste)",
     "product(2*residual(2*diveq))",
     "residual(product(2*diveq), ema)",
@@ -48,7 +48,7 @@ NESTED = [
 SPECS = [
     *sorted(METHODS),
     *(f"{name}(transform={transform})" for name in FREE for transform in TRANSFORMS if transform != "none"),
-    *(f"{name}(normalise={normalise})" for name in FREE for normalise in ("sphere", "rms")),
+    *(f"{name}(normalize={normalize})" for name in FREE for normalize in ("sphere", "rms")),
     *(text for text in NESTED if "fsq" not in text or "fsq" in METHODS),
 ]
 
@@ -67,7 +67,7 @@ def make(text: str, seed: int) -> Quantizer:
 @functools.cache
 def _started(text: str) -> Quantizer:
     made = make(text, 1)
-    made.initialise(latents(made, 500, seed=3))
+    made.initialize(latents(made, 500, seed=3))
     return made.eval()
 
 
@@ -177,7 +177,7 @@ def test_an_empty_batch_has_a_finite_loss_and_no_code_dies_of_it(quantizer: Quan
         assert result.vectors.shape == (0, 4, quantizer.dim)
         assert torch.isfinite(result.loss)
         before = state(quantizer)
-        assert not any(change.rows.any() for change in quantizer.revive())
+        assert not any(change.rows.any() for change in quantizer.replace_dead_codes())
         assert_same(quantizer, before)
 
 
@@ -309,7 +309,7 @@ def test_each_prefix_decodes_and_longer_ones_are_nearer(quantizer: Quantizer) ->
             quantizer.decode(tokens[..., :length])
 
 
-def test_moving_averages_refuse_transforms_and_normalisation() -> None:
-    for text in ("ema(transform=linear)", "ema(normalise=rms)", "rotation(update=ema, normalise=sphere)"):
+def test_moving_averages_refuse_transforms_and_normalization() -> None:
+    for text in ("ema(transform=linear)", "ema(normalize=rms)", "rotation(update=ema, normalize=sphere)"):
         with pytest.raises(ConfigError, match="moving averages set each code themselves"):
             make(text, 0)

@@ -152,14 +152,14 @@ def test_levels_given_are_those_used_also_from_text() -> None:
 def test_two_levels_are_finite_and_both_used() -> None:
     z = numbers(2000, 3)
     fsq = FSQ(3, levels=(2, 2, 2))
-    fsq.initialise(z)
+    fsq.initialize(z)
     assert fsq.encode(z).unique().numel() == 8
 
 
 def test_most_levels_go_to_the_direction_of_most_variance() -> None:
     z = numbers(4000, 3) * torch.tensor([1.0, 10.0, 3.0])
     fsq = FSQ(3, levels=(3, 8, 5))
-    fsq.initialise(z)
+    fsq.initialize(z)
     strongest = (fsq.inward.weight * torch.tensor([1.0, 10.0, 3.0])).abs().argmax(dim=1)
     assert strongest.tolist() == [0, 1, 2]
 
@@ -325,7 +325,7 @@ def test_every_code_is_used_on_normal_latents(name: str, share: float, placed: b
     if placed:
         # Correlated, of very unlike variances, and far from 0: nothing that placement cannot undo.
         z = (z * torch.logspace(0, -1.5, 10)) @ numbers(10, 10, seed=1) + 5
-        quantizer.initialise(z)
+        quantizer.initialize(z)
     tokens = quantizer.encode(z)
     assert tokens.unique().numel() > share * quantizer.sizes[0]
 
@@ -337,7 +337,7 @@ def test_error_after_placement_is_far_below_the_variance(name: str, error: float
     z = numbers(20_000, 8) @ numbers(8, 12, seed=1) + 3
     z = z[:, :8] if name != "fsq" else z @ torch.diag(torch.logspace(0, -3, 12))
     quantizer = make(name, z.shape[1], codebook_size=256)
-    quantizer.initialise(z)
+    quantizer.initialize(z)
     with torch.no_grad():
         left = z - quantizer.decode(quantizer.encode(z))
     torch.testing.assert_close(left.mean(dim=0), torch.zeros(z.shape[1]), atol=2e-3, rtol=0)
@@ -360,7 +360,7 @@ def test_codes_encode_to_themselves_after_placement_on_normal_latents(name: str)
     """No law: the maps are learned apart. The outermost of 8 levels lie at the border of their cells."""
     torch.manual_seed(0)
     quantizer = make(name, 8, **({"levels": (7, 5, 5)} if name == "fsq" else {"codebook_size": 256}))
-    quantizer.initialise(numbers(20_000, 8) * torch.logspace(0, -1, 8))
+    quantizer.initialize(numbers(20_000, 8) * torch.logspace(0, -1, 8))
     tokens = torch.arange(quantizer.sizes[0])[:, None]
     assert torch.equal(quantizer.encode(quantizer.decode(tokens)), tokens)
 
@@ -383,7 +383,7 @@ def test_codes_encode_to_themselves_after_placement_on_normal_latents(name: str)
 def test_degenerate_latents_leave_finite_numbers(name: str, z: torch.Tensor) -> None:
     torch.manual_seed(0)
     quantizer = make(name, 6, codebook_size=16)
-    quantizer.initialise(z)
+    quantizer.initialize(z)
     assert all(torch.isfinite(parameter).all() for parameter in quantizer.parameters())
     z = z.float().clone().requires_grad_()
     result = quantizer.train()(z)
@@ -418,7 +418,7 @@ def test_a_later_stage_leaves_the_gradient_of_the_first_alone(name: str) -> None
     torch.manual_seed(0)
     options = {} if name == "fsq" else {"entropy_weight": 0.0}
     residual = quantizers.build_quantizer({"name": f"residual(2*{name})", "codebook_size": 16, **options}, 6).train()
-    residual.initialise(numbers(500, 6))
+    residual.initialize(numbers(500, 6))
     z, g = numbers(50, 6, seed=1).requires_grad_(), numbers(50, 6, seed=2)
     (both,) = torch.autograd.grad(residual(z).vectors, z, g)
     first = next(part for part in residual.modules() if isinstance(part, LookupFreeQuantizer))

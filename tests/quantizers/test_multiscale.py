@@ -28,7 +28,7 @@ def place(quantizer: Multiscale, *codes: list[float]) -> Multiscale:
 def test_averages_over_squares_by_hand() -> None:
     assert _averaging(2, 1).tolist() == [[0.25] * 4]
     assert _averaging(2, 2).tolist() == torch.eye(4).tolist()
-    # A block of 4 x 4, rows one after the other, on 2 x 2: each square is two neighbours of two rows.
+    # A block of 4 x 4, rows one after the other, on 2 x 2: each square is two neighbors of two rows.
     rows = [[0, 1, 4, 5], [2, 3, 6, 7], [8, 9, 12, 13], [10, 11, 14, 15]]
     wanted = [[0.25 if place in row else 0.0 for place in range(16)] for row in rows]
     assert _averaging(4, 2).tolist() == wanted
@@ -37,7 +37,7 @@ def test_averages_over_squares_by_hand() -> None:
 def test_bilinear_spreading_by_hand() -> None:
     assert _spreading(1, 2).tolist() == [[1.0]] * 4
     assert _spreading(2, 2).tolist() == torch.eye(4).tolist()
-    # Along one side, 2 codes on 4 places: their centres lie at 0.5 and 2.5, the places at 0, 1, 2 and 3.
+    # Along one side, 2 codes on 4 places: their centers lie at 0.5 and 2.5, the places at 0, 1, 2 and 3.
     side = torch.tensor([[1.0, 0.0], [0.75, 0.25], [0.25, 0.75], [0.0, 1.0]])
     torch.testing.assert_close(_spreading(2, 4), torch.kron(side, side))
 
@@ -138,13 +138,13 @@ def test_training_gives_the_vectors_of_the_tokens_where_steps_are_exact() -> Non
         torch.testing.assert_close(result.vectors.detach(), wanted)
 
 
-def test_initialise_starts_each_grid_on_what_the_coarser_leave() -> None:
+def test_initialize_starts_each_grid_on_what_the_coarser_leave() -> None:
     # Blocks around 0 and 100 with -1 and 1 in them.
     torch.manual_seed(0)
     coarse = 100.0 * (torch.arange(200) % 2)
     z = coarse[:, None] + torch.tensor([-1.0, 1.0, 1.0, -1.0])
     quantizer = made("multiscale(2*ste, scales=1 2)")
-    quantizer.initialise(z)
+    quantizer.initialize(z)
     assert sorted(quantizer.stages[0].table().flatten().tolist()) == [0, 100]
     assert sorted(quantizer.stages[1].table().flatten().tolist()) == [-1, 1]
     assert torch.equal(quantizer.decode(quantizer.encode(z)), z)
@@ -157,8 +157,8 @@ def test_initialise_starts_each_grid_on_what_the_coarser_leave() -> None:
         ("multiscale(2*ste, scales=2 3)", "ascending divisors of the last"),
         ("multiscale(2*ste, scales=0 2)", "ascending divisors of the last"),
         ("multiscale(2*ste, scales=1 2 4)", "2 stages for 3 scales"),
-        ("multiscale(2*ste, normalise=rms)", "nor normalise"),
-        ("multiscale(product(2*ste, normalise=rms), scales=1)", "nor normalise"),
+        ("multiscale(2*ste, normalize=rms)", "nor normalize"),
+        ("multiscale(product(2*ste, normalize=rms), scales=1)", "nor normalize"),
         ("multiscale(multiscale(ste, scales=1 2), scales=1 2)", "work in blocks"),
     ],
 )

@@ -59,7 +59,7 @@ def test_values_are_written_as_they_are_read() -> None:
     assert write_spec(spec) == "x(levels=8 5, scales=1 2, learn=True, beta=0.25, mode=loss)"
 
 
-def test_equal_neighbours_are_written_once_with_their_number() -> None:
+def test_equal_neighbors_are_written_once_with_their_number() -> None:
     stages = [{"name": name} for name in ("ste", "ste", "ema", "ste")]
     assert write_spec({"name": "residual", "stages": stages}) == "residual(2*ste, ema, ste)"
 

@@ -197,7 +197,7 @@ def test_moving_averages_over_ten_steps(name: str, decay: float) -> None:
 def test_cosine_similarity_is_the_nearest_on_the_sphere() -> None:
     """Their codebook follows averages there, ours the loss: only what reaches the latents is the same."""
     theirs = vq(decay=0.8, use_cosine_sim=True, commitment_weight=0.25)
-    ours = made("ste(normalise=sphere)")
+    ours = made("ste(normalize=sphere)")
     share(ours, theirs._codebook.embed)
     with torch.no_grad():
         theirs._codebook.embed.copy_(torch.nn.functional.normalize(theirs._codebook.embed, dim=-1))

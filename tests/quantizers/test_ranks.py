@@ -17,16 +17,16 @@ from tokenizer.quantizers import Quantizer
 RANKS, STEPS, ROWS, DIM = 2, 12, 60, 3
 
 # Specs, and whether training starts with k-means on the first latents. The codes of `build` are far too many for
-# 60 latents a step, so that some die every few steps where they are revived.
+# 60 latents a step, so that some die every few steps where they are replaced.
 CASES: dict[str, tuple[str, bool]] = {
-    "ema": ("ema(revival_patience=0, decay=0.9)", False),
-    "ema, revived": ("ema(revival_patience=3, decay=0.9)", True),
-    "diveq, revived": ("diveq(revival_patience=3)", False),
-    "diveq, the second rank without latents": ("diveq(revival_patience=2)", False),
-    "ste, k-means": ("ste(revival_patience=4)", True),
+    "ema": ("ema(dead_code_patience=0, decay=0.9)", False),
+    "ema, replaced": ("ema(dead_code_patience=3, decay=0.9)", True),
+    "diveq, replaced": ("diveq(dead_code_patience=3)", False),
+    "diveq, the second rank without latents": ("diveq(dead_code_patience=2)", False),
+    "ste, k-means": ("ste(dead_code_patience=4)", True),
     "curve, k-means": ("sf-diveq", True),
     "fsq, placed": ("fsq(codebook_size=64)", True),
-    "nested, revived": ("residual(ste, product(3*ema), revival_patience=2)", True),
+    "nested, replaced": ("residual(ste, product(3*ema), dead_code_patience=2)", True),
 }
 
 
@@ -64,12 +64,12 @@ def work(rank: int, folder: str) -> None:
         made = start(name)
         torch.manual_seed(100 + rank)  # ranks draw noise and new places of their own
         if placed:
-            made.initialise(latents(-1, rank))
+            made.initialize(latents(-1, rank))
         moved = 0
         for step in range(STEPS):
             z = latents(step, rank)
             step_of(made, z[:0] if rank and "without" in name else z, world=RANKS)
-            moved += sum(int(change.rows.sum()) for change in made.revive())
+            moved += sum(int(change.rows.sum()) for change in made.replace_dead_codes())
         state = dict([*made.named_parameters(), *made.named_buffers()])
         held[name] = {"state": {key: value.detach() for key, value in state.items()}, "moved": moved}
     torch.save(held, f"{folder}/{rank}.pt")
@@ -94,7 +94,7 @@ def test_ranks_hold_the_same_to_the_last_bit(held: list[dict[str, Any]], name: s
         assert torch.isfinite(value).all()
         assert torch.equal(value, second["state"][key]), key
     assert first["moved"] == second["moved"]
-    assert (first["moved"] > 0) == ("revival_patience" in CASES[name][0] and "patience=0" not in CASES[name][0])
+    assert (first["moved"] > 0) == ("dead_code_patience" in CASES[name][0] and "patience=0" not in CASES[name][0])
     before = dict(start(name).named_parameters())
     assert any(not torch.equal(first["state"][key], value) for key, value in before.items())
 

@@ -16,7 +16,7 @@ def faults(spec: dict[str, Any]) -> tuple[str, ...]:
 
 
 def test_defaults_come_from_the_constructor_and_from_the_classes_above() -> None:
-    shared = {"codebook_size": 1024, "transform": "none", "normalise": "none", "revival_patience": 50}
+    shared = {"codebook_size": 1024, "transform": "none", "normalize": "none", "dead_code_patience": 50}
     assert resolve_spec({"name": "diveq"}) == {"name": "diveq", **shared, "noise_std": 1e-3}
     assert resolve_spec({"name": "ema"}) == {"name": "ema", **shared, "beta": 0.25, "learn_beta": False, "decay": 0.99}
     assert resolve_spec({"name": "sfvq"}) == {
@@ -24,7 +24,7 @@ def test_defaults_come_from_the_constructor_and_from_the_classes_above() -> None
         "codebook_size": 1024,
         "points": 1,
         "transform": "none",
-        "normalise": "none",
+        "normalize": "none",
     }
 
 
@@ -44,7 +44,7 @@ def test_options_are_coerced_and_all_faults_named() -> None:
         "unknown setting 'quantizer.codebok_size' of diveq, did you mean 'codebook_size'?",
         "quantizer.noise_std is 'much', expected a number",
     )
-    assert "expected one of none, sphere, rms" in faults({"name": "ste", "normalise": "cube"})[0]
+    assert "expected one of none, sphere, rms" in faults({"name": "ste", "normalize": "cube"})[0]
 
 
 def test_unknown_name_suggests_the_nearest() -> None:

@@ -142,12 +142,12 @@ def test_diversity_is_least_when_all_codes_share_alike() -> None:
     assert float(approximate(made, z, far)[1]) == pytest.approx(0, abs=1e-12)
 
 
-@pytest.mark.parametrize("options", ["", "(top_k=3)", "(normalise=sphere)"])
+@pytest.mark.parametrize("options", ["", "(top_k=3)", "(normalize=sphere)"])
 def test_tokens_are_the_nearest_codes_and_never_depend_on_noise(options: str) -> None:
     made = build_quantizer({"name": f"gumbel{options}", "codebook_size": 16}, 4)
     z = torch.randn(300, 4, generator=torch.Generator().manual_seed(1))
     tokens = made.encode(z)
-    assert torch.equal(tokens[:, 0], nearest(made.prepare(z), made.codes().detach()))
+    assert torch.equal(tokens[:, 0], nearest(made.prepare(z), made.code_vectors().detach()))
     made.train()
     for seed in range(3):
         torch.manual_seed(seed)

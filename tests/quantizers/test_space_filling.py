@@ -162,14 +162,14 @@ def test_nothing_is_re_seeded(name: str) -> None:
     made = curve(CORNERS, name=name).train()
     for _ in range(60):
         made(torch.zeros(3, 2))
-    assert made.revive() == []
+    assert made.replace_dead_codes() == []
 
 
-def test_initialise_joins_near_corners() -> None:
+def test_initialize_joins_near_corners() -> None:
     # Latents along a line: the corners follow it from one end to the other.
     torch.manual_seed(0)
     made = curve(torch.randn(10, 2))
     along = torch.linspace(0, 100, 1000)
-    made.initialise(torch.stack([along, 2 * along], dim=1)[torch.randperm(1000)])
-    steps = made.codes().detach().diff(dim=0)[:, 0]
+    made.initialize(torch.stack([along, 2 * along], dim=1)[torch.randperm(1000)])
+    steps = made.code_vectors().detach().diff(dim=0)[:, 0]
     assert (steps > 0).all() or (steps < 0).all()

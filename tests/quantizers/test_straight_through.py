@@ -88,7 +88,7 @@ def test_ema_has_the_commitment_loss_alone_and_no_gradient_at_its_codes() -> Non
 
 
 def ema(codes: list[float], decay: float, patience: int = 0) -> EMA:
-    made = EMA(1, codebook_size=len(codes), decay=decay, revival_patience=patience).double().train()
+    made = EMA(1, codebook_size=len(codes), decay=decay, dead_code_patience=patience).double().train()
     made.table.place(torch.tensor(codes, dtype=torch.float64)[:, None])
     made.averages.restart(made.table())
     return made
@@ -134,15 +134,15 @@ def test_a_code_that_fades_out_never_runs_away() -> None:
 
 @pytest.mark.parametrize("kind", [EMA, Rotation])
 def test_a_revived_code_stays_where_it_was_put(kind: type[EMA | Rotation]) -> None:
-    """A fault of public code: stale sums put a revived code back, or far out, one step after it was revived."""
+    """A fault of public code: stale sums put a replaced code back, or far out, one step after it was replaced."""
     options = {"update": "ema"} if kind is Rotation else {}
-    made = kind(2, codebook_size=3, decay=0.9, revival_patience=4, **options).train()
+    made = kind(2, codebook_size=3, decay=0.9, dead_code_patience=4, **options).train()
     made.table.place(torch.tensor([[0.0, 0.0], [1.0, 1.0], [900.0, 900.0]]))
     made.averages.restart(made.table())
     z = torch.tensor([[0.1, 0.0], [-0.1, 0.0], [1.2, 1.0], [5.0, 5.0]])
     for step in range(4):
         made(z)
-        (change,) = made.revive()
+        (change,) = made.replace_dead_codes()
         assert change.rows.tolist() == [False, False, step == 3]
     put = made.table()[2].clone()
     assert put.norm() < 10

@@ -36,9 +36,9 @@ def test_an_mlp_places_codes_on_the_plane_of_their_largest_variance() -> None:
     spread = torch.randn(50, 4, dtype=torch.float64) * torch.tensor([9.0, 5.0, 0.1, 0.1], dtype=torch.float64)
     wanted = 7 + spread @ basis
     made.place(wanted)
-    centred = wanted - wanted.mean(dim=0)
-    directions = torch.linalg.eigh(centred.T @ centred).eigenvectors[:, -2:]
-    torch.testing.assert_close(made(), wanted.mean(dim=0) + centred @ directions @ directions.T)
+    centerd = wanted - wanted.mean(dim=0)
+    directions = torch.linalg.eigh(centerd.T @ centerd).eigenvectors[:, -2:]
+    torch.testing.assert_close(made(), wanted.mean(dim=0) + centerd @ directions @ directions.T)
     assert (made() - wanted).norm(dim=1).max() < 1
 
 
@@ -100,10 +100,10 @@ def test_a_step_on_one_latent_moves_one_code_or_others_with_it(transform: Transf
     made = build_quantizer({"name": "ste", "codebook_size": 64, "transform": transform}, 4).train()
     assert isinstance(made, CodebookQuantizer)
     optimizer = torch.optim.SGD([p for p in made.parameters() if p.requires_grad], lr=0.1)
-    before = made.codes().detach().clone()
+    before = made.code_vectors().detach().clone()
     made(torch.randn(1, 4)).loss.backward()
     optimizer.step()
-    assert int((made.codes() != before).any(dim=1).sum()) == moved
+    assert int((made.code_vectors() != before).any(dim=1).sum()) == moved
 
 
 def test_the_bridge_places_codes_and_moves_others_less() -> None:
@@ -159,9 +159,9 @@ def test_a_frozen_basis_stays_and_the_map_learns() -> None:
 @pytest.mark.parametrize("transform", ["linear", "linear-frozen", "mlp", "bridge"])
 def test_merging_leaves_a_plain_table_that_learns(transform: Transform) -> None:
     made = build_quantizer({"name": "diveq", "codebook_size": 8, "transform": transform}, 4)
-    codes = made.codes().detach().clone()
+    codes = made.code_vectors().detach().clone()
     made.merge_()
     assert isinstance(made.table, PlainTable)
     assert made.table.weight.requires_grad
-    assert torch.equal(made.codes(), codes)
+    assert torch.equal(made.code_vectors(), codes)
     assert made.spec["transform"] == "none"

@@ -10,8 +10,8 @@ from tokenizer.report.atlas import draw_atlas
 GROUND, EMPTY, CROSS = (38, 38, 38), (64, 64, 64), (255, 0, 200)
 
 
-def cells_of(colours: list[int], side: int) -> np.ndarray:
-    return np.array(colours, np.uint8)[:, None, None, None].repeat(side, 1).repeat(side, 2).repeat(3, 3)
+def cells_of(colors: list[int], side: int) -> np.ndarray:
+    return np.array(colors, np.uint8)[:, None, None, None].repeat(side, 1).repeat(side, 2).repeat(3, 3)
 
 
 def test_four_cells_in_each_panel() -> None:

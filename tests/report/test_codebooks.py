@@ -42,12 +42,12 @@ def test_against_scipy(codes: int, width: int) -> None:
     assert found.effective_rank == pytest.approx(np.exp(scipy.stats.entropy(values)), rel=1e-6)
 
 
-def test_equal_codes_are_each_others_neighbours() -> None:
+def test_equal_codes_are_each_others_neighbors() -> None:
     table = torch.tensor([[0.0, 1], [3, 1], [0, 1], [0, 1], [3, 5]])
     assert table_report(table).nearest == Distances(0.0, 0.0, 4.0)
 
 
-def test_one_code_has_no_neighbour() -> None:
+def test_one_code_has_no_neighbor() -> None:
     found = table_report(torch.tensor([[3.0, 4.0]]))
     assert (found.rms_norm, found.nearest, found.nearest_relative, found.effective_rank) == (5, None, None, 0)
 
@@ -81,7 +81,7 @@ def test_each_table_has_a_report(text: str, codes: list[int]) -> None:
 
 
 def test_codes_are_what_the_decoder_sees() -> None:
-    (found,) = codebook_reports(made("ste(codebook_size=20, normalise=sphere)"))
+    (found,) = codebook_reports(made("ste(codebook_size=20, normalize=sphere)"))
     assert found.rms_norm == pytest.approx(1)
     model = made("ste(codebook_size=20, transform=mlp)")
     table = model.quantizer.decode(torch.arange(20)[:, None]).detach().numpy()

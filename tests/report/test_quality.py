@@ -178,7 +178,7 @@ class TestMore:
         assert np.abs(made[1].astype(int) - expected).max() <= 1
         assert [image.ms_ssim for image in quality.images] == [None, ms_ssim(draw(176, 180, 1), made[1]), None]
         assert quality.ms_ssim == quality.images[1].ms_ssim
-        assert (quality.lpips, quality.lpips_network, quality.rfid, quality.peers) == (None, None, None, ())
+        assert (quality.lpips, quality.lpips_network, quality.rfid, quality.baselines) == (None, None, None, ())
 
     def test_lpips(self, model: Tokenizer, large: dict[str, Source], tmp_path: Path) -> None:
         state = alexnet(weights=None).features.state_dict()
@@ -216,8 +216,8 @@ class TestMore:
 
     def test_peers(self, model: Tokenizer, large: dict[str, Source]) -> None:
         tokens = encoded(model, large)
-        quality = measure_quality(model, [tokens], large, peers=True)
-        for kind, peer in zip(BASELINE_FORMATS, quality.peers, strict=True):
+        quality = measure_quality(model, [tokens], large, baselines=True)
+        for kind, peer in zip(BASELINE_FORMATS, quality.baselines, strict=True):
             contest = BaselineScores(kind)
             for number, (height, width) in enumerate(self.SIZES):
                 contest.add(draw(height, width, number), 5 * math.ceil(height / 8) * math.ceil(width / 8))
@@ -241,12 +241,12 @@ class TestMore:
 
     def test_in_the_report(self, model: Tokenizer, large: dict[str, Source]) -> None:
         tokens = encoded(model, large)
-        quality = measure_quality(model, [tokens], large, peers=True)
+        quality = measure_quality(model, [tokens], large, baselines=True)
         values = usage_report([tokens], model.codebook_sizes, 0, quality).to_json()
         values = json.loads(json.dumps(values, allow_nan=False))
         assert values["ms_ssim"] == quality.ms_ssim
-        assert [peer["name"] for peer in values["quality"]["peers"]] == ["JPEG", "WebP"]
-        assert {"ms_ssim", "lpips", "rfid", "peers"} <= set(values["definitions"])
+        assert [peer["name"] for peer in values["quality"]["baselines"]] == ["JPEG", "WebP"]
+        assert {"ms_ssim", "lpips", "rfid", "baselines"} <= set(values["definitions"])
 
     @pytest.mark.parametrize("argument", ["lpips_weights", "inception_weights"])
     def test_weights_are_looked_at_first(

@@ -148,7 +148,7 @@ def test_independent_codes_are_not_shortened(size: int, images: int) -> None:
 
 
 def test_never_above_the_coder_without_context() -> None:
-    """Where every neighbourhood is new, context must not cost more than the choice."""
+    """Where every neighborhood is new, context must not cost more than the choice."""
     codes = np.random.default_rng(0).integers(0, 1000, (4, 6, 6, 1))
     found = context_rate(sampled(codes), (1000,))
     assert found

@@ -50,11 +50,11 @@ def report(
     return usage_report([tokens], sizes, 2, quality, stability=stability)
 
 
-def quality(*psnr: float | None, peers: tuple[Baseline, ...] = ()) -> Quality:
+def quality(*psnr: float | None, baselines: tuple[Baseline, ...] = ()) -> Quality:
     images = tuple(ImageQuality(f"{number}.png", value, 0.5, None) for number, value in enumerate(psnr))
     finite = [value for value in psnr if value is not None]
     mean = sum(finite) / len(finite) if finite else None
-    return Quality(mean, 0.5, len(psnr) - len(finite), images, (), peers=peers)
+    return Quality(mean, 0.5, len(psnr) - len(finite), images, (), baselines=baselines)
 
 
 def texts(made: Report) -> dict[str, str]:
@@ -81,12 +81,12 @@ def test_rows_of_several_slots() -> None:
 
 
 def test_rows_of_pictures_and_stability() -> None:
-    peers = (
+    baselines = (
         Baseline("JPEG", 0.2, 21.0, 0.6, reached=False, larger=1, images=3),
         Baseline("WebP", 0.1, 25.0, None, reached=True, larger=0, images=3),
     )
     stability = Stability(3, (Change("none", "a control", 0.0, None), Change("noise", "some", 0.125, 30.0)))
-    shown = texts(report(quality=quality(20.0, None, peers=peers), stability=stability))
+    shown = texts(report(quality=quality(20.0, None, baselines=baselines), stability=stability))
     assert (shown["PSNR"], shown["exact"], shown["SSIM"]) == ("20.00 dB", "1 images", "0.5000")
     assert shown["JPEG"] == "21.00 dB, SSIM 0.6000 at 0.2000 bits per pixel, more than the tokens need for 1 of 3"
     assert shown["WebP"] == "25.00 dB at 0.1000 bits per pixel"
@@ -112,9 +112,12 @@ def test_lines_side_by_side() -> None:
 
 
 def test_csv_holds_every_single_figure() -> None:
-    peers = (Baseline("JPEG", 0.2, 21.0, 0.6, reached=False, larger=1, images=3),)
+    baselines = (Baseline("JPEG", 0.2, 21.0, 0.6, reached=False, larger=1, images=3),)
     stability = Stability(3, (Change("shift_1", "moved", 0.5, 30.0, 0, (0.4, 0.6)),))
-    made = [("a", report()), ("b", report((2, 3), quality=quality(20.0, 22.0, peers=peers), stability=stability))]
+    made = [
+        ("a", report()),
+        ("b", report((2, 3), quality=quality(20.0, 22.0, baselines=baselines), stability=stability)),
+    ]
     first, second = csv.DictReader(io.StringIO(reports_to_csv(made)))
     assert (first["name"], second["name"]) == ("a", "b")
     assert (float(first["used"]), float(second["psnr"])) == (1.0, 21.0)

@@ -1,4 +1,4 @@
-"""Vectors on a grid: neighbours are alike."""
+"""Vectors on a grid: neighbors are alike."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from tokenizer.report.similarity import grid_shape, similar_order
 
 
-def between_neighbours(vectors: np.ndarray, order: np.ndarray) -> float:
+def between_neighbors(vectors: np.ndarray, order: np.ndarray) -> float:
     """Mean distance between cells side by side and one above the other, of a grid that is full."""
     rows, columns = grid_shape(len(vectors))
     grid = vectors[order].reshape(rows, columns, -1)
@@ -35,19 +35,19 @@ def test_equal_vectors() -> None:
 
 
 def test_a_lattice_is_found_again() -> None:
-    """Points of a 12 x 12 lattice lie 1 apart from their neighbours, in no order closer on average."""
+    """Points of a 12 x 12 lattice lie 1 apart from their neighbors, in no order closer on average."""
     lattice = np.stack(np.mgrid[0:12, 0:12], axis=-1).reshape(-1, 2).astype(float)
     shuffled = 5 + np.random.default_rng(1).permutation(lattice)
-    assert between_neighbours(shuffled, np.arange(144)) > 5
-    assert between_neighbours(shuffled, similar_order(shuffled)) < 1.15
+    assert between_neighbors(shuffled, np.arange(144)) > 5
+    assert between_neighbors(shuffled, similar_order(shuffled)) < 1.15
 
 
-def test_colours_lie_closer_than_sorted_by_their_components() -> None:
-    colours = np.random.default_rng(2).uniform(size=(400, 3))
-    rows = np.split(np.argsort(colours[:, 0]), 20)
-    sorted_twice = np.concatenate([row[np.argsort(colours[row, 1])] for row in rows])
-    found = between_neighbours(colours, similar_order(colours))
-    assert found < 0.8 * between_neighbours(colours, sorted_twice)
+def test_colors_lie_closer_than_sorted_by_their_components() -> None:
+    colors = np.random.default_rng(2).uniform(size=(400, 3))
+    rows = np.split(np.argsort(colors[:, 0]), 20)
+    sorted_twice = np.concatenate([row[np.argsort(colors[row, 1])] for row in rows])
+    found = between_neighbors(colors, similar_order(colors))
+    assert found < 0.8 * between_neighbors(colors, sorted_twice)
 
 
 def test_equal_seeds_give_equal_orders() -> None:

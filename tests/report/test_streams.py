@@ -85,7 +85,7 @@ class TestSample:
         assert (sample.step, sample.seen, sample.images) == (32, 1000, 32)
         assert np.array_equal(stack, images[::32])
 
-    def test_neighbours_of_one_grid_are_together(self) -> None:
+    def test_neighbors_of_one_grid_are_together(self) -> None:
         sample = Sample()
         for shape in [(2, 1, 2, 1), (1, 1, 2, 1), (3, 2, 2, 1), (1, 1, 2, 1)]:
             sample.add(np.zeros(shape, np.uint8))

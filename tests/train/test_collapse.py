@@ -63,10 +63,15 @@ def test_slots_count_by_their_mean_size() -> None:
 @pytest.mark.parametrize(
     ("spec", "settings", "tried", "not_tried"),
     [
-        ("ste", {}, ["--lr 0.0005", "normalise=rms", "transform=linear", "--codebook-size"], ["revival", "k-means"]),
-        ("ste(revival_patience=0)", {"quantize_after": 0.0}, ["revival_patience=50", "quantize_after=0.2"], []),
-        ("residual(2*ste(transform=linear))", {}, ["--lr"], ["transform", "normalise"]),
-        ("lfq", {}, ["--lr", "--quantizer diveq"], ["transform", "revival"]),
+        (
+            "ste",
+            {},
+            ["--lr 0.0005", "normalize=rms", "transform=linear", "--codebook-size"],
+            ["dead-code replacement", "k-means"],
+        ),
+        ("ste(dead_code_patience=0)", {"quantize_after": 0.0}, ["dead_code_patience=50", "quantize_after=0.2"], []),
+        ("residual(2*ste(transform=linear))", {}, ["--lr"], ["transform", "normalize"]),
+        ("lfq", {}, ["--lr", "--quantizer diveq"], ["transform", "dead-code replacement"]),
         ("diveq", {}, ["a smaller --codebook-size"], ["--quantizer"]),
     ],
 )

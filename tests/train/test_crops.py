@@ -18,12 +18,12 @@ from tokenizer.train.crops import Crops, crop_batches, split_validation
 
 def test_split_is_fixed_by_the_seed_and_loses_nothing(photos: Path) -> None:
     sources = find_images([photos])
-    train, held_out = split_validation(sources, 5, seed=3)
-    assert len(held_out) == 5
-    assert {s.name for s in train} | {s.name for s in held_out} == {s.name for s in sources}
+    train, validation = split_validation(sources, 5, seed=3)
+    assert len(validation) == 5
+    assert {s.name for s in train} | {s.name for s in validation} == {s.name for s in sources}
     assert len(train) + 5 == len(sources)
-    assert split_validation(sources, 5, seed=3) == (train, held_out)
-    assert split_validation(sources, 5, seed=4)[1] != held_out
+    assert split_validation(sources, 5, seed=3) == (train, validation)
+    assert split_validation(sources, 5, seed=4)[1] != validation
 
 
 def test_every_image_comes_once_an_epoch_in_another_order(photos: Path) -> None:
@@ -117,7 +117,7 @@ def test_no_readable_image_at_all(tmp_path: Path) -> None:
         assert not [len(batch) for batch in feed if len(batch)]
 
 
-def test_held_out_images_are_cut_not_resized(tmp_path: Path) -> None:
+def test_validation_images_are_cut_not_resized(tmp_path: Path) -> None:
     pixels = draw(45, 61)
     sources = [Source("a", save(tmp_path / "a.png", pixels)), Source("bad", tmp_path / "missing.png")]
     sources.append(Source("large", save(tmp_path / "b.png", draw(600, 700))))
@@ -132,18 +132,18 @@ def test_no_readable_held_out_image(tmp_path: Path) -> None:
     assert validation_batches([Source("gone", tmp_path / "gone.png")], 16, 4, (255, 255, 255), {}) == []
 
 
-@pytest.mark.parametrize("held_out", [1, 3])
-def test_held_out_images_that_are_all_damaged_are_drawn_anew(photos: Path, tmp_path: Path, held_out: int) -> None:
+@pytest.mark.parametrize("validation", [1, 3])
+def test_validation_images_that_are_all_damaged_are_drawn_anew(photos: Path, tmp_path: Path, validation: int) -> None:
     shutil.copytree(photos, tmp_path, dirs_exist_ok=True)
     sources = find_images([tmp_path])
-    _, first = split_validation(sources, held_out, seed=0)
+    _, first = split_validation(sources, validation, seed=0)
     for source in first:
         Path(str(source.file)).write_bytes(b"no image")
-    train, second = split_validation(sources, held_out, seed=0)
-    assert len(second) == held_out
+    train, second = split_validation(sources, validation, seed=0)
+    assert len(second) == validation
     assert {source.name for source in first} <= {source.name for source in train}
     Path(str(first[0].file)).write_bytes(Path(str(second[0].file)).read_bytes())
-    assert split_validation(sources, held_out, seed=0)[1] == first
+    assert split_validation(sources, validation, seed=0)[1] == first
 
 
 def test_nothing_is_held_out_of_no_or_only_damaged_images(tmp_path: Path) -> None:
@@ -151,8 +151,8 @@ def test_nothing_is_held_out_of_no_or_only_damaged_images(tmp_path: Path) -> Non
         (tmp_path / f"{number}.png").write_bytes(b"no image")
     sources = find_images([tmp_path])
     assert split_validation(sources, 0, seed=0) == (list(sources), [])
-    train, held_out = split_validation(sources, 4, seed=0)
-    assert (len(train), len(held_out)) == (11, 4)
+    train, validation = split_validation(sources, 4, seed=0)
+    assert (len(train), len(validation)) == (11, 4)
 
 
 def test_an_image_smaller_than_one_position_is_enlarged(tmp_path: Path) -> None:

@@ -82,12 +82,12 @@ def test_a_dataset_is_planned_split_and_named(quick: TrainConfig, photos: Path, 
     made = dataset_sources(Pictures())
     plan = train.plan_run(dataclasses.replace(quick, image_size=None), made)
     assert plan.config.image_size == 40
-    assert (len(plan.train), len(plan.held_out), plan.overlap) == (20, 4, False)
+    assert (len(plan.train), len(plan.validation), plan.overlap) == (20, 4, False)
     together = train.plan_run(quick, [photos, *made])
-    assert {source.name for source in (*together.train, *together.held_out)} >= {"00", "23", "a/00.png", "c/23.png"}
+    assert {source.name for source in (*together.train, *together.validation)} >= {"00", "23", "a/00.png", "c/23.png"}
     assert len(together.train) == 44
     finish(plan := train.plan_run(dataclasses.replace(quick, steps=2), made), train.begin_run(plan), tmp_path)
-    assert (tmp_path / "held_out.txt").read_text().split() == [source.name for source in plan.held_out]
+    assert (tmp_path / "validation.txt").read_text().split() == [source.name for source in plan.validation]
     with pytest.raises(InputError, match="there are no images: name a folder, or pass sources"):
         train.plan_run(quick, [])
 
@@ -132,7 +132,7 @@ def test_a_network_of_ones_own_learns_is_saved_and_loaded(quick: TrainConfig, tm
 
     model = load_checkpoint(tmp_path, encoder=encoder(), decoder=decoder())
     images = torch.rand(2, 3, 24, 40) * 2 - 1
-    assert torch.equal(model.encode(images), state.average.encode(images))
+    assert torch.equal(model.encode(images), state.ema.encode(images))
     assert not any(module.training for module in model.modules())
     (result,) = codec.encode_images(model, made[:1], codec.EncodeOptions())
     assert isinstance(result, codec.Encoded)
@@ -143,7 +143,7 @@ def test_a_network_of_ones_own_learns_is_saved_and_loaded(quick: TrainConfig, tm
         dataclasses.replace(plan.config, init_from=str(tmp_path), freeze=("encoder",), steps=2), made
     )
     state = train.begin_run(tuned, **both())
-    assert torch.equal(state.average.encode(images), model.encode(images))
+    assert torch.equal(state.ema.encode(images), model.encode(images))
     assert finish(tuned, state, tmp_path / "tuned")[-1].step == 2
 
 
@@ -212,7 +212,7 @@ def test_encoder_and_decoder_may_share_weights(quick: TrainConfig, tmp_path: Pat
     finish(plan, state, tmp_path)
     model = load_checkpoint(tmp_path, **tied())
     assert model.encoder.weight is model.decoder.weight
-    assert torch.equal(model.encoder.weight, state.average.encoder.weight)
+    assert torch.equal(model.encoder.weight, state.ema.encoder.weight)
 
 
 @pytest.mark.parametrize("parts", [1, 2])
@@ -244,7 +244,7 @@ def test_the_example_trains_and_encodes(tmp_path: Path, capsys: pytest.CaptureFi
     train_on_a_dataset.main(["--steps", "4", "-o", str(tmp_path / "run")])
     lines = capsys.readouterr().out.splitlines()
     assert "step 4: " in lines[0]
-    assert lines[0].endswith("dB on held-out images")
+    assert lines[0].endswith("dB on validation images")
     assert [line.split(":")[0] for line in lines[-4:]] == [f"image 00{number}" for number in range(4)]
     assert all("8x8 tokens" in line for line in lines[-4:])
     assert (tmp_path / "run" / "model.safetensors").exists()

@@ -20,8 +20,7 @@ from tokenizer import quantizers, train
 from tokenizer.config import TrainConfig
 from tokenizer.errors import CheckpointError, ConfigError
 from tokenizer.models import Tokenizer, describe_checkpoint, load_checkpoint, save_checkpoint
-from tokenizer.quantizers import CodebookQuantizer, MovingAverages, Quantizer
-from tokenizer.quantizers import dead_codes as revival
+from tokenizer.quantizers import CodebookQuantizer, MovingAverages, Quantizer, dead_codes
 from tokenizer.train import TrainingState, init_settings
 from tokenizer.train.init_from import put_codes
 from tokenizer.train.optimizers import update_ema
@@ -66,17 +65,17 @@ def unequal(first: Tokenizer, second: Tokenizer) -> set[str]:
 
 def codes_of(quantizer: Quantizer) -> Tensor:
     assert isinstance(quantizer, CodebookQuantizer)
-    return quantizer.codes().detach()
+    return quantizer.code_vectors().detach()
 
 
 @pytest.mark.parametrize("name", ["diveq", "diveq-detach", "nsvq", "ste", "ema", "rotation", "gumbel", "ibq"])
 def test_weights_and_codes_are_the_checkpoint_s(run: Path, begin: Begin, name: str) -> None:
     state, source = begin(run, quantizer={"name": name, "codebook_size": 32}), load_checkpoint(run)
     assert state.quantizing
-    for model in (state.model, state.average):
+    for model in (state.model, state.ema):
         assert unequal(source, model) == set()
     assert state.model.training
-    assert not state.average.training
+    assert not state.ema.training
     assert state.model.encoder.layers[1].weight.is_contiguous(memory_format=torch.channels_last)  # type: ignore[union-attr, operator]
     tokens = torch.arange(32)[:, None]
     assert same_bits(state.model.quantizer.decode(tokens), source.quantizer.decode(tokens))
@@ -93,7 +92,7 @@ def test_moving_averages_restart_at_the_codes(run: Path, begin: Begin) -> None:
 def test_the_codebook_is_in_use_from_the_first_step_and_nothing_is_placed(
     run: Path, quick: TrainConfig, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delattr(CodebookQuantizer, "initialise")
+    monkeypatch.delattr(CodebookQuantizer, "initialize")
     assert quick.quantize_after == 0.2
     _, steps = whole_run(tuned(quick, run, log_every=1), photos, tmp_path)
     assert all(step.figures["used"] > 0 for step in steps if step.figures)
@@ -106,7 +105,7 @@ def test_options_that_are_learned_are_taken_over(tmp_path: Path, begin: Begin) -
     state = begin(tmp_path / "ste", quantizer={"name": "rotation", "codebook_size": 32})
     assert state.quantizing
     state = begin(tmp_path / "ste", quantizer={"name": "ste", "codebook_size": 32, "learn_beta": True})
-    assert float(state.average.quantizer.log_beta.exp()) == pytest.approx(0.7)  # type: ignore[union-attr, operator]
+    assert float(state.ema.quantizer.log_beta.exp()) == pytest.approx(0.7)  # type: ignore[union-attr, operator]
 
 
 @pytest.mark.parametrize("name", ["fsq", "lfq"])
@@ -138,7 +137,7 @@ def test_new_codes_of_a_run_are_there_from_the_first_step(
     run: Path, quick: TrainConfig, photos: Path, tmp_path: Path
 ) -> None:
     """In the first step the learning rate is 0: the old codes are as they were, the new ones among them."""
-    spec = {"name": "diveq", "codebook_size": 64, "revival_patience": 0}
+    spec = {"name": "diveq", "codebook_size": 64, "dead_code_patience": 0}
     plan = train.plan_run(tuned(quick, run, quantizer=spec, warmup=0.5), [photos])
     state = train.begin_run(plan)
     assert not state.quantizing
@@ -154,7 +153,7 @@ def test_new_codes_of_a_run_are_there_from_the_first_step(
 
 def test_every_rank_has_the_new_codes_of_the_first(run: Path, begin: Begin, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn = torch.arange(160.0).reshape(40, 4)
-    monkeypatch.setattr(revival, "from_first_rank", lambda mine: drawn if mine.ndim == 2 else mine)
+    monkeypatch.setattr(dead_codes, "from_first_rank", lambda mine: drawn if mine.ndim == 2 else mine)
     quantizer = begin(run, quantizer={"name": "diveq", "codebook_size": 40}).model.quantizer
     put_codes(quantizer, torch.randn(500, 4))
     assert torch.equal(codes_of(quantizer)[32:], drawn[32:])
@@ -201,8 +200,8 @@ def test_all_stages_grow(tmp_path: Path, begin: Begin, spec: str) -> None:
         assert news[name].isfinite().all()
 
 
-def test_normalised_codes_grow_on_the_sphere(tmp_path: Path, begin: Begin) -> None:
-    spec = {"name": "diveq", "normalise": "sphere", "codebook_size": 16}
+def test_normalized_codes_grow_on_the_sphere(tmp_path: Path, begin: Begin) -> None:
+    spec = {"name": "diveq", "normalize": "sphere", "codebook_size": 16}
     untrained(spec, tmp_path / "c")
     quantizer = begin(tmp_path / "c", quantizer={**spec, "codebook_size": 20}).model.quantizer
     put_codes(quantizer, 7 * torch.randn(300, 4))
@@ -213,13 +212,13 @@ def test_normalised_codes_grow_on_the_sphere(tmp_path: Path, begin: Begin) -> No
 FROZEN = [
     (("encoder",), "diveq"),
     (("decoder",), "diveq"),
-    (("codebook",), "diveq(revival_patience=1)"),
-    (("codebook",), "ema(revival_patience=1)"),
+    (("codebook",), "diveq(dead_code_patience=1)"),
+    (("codebook",), "ema(dead_code_patience=1)"),
     (("codebook",), "rotation(update=ema)"),
     (("codebook",), "ste(learn_beta=true)"),
-    (("codebook", "encoder"), "ema(revival_patience=1)"),
+    (("codebook", "encoder"), "ema(dead_code_patience=1)"),
     (("codebook", "encoder"), "gumbel"),
-    (("decoder", "encoder"), "ema(revival_patience=1)"),
+    (("decoder", "encoder"), "ema(dead_code_patience=1)"),
     (("decoder", "encoder"), "diveq"),
 ]
 
@@ -279,19 +278,19 @@ def test_a_frozen_encoder_and_a_batch_in_parts(run: Path, quick: TrainConfig, ph
 def test_the_average_of_equal_weights_keeps_the_sign_of_zero(run: Path, begin: Begin) -> None:
     state = begin(run, freeze=("encoder", "codebook"))
     with torch.no_grad():
-        for model in (state.model, state.average):
+        for model in (state.model, state.ema):
             next(model.encoder.parameters()).fill_(-0.0)
             next(model.quantizer.parameters())[0] = -0.0
     for decay in (0.18, 0.995):
-        update_ema(state.average, state.model, decay)
-    assert unequal(state.model, state.average) == set()
+        update_ema(state.ema, state.model, decay)
+    assert unequal(state.model, state.ema) == set()
 
 
 def test_resume_is_exact_and_needs_the_checkpoint_no_more(
     run: Path, quick: TrainConfig, photos: Path, tmp_path: Path
 ) -> None:
     shutil.copytree(run, tmp_path / "c")
-    spec = {"name": "ema", "codebook_size": 40, "revival_patience": 2}
+    spec = {"name": "ema", "codebook_size": 40, "dead_code_patience": 2}
     config = tuned(quick, tmp_path / "c", quantizer=spec, freeze=("encoder",))
     whole, _ = whole_run(config, photos, tmp_path / "whole")
     plan = train.plan_run(config, [photos])

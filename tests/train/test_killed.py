@@ -31,7 +31,7 @@ def work(config: TrainConfig, photos: str, folder: str, tell: Connection) -> Non
 
 @pytest.mark.parametrize("method", ["diveq", "ema"])
 def test_killed_twenty_times_and_resumed(quick: TrainConfig, photos: Path, tmp_path: Path, method: str) -> None:
-    quantizer = {"name": method, "codebook_size": 32, "revival_patience": 2}
+    quantizer = {"name": method, "codebook_size": 32, "dead_code_patience": 2}
     config = dataclasses.replace(
         quick, steps=160, quantize_after=0.05, eval_every=40, save_every=1e-4, quantizer=quantizer
     )

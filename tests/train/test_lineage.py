@@ -21,9 +21,9 @@ def spec(text: str) -> dict[str, Any]:
         ("diveq(codebook_size=32, noise_std=0.1)", {}, "diveq(codebook_size=32, noise_std=0.1)"),
         ("diveq(codebook_size=32)", {"codebook_size": "64"}, "diveq(codebook_size=64)"),
         (
-            "ste(codebook_size=32, beta=1, revival_patience=9)",
+            "ste(codebook_size=32, beta=1, dead_code_patience=9)",
             {"name": "ema"},
-            "ema(codebook_size=32, revival_patience=9)",
+            "ema(codebook_size=32, dead_code_patience=9)",
         ),
         ("ste(codebook_size=32)", {"name": "ema(decay=0.9)"}, "ema(decay=0.9, codebook_size=32)"),
         ("sf-diveq(codebook_size=9, points=3)", {"name": "sfvq"}, "sfvq(codebook_size=9, points=3)"),
@@ -79,9 +79,9 @@ def test_what_no_quantizer_has(given: dict[str, Any], fault: str) -> None:
 @pytest.mark.parametrize(
     ("before", "now"),
     [
-        ("diveq", "diveq(noise_std=0.5, revival_patience=0)"),
+        ("diveq", "diveq(noise_std=0.5, dead_code_patience=0)"),
         ("diveq", "ibq"),
-        ("ste(normalise=rms)", "gumbel(normalise=rms)"),
+        ("ste(normalize=rms)", "gumbel(normalize=rms)"),
         ("diveq(codebook_size=8)", "ema(codebook_size=9)"),
         ("sf-diveq(codebook_size=9, points=3)", "sfvq(codebook_size=9, points=3)"),
         ("lfq", "lfq(entropy_weight=1)"),
@@ -104,8 +104,8 @@ def test_fits(before: str, now: str) -> None:
         ("diveq(codebook_size=8)", "diveq(codebook_size=7)", ["codebook_size is 8 there, now 7, which is fewer"]),
         (
             "diveq",
-            "diveq(transform=bridge, normalise=rms)",
-            ["transform is none there, now bridge", "normalise is none there, now rms"],
+            "diveq(transform=bridge, normalize=rms)",
+            ["transform is none there, now bridge", "normalize is none there, now rms"],
         ),
         (
             "sf-diveq(codebook_size=8)",

@@ -29,7 +29,7 @@ def one_thread_and_same_results() -> Iterator[None]:
 
 def everything(state: TrainingState) -> dict[str, torch.Tensor]:
     tensors = {f"model/{name}": value for name, value in state.model.state_dict().items()}
-    tensors |= {f"average/{name}": value for name, value in state.average.state_dict().items()}
+    tensors |= {f"ema/{name}": value for name, value in state.ema.state_dict().items()}
     tensors |= {f"buffer/{name}": value for name, value in state.model.named_buffers()}
     for number, optimizer in enumerate(state.optimizers):
         for index, slots in optimizer.state_dict()["state"].items():
@@ -61,8 +61,8 @@ def test_it_yields_every_step_and_learns(quick: TrainConfig, photos: Path, tmp_p
 def test_resumed_equals_uninterrupted_bit_for_bit(
     quick: TrainConfig, photos: Path, tmp_path: Path, stop_at: int
 ) -> None:
-    """Stopped before and after the codebook is placed (step 3), with revival at work."""
-    config = dataclasses.replace(quick, quantizer={"name": "diveq", "codebook_size": 32, "revival_patience": 2})
+    """Stopped before and after the codebook is placed (step 3), with dead-code replacement at work."""
+    config = dataclasses.replace(quick, quantizer={"name": "diveq", "codebook_size": 32, "dead_code_patience": 2})
     whole, _ = whole_run(config, photos, tmp_path / "whole")
 
     plan = train.plan_run(config, [photos])
@@ -99,14 +99,14 @@ def test_what_a_run_leaves(run: Path) -> None:
         "best/config.json",
         "best/model.safetensors",
         "metrics.jsonl",
-        "held_out.txt",
+        "validation.txt",
         "pictures/step_0000012.png",
     }
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [4, 8, 12, 12]
     assert {"loss", "psnr", "used", "perplexity", "images_per_second", "waiting", "lr", "seconds"} <= lines[0].keys()
-    assert lines[-1]["held_out"]["tokens"] > 0
-    assert len((run / "held_out.txt").read_text().splitlines()) == 4
+    assert lines[-1]["validation"]["tokens"] > 0
+    assert len((run / "validation.txt").read_text().splitlines()) == 4
     with Image.open(run / "pictures" / "step_0000012.png") as picture:
         assert picture.height > 2 * 48
 

@@ -31,7 +31,7 @@ def test_learning_rate_rises_then_falls_by_a_cosine() -> None:
 
 
 @pytest.mark.parametrize("shape", [(40, 40), (32, 300), (300, 32)])
-def test_orthogonalise_flattens_the_singular_values(shape: tuple[int, int]) -> None:
+def test_orthogonalize_flattens_the_singular_values(shape: tuple[int, int]) -> None:
     torch.manual_seed(0)
     rank = min(shape)
     u, v = torch.linalg.qr(torch.randn(shape[0], rank))[0], torch.linalg.qr(torch.randn(shape[1], rank))[0]
@@ -54,7 +54,7 @@ def test_muon_moves_a_kernel_by_its_rate_whatever_the_gradient_s_size() -> None:
         assert 0.7 * 0.002 < kernel.detach().square().mean().sqrt() < 1.2 * 0.002
 
 
-def test_muon_by_hand_is_momentum_then_orthogonalisation() -> None:
+def test_muon_by_hand_is_momentum_then_orthogonalization() -> None:
     torch.manual_seed(0)
     kernel = torch.nn.Parameter(torch.randn(40, 50))
     start = kernel.detach().clone()
@@ -123,7 +123,7 @@ def test_plan_chooses_what_nobody_gave(photos: Path) -> None:
     plan = train.plan_run(TrainConfig(network=TINY, device="cpu"), [photos])
     config = plan.config
     assert len(plan.train) == 23
-    assert len(plan.held_out) == 1
+    assert len(plan.validation) == 1
     assert config.image_size == 56, "most pictures are 56 px or less on their shorter side"
     assert config.minutes == 30
     assert config.steps is None
@@ -141,7 +141,7 @@ def test_large_pictures_are_cropped_at_128(tmp_path: Path) -> None:
     plan = train.plan_run(TrainConfig(), [tmp_path])
     assert plan.config.image_size == 128
     assert plan.overlap
-    assert plan.held_out == plan.train
+    assert plan.validation == plan.train
     assert plan.config.val_images == 0
     assert any("too few to hold any out" in note for note in plan.notes)
     assert any("1 images are fewer than a batch of 16" in note for note in plan.notes)
@@ -151,7 +151,7 @@ def test_images_to_evaluate_on_can_be_named(photos: Path, tmp_path: Path) -> Non
     save(tmp_path / "a.png", draw(40, 30))
     plan = train.plan_run(TrainConfig(network=TINY, val_data=str(tmp_path)), [photos])
     assert len(plan.train) == 24
-    assert [source.name for source in plan.held_out] == ["a.png"]
+    assert [source.name for source in plan.validation] == ["a.png"]
     assert not plan.overlap
 
 

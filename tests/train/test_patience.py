@@ -26,7 +26,7 @@ def patient(quick: TrainConfig) -> TrainConfig:
 
 @pytest.fixture
 def scripted(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Held-out figures that are those of `PSNR`, by the step."""
+    """Validation figures that are those of `PSNR`, by the step."""
 
     def begin(run: loop._Run, *arguments: object) -> None:
         plain(run, *arguments)  # type: ignore[arg-type]

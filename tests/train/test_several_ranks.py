@@ -29,9 +29,9 @@ from tokenizer.train import TrainingState
 RANKS, STEPS = 2, 10
 # Methods that draw no noise: that of two ranks is another than that of one process.
 METHODS: dict[str, dict[str, Any]] = {
-    "diveq-detach": {"name": "diveq-detach", "codebook_size": 32, "revival_patience": 0},
-    "ema, revived": {"name": "ema", "codebook_size": 64, "revival_patience": 2, "decay": 0.9},
-    "ste, revived": {"name": "ste", "codebook_size": 64, "revival_patience": 2},
+    "diveq-detach": {"name": "diveq-detach", "codebook_size": 32, "dead_code_patience": 0},
+    "ema, replaced": {"name": "ema", "codebook_size": 64, "dead_code_patience": 2, "decay": 0.9},
+    "ste, replaced": {"name": "ste", "codebook_size": 64, "dead_code_patience": 2},
 }
 
 
@@ -163,9 +163,9 @@ def test_gradients_of_a_step_are_those_of_both_batches(
 
 
 def test_only_the_first_rank_writes(folder: Path) -> None:
-    run = folder / "ste, revived"
+    run = folder / "ste, replaced"
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    assert [line["step"] for line in lines if "held_out" in line] == [5, 10]
+    assert [line["step"] for line in lines if "validation" in line] == [5, 10]
     assert len([line for line in lines if "loss" in line]) == 2
     assert load_checkpoint(run).codebook_sizes == (64,)
     saved, _ = train.read_newest_state(run)

@@ -14,11 +14,11 @@ from tokenizer.config import TrainConfig
 from tokenizer.errors import CheckpointError, TrainingError
 from tokenizer.train import Step, TrainingState, objective
 
-# Methods that draw no numbers, so that two runs can be compared; with revival, moving averages, several stages.
+# Methods that draw no numbers, so that two runs can be compared; with replacement, moving averages, several stages.
 METHODS = {
-    "diveq-detach": {"name": "diveq-detach", "codebook_size": 32, "revival_patience": 0},
-    "ema": {"name": "ema", "codebook_size": 32, "revival_patience": 0, "decay": 0.9},
-    "ste, revived": {"name": "ste", "codebook_size": 64, "revival_patience": 2},
+    "diveq-detach": {"name": "diveq-detach", "codebook_size": 32, "dead_code_patience": 0},
+    "ema": {"name": "ema", "codebook_size": 32, "dead_code_patience": 0, "decay": 0.9},
+    "ste, replaced": {"name": "ste", "codebook_size": 64, "dead_code_patience": 2},
     "fsq": {"name": "fsq", "codebook_size": 64},
     "residual": {"name": "residual", "stages": [{"name": "diveq-detach", "codebook_size": 16}] * 2},
 }
@@ -147,6 +147,6 @@ def test_the_best_checkpoint_is_kept(
     from tokenizer.models import describe_checkpoint, load_checkpoint
 
     best, last = (describe_checkpoint(folder).training for folder in (tmp_path / "best", tmp_path))
-    assert (best["steps"], best["held_out"]["psnr"]) == (8, 13.0)
-    assert (last["steps"], last["held_out"]["psnr"]) == (12, 12.0)
+    assert (best["steps"], best["validation"]["psnr"]) == (8, 13.0)
+    assert (last["steps"], last["validation"]["psnr"]) == (12, 12.0)
     assert load_checkpoint(tmp_path / "best").codebook_sizes == (32,)

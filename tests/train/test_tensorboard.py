@@ -47,16 +47,16 @@ def test_everything_is_shown(logging: TrainConfig, photos: Path, tmp_path: Path)
         shown = found.Scalars(f"train/{name}")
         assert [event.step for event in shown] == [4, 8, 12]
         assert [event.value for event in shown] == pytest.approx([line[name] for line in trained])
-    held_out = [line for line in lines if "held_out" in line]
+    validation = [line for line in lines if "validation" in line]
     for name in ("psnr", "used", "perplexity"):
-        shown = found.Scalars(f"held_out/{name}")
+        shown = found.Scalars(f"validation/{name}")
         assert [(event.step, pytest.approx(event.value)) for event in shown] == [
-            (line["step"], line["held_out"][name]) for line in held_out
+            (line["step"], line["validation"][name]) for line in validation
         ]
     tags = found.Tags()
-    assert tags["images"] == ["held_out/originals_over_reconstructions"]
+    assert tags["images"] == ["validation/originals_over_reconstructions"]
     assert set(tags["histograms"]) == {"latents", "use/0", "codes/0"}
-    pictures = found.Images("held_out/originals_over_reconstructions")
+    pictures = found.Images("validation/originals_over_reconstructions")
     assert [picture.step for picture in pictures] == [5, 10, 12]
     assert pictures[0].height > 2 * 48
     use = found.Histograms("use/0")[-1].histogram_value
@@ -80,7 +80,7 @@ def test_lines_after_the_resumed_step_are_dropped(logging: TrainConfig, photos: 
     found = events(tmp_path)
     assert steps_of(found, "train/loss") == [*range(1, 9)]
     assert [event.value for event in found.Scalars("train/loss")] == pytest.approx(before[:8])
-    assert steps_of(found, "held_out/psnr") == []
+    assert steps_of(found, "validation/psnr") == []
 
 
 def test_several_slots_and_no_codebook(logging: TrainConfig, photos: Path, tmp_path: Path) -> None:

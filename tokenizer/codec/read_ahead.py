@@ -39,7 +39,7 @@ def read_ahead(
     Args:
         sources: the images; they are asked for in the caller's thread.
         multiple: pixels per position: sides of a canvas are multiples of it.
-        options: size, mode, colour and workers.
+        options: size, mode, color and workers.
         budget: of pixels; whoever is done with a canvas gives them back.
     """
     count = max(1, options.workers)

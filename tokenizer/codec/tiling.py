@@ -1,13 +1,14 @@
 """Images too large for the network at once, in tiles that overlap by as much as the network sees.
 
 Why tiles give what the whole image gives. The network has no operation over all positions: its 3x3 kernels, padded
-with zeros, each reach one position of their stage further, and its other kernels fold or spread positions without
-overlap. So a latent depends on its own f x f pixels and `Encoder.reach` pixels around them, and nothing else. Where a
-tile ends inside the image, zeros stand in place of pixels that are there; what that changes lies within the reach of
-the tile's edge. Each tile is therefore cut wider than the part that is kept of it, by the reach rounded up to
-positions; where it ends with the image, the zeros are the image's own and nothing is added. As corners lie on
-multiples of the downsampling, pixels fold into the same positions. The quantizer sees positions one by one. The same
-holds backwards for the decoder. One position less would change latents (`tests/codec/test_tiling.py`).
+with zeros, each reach one position of their stage further, and its other kernels gather or spread positions without
+overlap. So a latent depends on its own f x f pixels and `Encoder.receptive_field` pixels around them, and nothing
+else. Where a tile ends inside the image, zeros stand in place of pixels that are there; what that changes lies within
+the receptive field of the tile's edge. Each tile is therefore cut wider than the part that is kept of it, by the
+receptive field rounded up to positions; where it ends with the image, the zeros are the image's own and nothing is
+added. As corners lie on multiples of the downsampling, the same pixels gather in each position. The quantizer sees
+positions one by one. The same holds backwards for the decoder. One position less would change latents
+(`tests/codec/test_tiling.py`).
 
 So the sums are the same; that they are rounded alike is up to the kernels. On a CPU they are, see `network`.
 """
@@ -90,16 +91,16 @@ def _cuts(length: int, longest: int, overlap: int) -> list[tuple[slice, slice]]:
 def image_tiles(model: Tokenizer, grid: tuple[int, int]) -> list[Tile]:
     """Return the tiles, in positions, that an image of a grid is encoded in; one where it need not be cut.
 
-    An encoder from elsewhere has a reach that nobody knows, and its images are never cut.
+    An encoder from elsewhere has a receptive field that nobody knows, and its images are never cut.
     """
-    reach = model.encoder.reach if type(model.encoder) is Encoder else None
-    return _tiles(model, grid, None if reach is None else -(-reach // model.downsample))
+    receptive_field = model.encoder.receptive_field if type(model.encoder) is Encoder else None
+    return _tiles(model, grid, None if receptive_field is None else -(-receptive_field // model.downsample))
 
 
 def grid_tiles(model: Tokenizer, grid: tuple[int, int]) -> list[Tile]:
     """Return the tiles, in positions, that a grid is decoded in, as `image_tiles`."""
-    reach = model.decoder.reach if type(model.decoder) is Decoder else None
-    return _tiles(model, grid, None if reach is None else -(-reach // model.quantizer.block))
+    receptive_field = model.decoder.receptive_field if type(model.decoder) is Decoder else None
+    return _tiles(model, grid, None if receptive_field is None else -(-receptive_field // model.quantizer.block))
 
 
 def _tiles(model: Tokenizer, grid: tuple[int, int], overlap: int | None) -> list[Tile]:

@@ -26,8 +26,8 @@ _MOST_BANDS = 6
 
 
 def draw_curves(table: Ranking) -> Plot:
-    """Return held-out PSNR and used codes over the steps, a line for each contestant, best first."""
-    alt = "Held-out PSNR and share of codes used over the training steps, a line for each quantizer"
+    """Return validation PSNR and used codes over the steps, a line for each contestant, best first."""
+    alt = "Validation PSNR and share of codes used over the training steps, a line for each quantizer"
     return make_plot(lambda ink: _curves(table, ink), alt)
 
 
@@ -39,7 +39,7 @@ def _curves(table: Ranking, ink: Ink) -> Figure:
     for number, row in enumerate(table.ranked):
         _line(left, ink, number, row, [result.curves.psnr for result in row.results], 1, band=has_bands(table))
         _line(right, ink, number, row, [result.curves.used for result in row.results], 100, band=has_bands(table))
-    dress_axes(left, ink, "held-out PSNR (dB)", "step")
+    dress_axes(left, ink, "validation PSNR (dB)", "step")
     dress_axes(right, ink, "codes used (%)", "step")
     right.set_ylim(0, 103)
     lines, labels = left.get_legend_handles_labels()
@@ -62,22 +62,22 @@ def _line(
     if not points:
         return
     steps, values = (np.array(column) for column in zip(*points, strict=True))
-    colours = len(ink.lines)
-    colour = ink.lines[number % colours]
+    colors = len(ink.lines)
+    color = ink.lines[number % colors]
     axes.plot(
         steps,
         scale * values,
-        color=colour,
-        linestyle=_STYLES[number // colours % len(_STYLES)],
+        color=color,
+        linestyle=_STYLES[number // colors % len(_STYLES)],
         marker=_MARKERS[number % len(_MARKERS)],
         markersize=4,
         linewidth=1.6,
         label=f"{row.rank}  {row.label}",
-        zorder=3 + colours - number % colours,
+        zorder=3 + colors - number % colors,
     )
     if band and len(each) > 1:
         seeds = np.array([np.interp(steps, *np.array(curve).T) for curve in each])
-        axes.fill_between(steps, scale * seeds.min(0), scale * seeds.max(0), color=colour, alpha=0.12, linewidth=0)
+        axes.fill_between(steps, scale * seeds.min(0), scale * seeds.max(0), color=color, alpha=0.12, linewidth=0)
 
 
 def draw_reconstructions(originals: Sequence[Pixels], made: Sequence[tuple[str, Sequence[Pixels]]]) -> Plot:
@@ -88,7 +88,7 @@ def draw_reconstructions(originals: Sequence[Pixels], made: Sequence[tuple[str, 
         made: label and pictures of each contestant, in the same order.
     """
     rows = [(_wrapped(label), pictures) for label, pictures in (("original", originals), *made)]
-    alt = "Held-out originals, and below them what each quantizer's tokens decode to"
+    alt = "Validation originals, and below them what each quantizer's tokens decode to"
     return make_plot(lambda ink: _sheet(rows, ink), alt)
 
 

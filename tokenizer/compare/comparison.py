@@ -40,7 +40,7 @@ class Entry:
 
     @property
     def seed(self) -> int:
-        """Of everything random but the held-out split."""
+        """Of everything random but the validation split."""
         return self.plan.config.seed
 
 
@@ -92,8 +92,8 @@ def prepare_comparison(
 ) -> Comparison:
     """Return the contest of the quantizers `specs` with `seeds`; nothing is trained or written.
 
-    All entries share `config` but for the quantizer and the seed; its own seed draws the held-out images. Sides of
-    crops and held-out pictures are multiples of what every contestant can work with.
+    All entries share `config` but for the quantizer and the seed; its own seed draws the validation images. Sides of
+    crops and validation pictures are multiples of what every contestant can work with.
 
     Args:
         config: of every run.
@@ -129,7 +129,7 @@ def _evaluate_every(steps: int | None) -> int | None:
 
 
 def _plans(config: TrainConfig, data: Sequence[Path], contestants: Sequence[_Contestant]) -> dict[str, Plan]:
-    """Return the plan of each contestant, by its label, all with the same sides of crops and held-out pictures."""
+    """Return the plan of each contestant, by its label, all with the same sides of crops and validation pictures."""
 
     def each(settings: TrainConfig) -> dict[str, Plan]:
         return _each(contestants, lambda spec: train.plan_run(dataclasses.replace(settings, quantizer=spec), data))

@@ -48,10 +48,10 @@ def _summary(comparison: ComparisonReport) -> str:
     budget = f"{config.steps} steps" if config.steps else f"{config.minutes:g} minutes"
     seeds = f"{len(contest.seeds)} seeds" if len(contest.seeds) > 1 else "one seed"
     spread = "; a ± is the standard deviation over seeds" if len(contest.seeds) > 1 else ""
-    kind = "of them" if plan.overlap else "others, held out"
+    kind = "of them" if plan.overlap else "validation images"
     return (
         f"{count} quantizers, each trained for {budget} with {seeds} on {len(plan.train)} images, and compared on "
-        f"{len(plan.held_out)} {kind}: same network, same crops in the same order, pictures decoded from the tokens "
+        f"{len(plan.validation)} {kind}: same network, same crops in the same order, pictures decoded from the tokens "
         f"alone. Ranked by mean PSNR{spread}."
     )
 

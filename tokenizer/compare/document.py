@@ -56,7 +56,9 @@ class ComparisonReport:
         few = [row.label for row in self.table.ranked if _few_tokens(row)]
         if few:
             about = "" if len(few) == len(self.table.ranked) else f" of {', '.join(few)}"
-            lines.append(f"fewer than {_FEW} held-out tokens a code{about}: used and perplexity are low for that alone")
+            lines.append(
+                f"fewer than {_FEW} validation tokens a code{about}: used and perplexity are low for that alone"
+            )
         if len(self.machines()) > 1:
             lines.append("the entries ran on several machines: times and memory cannot be compared")
         return lines
@@ -74,7 +76,7 @@ class ComparisonReport:
             "seeds": self.contest.seeds,
             "images": {
                 "train": len(plan.train),
-                "held_out": len(plan.held_out),
+                "validation": len(plan.validation),
                 "seen_in_training": plan.overlap,
             },
             "settings": self.settings(),

@@ -67,7 +67,7 @@ def _faults(entry: Entry, result: EntryResult | None) -> list[str]:
     now, images = to_dict(entry.plan.config), _digests(entry)
     if result is not None:
         faults = setting_differences(result.settings, now)
-        before = {"train": result.train_images, "held_out": result.held_out_images, "multiple": result.multiple}
+        before = {"train": result.train_images, "validation": result.validation_images, "multiple": result.multiple}
         return faults or _image_faults(before, images)
     if not has_states(entry.folder):
         return []
@@ -78,17 +78,17 @@ def _faults(entry: Entry, result: EntryResult | None) -> list[str]:
 def _image_faults(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     if before["train"] != now["train"]:
         return ["the training images are not those of before"]
-    if before.get("held_out", now["held_out"]) != now["held_out"]:
-        return ["the held-out images are not those of before"]
+    if before.get("validation", now["validation"]) != now["validation"]:
+        return ["the validation images are not those of before"]
     old, new = before.get("multiple", now["multiple"]), now["multiple"]
-    return [f"held-out pictures had sides of multiples of {old}, now of {new}"] if old != new else []
+    return [f"validation pictures had sides of multiples of {old}, now of {new}"] if old != new else []
 
 
 def _digests(entry: Entry) -> dict[str, Any]:
     plan = entry.plan
     return {
         "train": train.identify_images(plan.train),
-        "held_out": train.identify_images(plan.held_out),
+        "validation": train.identify_images(plan.validation),
         "multiple": plan.multiple,
     }
 
@@ -166,7 +166,7 @@ def _train(entry: Entry, state: TrainingState) -> Generator[Step]:
 
 
 def _result(entry: Entry, state: TrainingState) -> EntryResult:
-    plan, model = entry.plan, state.average
+    plan, model = entry.plan, state.ema
     lines, watched = read_watched(entry.folder)
     measured = measure_model(model, validation_images(entry))
     rate = bits(model.codebook_sizes)
@@ -189,7 +189,7 @@ def _result(entry: Entry, state: TrainingState) -> EntryResult:
         seed=entry.seed,
         settings=to_dict(plan.config),
         train_images=images["train"],
-        held_out_images=images["held_out"],
+        validation_images=images["validation"],
         multiple=plan.multiple,
         steps=state.step,
         seconds=state.seconds,
@@ -203,21 +203,21 @@ def _result(entry: Entry, state: TrainingState) -> EntryResult:
 
 
 def _curves(lines: Sequence[Mapping[str, Any]], losses: Sequence[tuple[int, float]]) -> Curves:
-    held_out = {float(line["step"]): line["held_out"] for line in lines if "held_out" in line}
+    validation = {float(line["step"]): line["validation"] for line in lines if "validation" in line}
     psnr, used, perplexity = (
-        tuple((step, float(values[name])) for step, values in held_out.items())
+        tuple((step, float(values[name])) for step, values in validation.items())
         for name in ("psnr", "used", "perplexity")
     )
     return Curves(psnr, used, perplexity, thinned(losses))
 
 
 def validation_images(entry: Entry, count: int | None = None) -> list[Tensor]:
-    """Return the readable held-out images of an entry, or `count` of them evenly spaced, as (B, S, S, 3) uint8 batches.
+    """Return the readable validation images of an entry, or `count` evenly spaced ones, as (B, S, S, 3) uint8 batches.
 
     Raises:
         InputError: none of them can be read.
     """
-    config, sources = entry.plan.config, entry.plan.held_out
+    config, sources = entry.plan.config, entry.plan.validation
     if count is not None and count < len(sources):
         sources = tuple(sources[number * len(sources) // count] for number in range(count))
     made = validation_batches(sources, entry.plan.multiple, config.batch_size or 1, parse_color(config.alpha), {})

@@ -19,22 +19,22 @@ MOST_VECTORS = 65_536
 MOST_POINTS = 200
 
 DEFINITIONS = {
-    "psnr": "10 log10(255^2 / MSE) in dB on rounded 8-bit RGB of the held-out images, decoded from the tokens alone by "
-    "the averaged weights; mean over images, without those that came back exactly",
+    "psnr": "10 log10(255^2 / MSE) in dB on rounded 8-bit RGB of the validation images, decoded from the tokens alone "
+    "by the averaged weights; mean over images, without those that came back exactly",
     "ssim": "structural similarity on the same pixels, 11x11 Gaussian window (sigma 1.5); mean over images",
     "bits_per_position": "log2 of the alphabet size, summed over the codes of one position",
     "bits_per_pixel": "log2 of the alphabet size, summed over the codes of one position, over its pixels",
-    "used": "share of codes chosen at least once over all held-out images",
-    "perplexity": "2 to the entropy of the code frequencies over all held-out images, geometric mean over the codes of "
-    "a position: how many codes it is as good as",
+    "used": "share of codes chosen at least once over all validation images",
+    "perplexity": "2 to the entropy of the code frequencies over all validation images, geometric mean over the codes "
+    "of a position: how many codes it is as good as",
     "tokens": "codes counted for used and perplexity; where they are few, both are low for that alone",
-    "effective_rank": "exp of the entropy of the normalised singular values of the centred distinct vectors that the "
-    f"held-out tokens decode to (Roy, Vetterli 2007), of a fixed sample of {MOST_VECTORS} where there are more; at "
+    "effective_rank": "exp of the entropy of the normalized singular values of the centerd distinct vectors that the "
+    f"validation tokens decode to (Roy, Vetterli 2007), of a fixed sample of {MOST_VECTORS} where there are more; at "
     "most the width of a latent",
     "loss_steadiness": "standard deviation over mean of the training loss, auxiliary terms included, in the last tenth "
     "of the steps: lower is steadier",
-    "steps_to_common": "first step at which the held-out PSNR, mean over seeds and linear between evaluations, reaches "
-    "the lowest final PSNR of all contestants; no earlier than the first evaluation",
+    "steps_to_common": "first step at which the validation PSNR, mean over seeds and linear between evaluations, "
+    "reaches the lowest final PSNR of all contestants; no earlier than the first evaluation",
     "reached": "share of codes that get a gradient in a step, mean over a sample of the steps with codes in use; of "
     "moving averages the share chosen; 1 where parameters shared by all codes get one; none without a codebook; of "
     "several codebooks the mean",
@@ -77,7 +77,7 @@ class SoftFigures:
 
 @dataclass(frozen=True)
 class Curves:
-    """Held-out figures at each evaluation, and the training loss in at most `MOST_POINTS` stretches: (step, value)."""
+    """Validation figures at each evaluation, and the loss in at most `MOST_POINTS` stretches: (step, value)."""
 
     psnr: Points
     used: Points
@@ -87,7 +87,7 @@ class Curves:
 
 @dataclass(frozen=True)
 class Measured:
-    """What the tokens of the held-out images say."""
+    """What the tokens of the validation images say."""
 
     psnr: float | None
     ssim: float | None

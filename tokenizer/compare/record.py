@@ -25,11 +25,11 @@ class EntryResult:
 
     Attributes:
         quantizer: its label.
-        seed: of everything random but the held-out split.
+        seed: of everything random but the validation split.
         settings: of the run, resolved.
         train_images: digest of the names of the training images.
-        held_out_images: digest of the names of the held-out images.
-        multiple: what the sides of the held-out pictures were cut to multiples of.
+        validation_images: digest of the names of the validation images.
+        multiple: what the sides of the validation pictures were cut to multiples of.
         steps: steps taken.
         seconds: wall-clock time of training, evaluations included.
         skipped: steps whose gradient was not finite.
@@ -44,7 +44,7 @@ class EntryResult:
     seed: int
     settings: Mapping[str, Any]
     train_images: str
-    held_out_images: str
+    validation_images: str
     multiple: int
     steps: int
     seconds: float

@@ -79,7 +79,7 @@ class GradientCoverage:
     """Which share of the codes of a quantizer a training step reaches.
 
     Codes that follow moving averages have no gradient: those that were chosen are noted between the step's forward
-    pass and the revival of dead codes, which would count too. Where several grids share a table, those of the last.
+    pass and the dead-code replacement, which would count too. Where several grids share a table, those of the last.
     """
 
     def __init__(self, quantizer: Quantizer) -> None:
@@ -91,7 +91,7 @@ class GradientCoverage:
         if module.training:
             for book in self._books:
                 if not _learned(book):
-                    self._chosen[book] = book.revival.idle_steps == 0
+                    self._chosen[book] = book.dead_codes.idle_steps == 0
 
     def share(self) -> float | None:
         """Return the mean share over all codebooks, right after a step; None without a codebook."""

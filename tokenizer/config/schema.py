@@ -70,7 +70,7 @@ class NetworkConfig:
     latent_dim: int = 8
 
     @property
-    def values(self) -> int:
+    def min_parameters(self) -> int:
         """How many numbers encoder and decoder hold at least: those of their kernels."""
         blocks = sum(18 * width**2 * depth for width, depth in zip(self.widths, self.depths, strict=True))
         between = sum(4 * narrow * wide for narrow, wide in itertools.pairwise(self.widths))
@@ -125,17 +125,17 @@ class TrainConfig:
         adversarial_warmup: share of the budget over which it learns alone, and then another over which the term grows.
         adversarial_lr: the discriminator's learning rate over the network's.
         adversarial_max: most that balancing the term's gradient with that of the others multiplies it by.
-        lecam: weight of the discriminator's LeCam regulariser.
+        lecam: weight of the discriminator's LeCam regularizer.
         quantize_after: share of the budget that trains without quantization, before the codebook is placed.
-        revive_until: share of the budget after which dead codes are left alone.
+        replace_dead_until: share of the budget after which dead codes are left alone.
         precision: of the network's arithmetic in training; distances are always float32.
         device: auto, cpu, cuda, cuda:1, mps.
         compile: compile the network with torch.compile.
         deterministic: take kernels that give the same bits each time, even where they are slower.
         workers: threads that read images.
         seed: of everything random.
-        alpha: colour under transparent pixels.
-        val_data: folder of images to evaluate on, in place of held-out ones.
+        alpha: color under transparent pixels.
+        val_data: folder of images to evaluate on, in place of validation ones.
         val_images: how many images are held out of training, or taken from `val_data`.
         log_every: steps between lines of `metrics.jsonl`.
         eval_every: steps between evaluations.
@@ -169,7 +169,7 @@ class TrainConfig:
     adversarial_max: float = 1.0
     lecam: float = 1e-3
     quantize_after: float = 0.2
-    revive_until: float = 0.9
+    replace_dead_until: float = 0.9
     precision: str = "auto"
     device: str = "auto"
     compile: bool = False
@@ -219,7 +219,7 @@ _RULES: tuple[tuple[tuple[str, ...], Callable[[Any], bool], str], ...] = (
         "more than 0",
     ),
     (
-        ("weight_decay", "revive_until", "lecam", "workers", "val_images", "seed"),
+        ("weight_decay", "replace_dead_until", "lecam", "workers", "val_images", "seed"),
         lambda value: value >= 0,
         "0 or more",
     ),

@@ -104,7 +104,7 @@ def _cannot_run(name: str, error: Exception) -> OutputError:
 
 
 def _drawn(multiple: int) -> Iterator[Pixels]:
-    """Yield batches of coloured noise, coarse and fine, in several sizes."""
+    """Yield batches of colored noise, coarse and fine, in several sizes."""
     random = np.random.default_rng(0)
     for count, rows, columns in _DRAWN:
         height, width = rows * multiple, columns * multiple

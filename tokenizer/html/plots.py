@@ -16,13 +16,13 @@ DPI = 150
 
 @dataclass(frozen=True)
 class Ink:
-    """Colours of one scheme.
+    """Colors of one scheme.
 
     Attributes:
         paper: behind everything.
         text: of titles, ticks and labels.
         grid: of lines in the background.
-        lines: one after the other; Okabe and Ito's, which the colour-blind tell apart, without what the paper swallows.
+        lines: one after the other; Okabe and Ito's, which the color-blind tell apart, without what the paper swallows.
     """
 
     paper: str
@@ -62,7 +62,7 @@ def new_figure(width: float, height: float, ink: Ink, *, constrained: bool = Tru
 
 
 def dress_axes(axes: Axes, ink: Ink, title: str, x: str = "", y: str = "", size: float = 12) -> None:
-    """Give axes their title, labels and colours; `size` is of the ticks' text in points."""
+    """Give axes their title, labels and colors; `size` is of the ticks' text in points."""
     axes.set_facecolor(ink.paper)
     axes.set_title(title, loc="left", fontsize=size + 2, color=ink.text)
     axes.set_xlabel(x, fontsize=size + 1, color=ink.text)

@@ -1,4 +1,4 @@
-"""What the samples of an image file mean: orientation, transparency, depth, colour spaces."""
+"""What the samples of an image file mean: orientation, transparency, depth, color spaces."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ _STEPS = {"L;2": 255 // 3, "L;4": 255 // 15}  # between samples of a PNG of 2 or
 
 
 def upright_rgb(image: Image.Image, alpha: tuple[int, int, int]) -> Image.Image:
-    """Return an opened image as 8-bit RGB, upright as its EXIF says, and laid over the colour `alpha`.
+    """Return an opened image as 8-bit RGB, upright as its EXIF says, and laid over the color `alpha`.
 
-    Colours are those of sRGB where the file holds a profile that says what they are. What PNG files say of gamma and
+    Colors are those of sRGB where the file holds a profile that says what they are. What PNG files say of gamma and
     chromaticities is not applied, as by most readers.
 
     Raises:
-        ImageError: its samples have no meaning as colours.
+        ImageError: its samples have no meaning as colors.
     """
     _refuse_misread(image)
     _scale_transparent_sample(image)
@@ -85,7 +85,7 @@ def _scans(image: JpegImageFile) -> int:
 def _scale_transparent_sample(image: Image.Image) -> None:
     """Give the sample of a PNG that stands for transparent the 8 bits that Pillow gives the others.
 
-    Of 16-bit colours, the upper bytes are left: one that differs in the lower ones alone is transparent too.
+    Of 16-bit colors, the upper bytes are left: one that differs in the lower ones alone is transparent too.
     """
     clear = image.info.get("transparency")
     if not isinstance(image, PngImageFile) or clear is None or not image.tile:

@@ -1,4 +1,4 @@
-"""Colour profiles that image files hold: what they say the samples mean, in sRGB."""
+"""Color profiles that image files hold: what they say the samples mean, in sRGB."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _SPACES = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK"}
 
 
 def to_srgb(image: Image.Image) -> Image.Image:
-    """Return an image in the colours of sRGB, with its transparency: RGB or RGBA where its profile changes them.
+    """Return an image in the colors of sRGB, with its transparency: RGB or RGBA where its profile changes them.
 
     It comes back as it is where its file holds no profile, one of sRGB, one of other samples than it has, or a damaged
     one.
@@ -24,10 +24,10 @@ def to_srgb(image: Image.Image) -> Image.Image:
         return image
     space, transform = _transform(profile)
     alpha = image.getchannel("A") if image.mode in ("LA", "RGBA", "PA") else None
-    colours = _samples(image, space)
-    if transform is None or colours is None:
+    colors = _samples(image, space)
+    if transform is None or colors is None:
         return image
-    changed = ImageCms.applyTransform(colours, transform) or image
+    changed = ImageCms.applyTransform(colors, transform) or image
     if alpha:
         changed.putalpha(alpha)
     return changed
@@ -57,7 +57,7 @@ def _transform(profile: bytes) -> tuple[str, ImageCms.ImageCmsTransform | None]:
 
 
 def _changes_nothing(transform: ImageCms.ImageCmsTransform) -> bool:
-    """Return whether a transform of RGB leaves a grid of colours as they are."""
+    """Return whether a transform of RGB leaves a grid of colors as they are."""
     steps = np.linspace(0, 255, 9).round().astype(np.uint8)
     grid = np.stack(np.meshgrid(steps, steps, steps), axis=-1).reshape(27, 27, 3)
     changed = ImageCms.applyTransform(Image.fromarray(grid), transform)

@@ -85,7 +85,7 @@ def placement_of(
 
     Args:
         original: (height, width) in pixels, both at least 1.
-        mode: `none` keeps the size; `crop` takes the centre square, `pad` fits the whole image inside the square,
+        mode: `none` keeps the size; `crop` takes the center square, `pad` fits the whole image inside the square,
             `squash` stretches it to the square.
         size: side of the square in pixels, for every mode but `none`.
         multiple: the network's downsampling; the canvas is rounded up to it.

@@ -42,23 +42,23 @@ class Source:
 
 
 def parse_color(text: str) -> tuple[int, int, int]:
-    """Return the (red, green, blue) of a colour name or `#rrggbb`.
+    """Return the (red, green, blue) of a color name or `#rrggbb`.
 
     Raises:
-        UsageError: it is not a colour.
+        UsageError: it is not a color.
     """
     try:
         red, green, blue, *_ = ImageColor.getrgb(text)
     except ValueError:
-        raise UsageError(f"{text!r} is not a colour: pass a name such as white, or #rrggbb") from None
+        raise UsageError(f"{text!r} is not a color: pass a name such as white, or #rrggbb") from None
     return red, green, blue
 
 
 def read_image(file: File, alpha: tuple[int, int, int] = (255, 255, 255), shrink_to: int | None = None) -> Pixels:
     """Return the first frame of an image file as (H, W, 3) uint8.
 
-    EXIF orientation is applied, or XMP's where EXIF has none; transparency is laid over the colour `alpha`; 16-bit
-    samples are rescaled; CMYK, LAB, gray and palette become RGB, by the file's colour profile where it holds one. With
+    EXIF orientation is applied, or XMP's where EXIF has none; transparency is laid over the color `alpha`; 16-bit
+    samples are rescaled; CMYK, LAB, gray and palette become RGB, by the file's color profile where it holds one. With
     `shrink_to`, an image whose shorter side is longer than that many pixels is shrunk to it, which large JPEG files
     allow at a fraction of the cost.
 

@@ -76,7 +76,7 @@ def _pixels(image: Tensor) -> Pixels:
         image = image.float()
         low, high = image.min().item(), image.max().item()
         if not (low >= -_SLACK and high <= 1 + _SLACK):
-            raise ImageError(f"a tensor of {low:.4g} to {high:.4g}, expected 0 to 1: leave normalisation out")
+            raise ImageError(f"a tensor of {low:.4g} to {high:.4g}, expected 0 to 1: leave normalization out")
         image = image.mul(255).round().clamp(0, 255).to(torch.uint8)
     elif image.dtype != torch.uint8:
         raise ImageError(f"a tensor of {image.dtype}, expected uint8, or float in [0, 1]")

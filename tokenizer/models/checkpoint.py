@@ -41,7 +41,7 @@ class CheckpointDescription:
         quantizer: name and options.
         codebook_sizes: alphabet size of each of the C codes per position.
         downsample: pixels per position along each side: the network's, times the quantizer's block.
-        training: what made it: data, steps, seconds, figures on the held-out images.
+        training: what made it: data, steps, seconds, figures on the validation images.
         reads: fingerprints of the checkpoints that it was tuned from, whose tokens mean to it what they meant to them.
         vqtok: the version that wrote it.
     """
@@ -216,8 +216,10 @@ def refuse_larger_model(
     codes = min_parameters(quantizer, network.latent_dim)
     if codes > found:
         raise ValueError(f"quantizer.*: {codes} numbers or more are described, {found} are there")
-    if own and codes + network.values > found:
-        raise ValueError(f"encoder.* and decoder.*: {network.values} numbers or more are described, {found} are there")
+    if own and codes + network.min_parameters > found:
+        raise ValueError(
+            f"encoder.* and decoder.*: {network.min_parameters} numbers or more are described, {found} are there"
+        )
 
 
 def _refuse_misfits(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:

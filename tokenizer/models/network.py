@@ -21,7 +21,7 @@ _STEM = 4
 class ResidualBlock(nn.Module):
     """`x + conv3x3(relu(conv3x3(x)))`; the second kernel starts at 0, so a fresh block is the identity.
 
-    There is no normalisation: one over positions would tie every latent to the whole image, and one over channels
+    There is no normalization: one over positions would tie every latent to the whole image, and one over channels
     costs more time than it earns (`benchmarks/README.md`).
     """
 
@@ -45,15 +45,15 @@ class Encoder(nn.Module):
     """Images to latents: (B, 3, H, W) in [-1, 1] to (B, D, H / f, W / f), H and W multiples of f.
 
     Attributes:
-        reach: how many pixels beyond its own f x f a latent depends on, to each side.
+        receptive_field: how many pixels beyond its own f x f a latent depends on, to each side.
     """
 
-    reach: int
+    receptive_field: int
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
         # A 3x3 kernel reaches one position further; those that fold pixels or positions do not overlap.
-        self.reach = _STEM * (1 + sum(2 * depth << stage for stage, depth in enumerate(config.depths)))
+        self.receptive_field = _STEM * (1 + sum(2 * depth << stage for stage, depth in enumerate(config.depths)))
         layers: list[nn.Module] = [
             nn.PixelUnshuffle(_STEM),
             nn.Conv2d(3 * _STEM**2, config.widths[0], 3, padding=1),
@@ -74,18 +74,18 @@ class Decoder(nn.Module):
     """Latents to images, the encoder's mirror: (B, D, h, w) to (B, 3, f h, f w), about [-1, 1], not clamped.
 
     Attributes:
-        reach: how many latents beyond the one they lie in the f x f pixels depend on, to each side.
+        receptive_field: how many latents beyond the one they lie in the f x f pixels depend on, to each side.
     """
 
-    reach: int
+    receptive_field: int
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
         # Backwards: the last 3x3 over pixels needs one position of the stage before, and so on.
-        reach = 2
+        receptive_field = 2
         for depth in config.depths[:-1]:
-            reach = -(-(reach + 2 * depth) // 2)
-        self.reach = reach + 2 * config.depths[-1]
+            receptive_field = -(-(receptive_field + 2 * depth) // 2)
+        self.receptive_field = receptive_field + 2 * config.depths[-1]
         widths, depths = config.widths[::-1], config.depths[::-1]
         layers: list[nn.Module] = [nn.Conv2d(config.latent_dim, widths[0], 1)]
         layers += _blocks(widths[0], depths[0])

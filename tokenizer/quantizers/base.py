@@ -99,7 +99,7 @@ class Quantizer(nn.Module, ABC):
         return 1, 1
 
     @classmethod
-    def values(cls, options: Mapping[str, Any], dim: int) -> int:  # noqa: ARG003  # for methods that care
+    def min_parameters(cls, options: Mapping[str, Any], dim: int) -> int:  # noqa: ARG003  # for methods that care
         """Return how many numbers a quantizer of resolved `options` holds at least, for latents `dim` wide.
 
         What it asks memory for is not much more.
@@ -120,10 +120,10 @@ class Quantizer(nn.Module, ABC):
         """Return what the method takes (..., D) latents for, without quantizing: the decoder's input in a warm-up."""
         return z
 
-    def initialise(self, z: Tensor) -> None:
+    def initialize(self, z: Tensor) -> None:
         """Start from (N, D) latents of the first batches. Does nothing where there is nothing to place."""
 
-    def revive(self) -> list[ReplacedRows]:
+    def replace_dead_codes(self) -> list[ReplacedRows]:
         """Re-seed codes that training no longer reaches. Called once after each optimizer step."""
         return []
 

@@ -206,7 +206,7 @@ def bit_entropies(log_odds: Tensor) -> Tensor:
 def entropy_of_mean(log_odds: Tensor, group: int) -> Tensor:
     """Return the () entropy, in nats, of the mean over N tokens of the distribution of codes with independent bits.
 
-    Exact for up to `group` bits; beyond that the sum over groups of at most as many neighbours, of about one size,
+    Exact for up to `group` bits; beyond that the sum over groups of at most as many neighbors, of about one size,
     which is the entropy if groups were independent, and never less than it.
 
     Args:

@@ -16,7 +16,7 @@ from tokenizer.quantizers.search import nearest
 from tokenizer.quantizers.tables import PlainTable, Transform, build_table
 from tokenizer.runtime import from_first_rank
 
-Normalise = Literal["none", "sphere", "rms"]
+Normalize = Literal["none", "sphere", "rms"]
 
 
 class CodebookQuantizer(Quantizer):
@@ -31,9 +31,9 @@ class CodebookQuantizer(Quantizer):
         transform: where the codes come from: `none`, a table of their own; `linear`, a table through one map that
             is learned with it, or alone (`linear-frozen`); `mlp`, a small network of a few numbers each; `bridge`, a
             table that a network over all of its codes moves.
-        normalise: project latents and codes on the unit `sphere` (nearest is then most similar in angle) or to a
+        normalize: project latents and codes on the unit `sphere` (nearest is then most similar in angle) or to a
             root mean square of 1 (`rms`, a sphere of radius sqrt(D)).
-        revival_patience: steps after which a code that no latent chose is re-seeded; 0 turns it off.
+        dead_code_patience: steps after which a code that no latent chose is replaced; 0 turns it off.
     """
 
     one_step: ClassVar[bool] = False
@@ -44,20 +44,20 @@ class CodebookQuantizer(Quantizer):
         *,
         codebook_size: int = 1024,
         transform: Transform = "none",
-        normalise: Normalise = "none",
-        revival_patience: int = 50,
+        normalize: Normalize = "none",
+        dead_code_patience: int = 50,
     ) -> None:
         super().__init__()
         if dim < 1 or codebook_size < 1:
             raise ValueError(f"dim is {dim} and codebook_size {codebook_size}, expected 1 or more")
         self.dim = dim
         self.sizes = (codebook_size,)
-        self.normalise = normalise
+        self.normalize = normalize
         self.table = build_table(transform, codebook_size, dim)
-        self.revival = DeadCodeReplacement(codebook_size, revival_patience)
+        self.dead_codes = DeadCodeReplacement(codebook_size, dead_code_patience)
 
     @classmethod
-    def values(cls, options: Mapping[str, Any], dim: int) -> int:
+    def min_parameters(cls, options: Mapping[str, Any], dim: int) -> int:
         """Return the size of the table, half as wide where it is made of fewer numbers, and of the map behind it."""
         table = max(0, options["codebook_size"]) * max(1, dim // 2)
         return int(table + (options["transform"] != "none") * dim**2)
@@ -83,35 +83,35 @@ class CodebookQuantizer(Quantizer):
         """Return the (...,) index of the code that each (..., D) latent takes in training: `select`, unless said."""
         return self.select(z, codes)
 
-    def codes(self) -> Tensor:
+    def code_vectors(self) -> Tensor:
         """Return the (K, D) codes as the decoder sees them, with their gradient."""
         return self.prepare(self.table())
 
     def prepare(self, z: Tensor) -> Tensor:
-        """Return (..., D) latents normalised, where the method normalises."""
-        if self.normalise == "none":
+        """Return (..., D) latents normalized, where the method normalizes."""
+        if self.normalize == "none":
             return z
-        return unit(z) * (self.dim**0.5 if self.normalise == "rms" else 1.0)
+        return unit(z) * (self.dim**0.5 if self.normalize == "rms" else 1.0)
 
     @torch.no_grad()
     def encode(self, z: Tensor) -> Tensor:
         """Return the (..., 1) index of the nearest code; float32 distances, the lowest among equal codes."""
         self.check_width(z)
         with torch.autocast(z.device.type, enabled=False):
-            return self.select(self.prepare(z.float()), self.codes())[..., None]
+            return self.select(self.prepare(z.float()), self.code_vectors())[..., None]
 
     def decode(self, tokens: Tensor) -> Tensor:
         """Return the (..., D) codes of (..., 1) tokens."""
         self.check_codes(tokens)
         with torch.autocast(tokens.device.type, enabled=False):
-            return nn.functional.embedding(tokens[..., 0].long(), self.codes())
+            return nn.functional.embedding(tokens[..., 0].long(), self.code_vectors())
 
     def learn(self, z: Tensor) -> Quantized:
         """Quantize (..., D) latents for training and note the codes they chose."""
         self.check_width(z)
         with torch.autocast(z.device.type, enabled=False):
             z = self.prepare(z.float())
-            codes = self.codes()
+            codes = self.code_vectors()
             chosen = self.assign(z, codes)
             vectors, loss = self.approximate(z, codes, chosen)
             nearest_codes = nn.functional.embedding(chosen, codes.detach())
@@ -120,18 +120,18 @@ class CodebookQuantizer(Quantizer):
 
     def observe(self, z: Tensor, codes: Tensor, chosen: Tensor) -> None:
         """Note one training step: (..., D) latents, the (..., D) codes they chose, and their (...,) indices."""
-        self.revival.observe(z, codes, chosen)
+        self.dead_codes.observe(z, codes, chosen)
 
     @torch.no_grad()
-    def initialise(self, z: Tensor) -> None:
+    def initialize(self, z: Tensor) -> None:
         """Place the codes on (N, D) latents by k-means, on every rank where the first one places them."""
         self.check_width(z)
         self.table.place(from_first_rank(k_means(self.prepare(z.float()), self.sizes[0])))
 
     @torch.no_grad()
-    def revive(self) -> list[ReplacedRows]:
+    def replace_dead_codes(self) -> list[ReplacedRows]:
         """Move codes that no latent chose for a while to badly served latents of the last batch."""
-        placed = self.revival.replacements()
+        placed = self.dead_codes.replacements()
         if placed is None:
             return []
         return [self.table.replace(placed.vectors, placed.rows)]

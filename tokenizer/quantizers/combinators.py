@@ -32,9 +32,11 @@ class Combinator(Quantizer):
         return max((least for least, _ in found), default=1), math.lcm(*(divisor for _, divisor in found))
 
     @classmethod
-    def values(cls, options: Mapping[str, Any], dim: int) -> int:
+    def min_parameters(cls, options: Mapping[str, Any], dim: int) -> int:
         """Return the sum over the stages."""
-        return sum(METHODS[stage["name"]].cls.values(stage, cls.share(options, dim)) for stage in options[STAGES])
+        return sum(
+            METHODS[stage["name"]].cls.min_parameters(stage, cls.share(options, dim)) for stage in options[STAGES]
+        )
 
     @classmethod
     def share(cls, options: Mapping[str, Any], dim: int) -> int:  # noqa: ARG003  # for those that split latents
@@ -52,12 +54,12 @@ class Combinator(Quantizer):
         return {**self.settings, STAGES: [stage.spec for stage in self.parts]}
 
     @abstractmethod
-    def initialise(self, z: Tensor) -> None:
+    def initialize(self, z: Tensor) -> None:
         """Start each stage from what it will see of (N, D) latents."""
 
-    def revive(self) -> list[ReplacedRows]:
+    def replace_dead_codes(self) -> list[ReplacedRows]:
         """Re-seed dead codes of every stage."""
-        return [change for stage in self.parts for change in stage.revive()]
+        return [change for stage in self.parts for change in stage.replace_dead_codes()]
 
     def merge_(self) -> None:
         """Merge the codes of every stage."""
@@ -77,14 +79,14 @@ def code_vectors_of(stage: Quantizer, result: Quantized) -> Tensor:
 
 def normalizes(stage: Quantizer) -> bool:
     """Say whether the stage, or one it is made of, projects latents."""
-    return any(getattr(part, "normalise", "none") != "none" for part in stage.modules())
+    return any(getattr(part, "normalize", "none") != "none" for part in stage.modules())
 
 
 def is_one_step(stages: Sequence[Quantizer]) -> bool:
     """Say whether the stages are of one method that steps on the whole error, with equal settings but for size."""
     if not all(isinstance(stage, CodebookQuantizer) and stage.one_step for stage in stages):
         return False
-    own = ("codebook_size", "revival_patience", "transform")
+    own = ("codebook_size", "dead_code_patience", "transform")
     return all(
         {k: v for k, v in stage.settings.items() if k not in own}
         == {k: v for k, v in stages[0].settings.items() if k not in own}

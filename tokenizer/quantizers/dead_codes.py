@@ -1,4 +1,4 @@
-"""Revival of dead codes: a part that any codebook method can own."""
+"""Dead-code replacement: a part that any codebook method can own."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class DeadCodeReplacement(nn.Module):
 
     Args:
         codebook_size: K.
-        patience: steps; 0 turns revival off.
+        patience: steps; 0 turns it off.
     """
 
     idle_steps: Tensor
@@ -41,7 +41,7 @@ class DeadCodeReplacement(nn.Module):
     def __init__(self, codebook_size: int, patience: int) -> None:
         super().__init__()
         if patience < 0:
-            raise ValueError(f"revival_patience is {patience}, expected 0 or more")
+            raise ValueError(f"dead_code_patience is {patience}, expected 0 or more")
         self.patience = patience
         self.register_buffer("idle_steps", torch.zeros(codebook_size, dtype=torch.int64), persistent=False)
         self._latents: Tensor | None = None

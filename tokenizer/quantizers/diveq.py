@@ -83,7 +83,7 @@ class NSVQ(CodebookQuantizer):
     """`z_q = z + |e| unit(v)`, `v ~ N(0, I)`: noise in place of the quantization error, of the same length.
 
     Source: Vali, Bäckström, "NSVQ: Noise Substitution in Vector Quantization for Machine Learning" (IEEE Access
-    2022), equation 6. Departure: dead codes are revived as everywhere here, not by the paper's own replacement.
+    2022), equation 6. Departure: dead codes are replaced as everywhere here, not by the paper's own replacement.
 
     Args:
         dim: D, the width of a latent.

@@ -12,7 +12,7 @@ from tokenizer.quantizers.search import nearest
 def k_means(z: Tensor, count: int, iterations: int = 10) -> Tensor:
     """Return `count` codes that cover latents `z`: Lloyd's k-means, started on distinct latents.
 
-    A centre that loses all its latents stays where it was. With fewer latents than codes, latents are used
+    A center that loses all its latents stays where it was. With fewer latents than codes, latents are used
     again, and a noise of a hundredth of their spread keeps codes apart.
 
     Args:
@@ -25,20 +25,20 @@ def k_means(z: Tensor, count: int, iterations: int = 10) -> Tensor:
     """
     z = z.detach().float()
     order = torch.cat([torch.randperm(len(z), device=z.device) for _ in range(-(-count // len(z)))])[:count]
-    centres = z[order]
+    centers = z[order]
     if len(z) < count:
-        return centres + 0.01 * z.std(correction=0) * torch.randn_like(centres)
+        return centers + 0.01 * z.std(correction=0) * torch.randn_like(centers)
     for _ in range(iterations):
-        owner = nearest(z, centres)
+        owner = nearest(z, centers)
         sizes = torch.zeros(count, device=z.device).index_add_(0, owner, torch.ones(len(z), device=z.device))
-        sums = torch.zeros_like(centres).index_add_(0, owner, z)
-        centres = torch.where(sizes[:, None] > 0, sums / sizes[:, None].clamp_min(1), centres)
-    return centres
+        sums = torch.zeros_like(centers).index_add_(0, owner, z)
+        centers = torch.where(sizes[:, None] > 0, sums / sizes[:, None].clamp_min(1), centers)
+    return centers
 
 
 @torch.no_grad()
 def short_tour(points: Tensor) -> Tensor:
-    """Return an order of (K, D) points in which neighbours are near: from one end, always on to the nearest left.
+    """Return an order of (K, D) points in which neighbors are near: from one end, always on to the nearest left.
 
     Returns:
         (K,) int64, each index once.

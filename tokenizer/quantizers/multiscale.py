@@ -43,7 +43,7 @@ class Multiscale(Combinator):
             raise ValueError(f"{len(stages)} stages for {len(scales)} scales: name one, or one for each")
         made = [build_quantizer(stage, dim) for stage in stages]
         if any(stage.block > 1 or normalizes(stage) for stage in made):
-            raise ValueError("stages of multiscale can neither work in blocks nor normalise")
+            raise ValueError("stages of multiscale can neither work in blocks nor normalize")
         super().__init__(made)
         self.scales, self.block, self.width = scales, scales[-1], dim
         self.dim = dim * self.block**2
@@ -98,17 +98,17 @@ class Multiscale(Combinator):
         return Quantized(total.flatten(-2), torch.cat(tokens, dim=-1), loss, codes)
 
     @torch.no_grad()
-    def initialise(self, z: Tensor) -> None:
+    def initialize(self, z: Tensor) -> None:
         """Start each stage from what it will see of (N, D) blocks; a shared one from all its grids."""
         if len(self.stages) == 1:
             left = self._block(z)
             seen = [self._average(left, number) for number in range(len(self.scales))]
-            self.parts[0].initialise(torch.cat([grid.flatten(0, 1) for grid in seen]))
+            self.parts[0].initialize(torch.cat([grid.flatten(0, 1) for grid in seen]))
             return
         left = self._block(z)
         for number, stage, _ in self._grids():
             seen_now = self._average(left, number)
-            stage.initialise(seen_now.flatten(0, 1))
+            stage.initialize(seen_now.flatten(0, 1))
             left = left - self._spread(stage.decode(stage.encode(seen_now)), number)
 
     def _grids(self) -> list[tuple[int, Quantizer, int]]:

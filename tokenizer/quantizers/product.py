@@ -99,7 +99,7 @@ class Product(Combinator):
     def _split(self, z: Tensor) -> list[tuple[Quantizer, Tensor]]:
         return list(zip(self.parts, torch.split(z, self.width, dim=-1), strict=True))
 
-    def initialise(self, z: Tensor) -> None:
+    def initialize(self, z: Tensor) -> None:
         """Start each stage from its part of (N, D) latents."""
         for stage, part in self._split(z):
-            stage.initialise(part)
+            stage.initialize(part)

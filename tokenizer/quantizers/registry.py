@@ -184,7 +184,7 @@ def min_parameters(spec: Mapping[str, Any], latent_dim: int) -> int:
         ConfigError: `spec` does not describe a quantizer.
     """
     resolved = resolve_spec(spec)
-    return METHODS[resolved["name"]].cls.values(resolved, latent_dim)
+    return METHODS[resolved["name"]].cls.min_parameters(resolved, latent_dim)
 
 
 def short_spec(spec: Mapping[str, Any], always: Collection[str] = ()) -> str:

@@ -38,7 +38,7 @@ class Residual(Combinator):
         if not made or len({(stage.dim, stage.block) for stage in made}) > 1:
             raise ValueError("residual takes one or more stages, all with blocks of one size")
         if any(map(normalizes, made)):
-            raise ValueError("stages of residual cannot normalise: the length of what is left over is what they code")
+            raise ValueError("stages of residual cannot normalize: the length of what is left over is what they code")
         if not 0 <= drop <= 1:
             raise ValueError(f"drop is {drop}, expected 0 to 1")
         super().__init__(made)
@@ -118,9 +118,9 @@ class Residual(Combinator):
         return [(length > number).float() for number in range(len(self.parts))]
 
     @torch.no_grad()
-    def initialise(self, z: Tensor) -> None:
+    def initialize(self, z: Tensor) -> None:
         """Start each stage from what those before leave of (N, D) latents."""
         left = z.float()
         for stage in self.parts:
-            stage.initialise(left)
+            stage.initialize(left)
             left = left - stage.decode(stage.encode(left))

@@ -84,7 +84,7 @@ class Gumbel(CodebookQuantizer):
         """
         self.check_width(z)
         with torch.autocast(z.device.type, enabled=False):
-            codes, flat = self.codes(), self.prepare(z.float()).reshape(-1, self.dim)
+            codes, flat = self.code_vectors(), self.prepare(z.float()).reshape(-1, self.dim)
             mean, _ = self._mix(flat, codes, self._candidates(flat, codes), noise=False)
         return mean.reshape(z.shape)
 
@@ -129,7 +129,7 @@ class IBQ(CodebookQuantizer):
     The loss is the double quantization loss with z_q and the hard code q, each term a mean over all numbers:
     `|z_q - z|^2 + |sg q - z|^2 + beta |q - sg z|^2`, and with an `entropy_weight` that times `E H(p') - H(E p')`, with
     `p' = softmax(z . c / entropy_temperature)`: each latent sure of its code, all codes alike. Without it the longest
-    code can win every latent, and revival cannot help, as it places codes where distances are large.
+    code can win every latent, and dead-code replacement cannot help, as it places codes where distances are large.
 
     Source: Shi et al., "Scalable Image Tokenization with Index Backpropagation Quantization" (2024),
     https://arxiv.org/abs/2412.02692, section 3.2, and its published code, from which beta, the products in place of

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from tokenizer.quantizers.base import Quantized
-from tokenizer.quantizers.codebook import CodebookQuantizer, Normalise
+from tokenizer.quantizers.codebook import CodebookQuantizer, Normalize
 from tokenizer.quantizers.geometry import unit
 from tokenizer.quantizers.k_means import k_means, short_tour
 from tokenizer.quantizers.registry import register
@@ -31,7 +31,7 @@ class Curve(CodebookQuantizer):
         codebook_size: K, the number of corners, 2 or more.
         points: pieces of each segment: twice as many cost one bit more.
         transform: as of every codebook, for the corners.
-        normalise: as of every codebook, for latents and corners; points between corners lie inside the sphere.
+        normalize: as of every codebook, for latents and corners; points between corners lie inside the sphere.
     """
 
     def __init__(
@@ -41,10 +41,12 @@ class Curve(CodebookQuantizer):
         codebook_size: int = 1024,
         points: int = 1,
         transform: Transform = "none",
-        normalise: Normalise = "none",
+        normalize: Normalize = "none",
     ) -> None:
-        # A corner that moves bends the curve for its neighbours: the dither keeps corners alive, not revival.
-        super().__init__(dim, codebook_size=codebook_size, transform=transform, normalise=normalise, revival_patience=0)
+        # A corner that moves bends the curve for its neighbors: the dither keeps corners alive, not replacement.
+        super().__init__(
+            dim, codebook_size=codebook_size, transform=transform, normalize=normalize, dead_code_patience=0
+        )
         if codebook_size < 2 or points < 1:
             raise ValueError(f"codebook_size is {codebook_size} and points {points}, expected 2 and 1 or more")
         self.points = points
@@ -52,7 +54,7 @@ class Curve(CodebookQuantizer):
 
     def pieces(self) -> Tensor:
         """Return the ((K - 1) points, D) middles of the pieces, along the curve."""
-        corners = self.codes()
+        corners = self.code_vectors()
         places = (torch.arange(self.points, device=corners.device, dtype=corners.dtype) + 0.5) / self.points
         return torch.lerp(corners[:-1, None], corners[1:, None], places[:, None]).flatten(0, 1)
 
@@ -75,7 +77,7 @@ class Curve(CodebookQuantizer):
         self.check_width(z)
         with torch.autocast(z.device.type, enabled=False):
             z = self.prepare(z.float())
-            corners = self.codes()
+            corners = self.code_vectors()
             dither = torch.rand(len(corners) - 1, 1, device=z.device)
             segment = nearest(z.reshape(-1, self.dim), torch.lerp(corners[:-1], corners[1:], dither))
             segment = segment.reshape(z.shape[:-1])
@@ -98,7 +100,7 @@ class Curve(CodebookQuantizer):
         raise NotImplementedError
 
     @torch.no_grad()
-    def initialise(self, z: Tensor) -> None:
+    def initialize(self, z: Tensor) -> None:
         """Place the corners on (N, D) latents by k-means, and join near ones."""
         self.check_width(z)
         corners = k_means(self.prepare(z.float()), self.table().shape[0])

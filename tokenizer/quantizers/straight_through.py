@@ -67,8 +67,8 @@ class _Averaged(STE):
         self.averages = None if decay is None else MovingAverages(self.sizes[0], dim, decay)
         if self.averages is None:
             return
-        if shared.get("transform", "none") != "none" or shared.get("normalise", "none") != "none":
-            raise ValueError("moving averages set each code themselves: they take no transform and no normalisation")
+        if shared.get("transform", "none") != "none" or shared.get("normalize", "none") != "none":
+            raise ValueError("moving averages set each code themselves: they take no transform and no normalization")
         self.table.requires_grad_(False)
 
     def codebook_loss(self, z: Tensor, codes: Tensor) -> Tensor:
@@ -83,16 +83,16 @@ class _Averaged(STE):
             self.table.place(self.averages.means(self.table()))
 
     @torch.no_grad()
-    def initialise(self, z: Tensor) -> None:
+    def initialize(self, z: Tensor) -> None:
         """Place the codes on (N, D) latents by k-means, and the averages with them."""
-        super().initialise(z)
+        super().initialize(z)
         if self.averages is not None:
             self.averages.restart(self.table())
 
     @torch.no_grad()
-    def revive(self) -> list[ReplacedRows]:
+    def replace_dead_codes(self) -> list[ReplacedRows]:
         """Move dead codes, and their averages with them."""
-        moved = super().revive()
+        moved = super().replace_dead_codes()
         if self.averages is not None:
             for change in moved:
                 self.averages.restart(self.table(), change.rows)
@@ -105,13 +105,13 @@ class EMA(_Averaged):
 
     Source: Razavi, van den Oord, Vinyals, "Generating Diverse High-Fidelity Images with VQ-VAE-2" (2019),
     https://arxiv.org/abs/1906.00446, equations 2 and 3, with the smoothed counts of its published code. Where a code
-    is re-seeded its sums are too: otherwise the next step would put it back.
+    is replaced its sums are too: otherwise the next step would put it back.
 
     Args:
         dim: D, the width of a latent.
         beta: weight of the commitment loss.
         decay: of the moving averages, each step.
-        shared: options of every codebook; no transform and no normalisation.
+        shared: options of every codebook; no transform and no normalization.
     """
 
     def __init__(self, dim: int, *, beta: float = 0.25, decay: float = 0.99, **shared: Any) -> None:

@@ -162,12 +162,13 @@ class AttentionBlock(nn.Module):
 class BridgeTable(CodeTable):
     """`C + f(C)`: K vectors that a network over all of them moves together.
 
-    f takes 16 neighbouring codes (or the largest divisor of K that 16 has) as one vector of 64 (compress), lets these
+    f takes 16 neighboring codes (or the largest divisor of K that 16 has) as one vector of 64 (compress), lets these
     attend to each other in two blocks (process), and spreads each over its codes again (recover), at first by 0.
 
     Source: Chang et al., "Scalable Training for Vector-Quantized Networks with 100% Codebook Utilization" (FVQ,
     VQBridge, 2025), https://arxiv.org/abs/2509.10140. Departures: there f(C) alone are the codes; added to C, k-means
-    and revival can place them. Sizes are for latents of a few numbers; heads, norms and positions are our reading.
+    and dead-code replacement can place them. Sizes are for latents of a few numbers; heads, norms and positions are
+    our reading.
 
     Args:
         codebook_size: K.

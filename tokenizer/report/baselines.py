@@ -23,7 +23,7 @@ class Baseline:
 
     Each picture is written at the highest quality setting whose file, its header included and metadata left out, is
     not larger than log2 of the alphabet size summed over the tokens of that picture; at the lowest setting where even
-    that file is larger. Settings are found by bisection. JPEG has 4:2:0 colour and its own Huffman tables.
+    that file is larger. Settings are found by bisection. JPEG has 4:2:0 color and its own Huffman tables.
 
     Attributes:
         name: `JPEG` or `WebP`.

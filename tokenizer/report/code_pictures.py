@@ -33,7 +33,7 @@ _PIXELS_AT_ONCE = 2**20
 
 @dataclass(frozen=True)
 class CodePictures:
-    """Codes of one slot, ordered so that neighbours in the grid of `layout.grid_shape` are alike; f pixels a position.
+    """Codes of one slot, ordered so that neighbors in the grid of `layout.grid_shape` are alike; f pixels a position.
 
     Attributes:
         codes: (n,) the codes.
@@ -138,7 +138,7 @@ def _decoded(
 
 
 def _alone(model: Tokenizer, codes: NDArray[np.int64], slot: int, others: list[int]) -> Pixels:
-    """Return the (n, f, f, 3) centres of grids filled with one code each."""
+    """Return the (n, f, f, 3) centers of grids filled with one code each."""
     from tokenizer import codec
 
     def rows() -> Generator[Row]:
@@ -148,16 +148,16 @@ def _alone(model: Tokenizer, codes: NDArray[np.int64], slot: int, others: list[i
             yield ImageRecord(str(code), (_AROUND, _AROUND)), grid
 
     f = model.downsample
-    centre = slice(_AROUND // 2 * f, (_AROUND // 2 + 1) * f)
-    return np.stack([canvas[centre, centre] for _, canvas in codec.decode_tokens(model, rows())])
+    center = slice(_AROUND // 2 * f, (_AROUND // 2 + 1) * f)
+    return np.stack([canvas[center, center] for _, canvas in codec.decode_tokens(model, rows())])
 
 
 def _features(patches: Pixels) -> NDArray[np.float64]:
     """Return (n, D) vectors whose distances are about how different (n, f, f, 3) patches look: CIELAB."""
     from skimage.color import rgb2lab
 
-    colours: NDArray[np.float64] = rgb2lab(patches)
-    return colours.reshape(len(patches), -1)
+    colors: NDArray[np.float64] = rgb2lab(patches)
+    return colors.reshape(len(patches), -1)
 
 
 class _Patches:

@@ -46,7 +46,7 @@ class CodebookReport:
 def codebook_reports(model: Tokenizer) -> tuple[CodebookReport, ...]:
     """Return one report for each table of the model's quantizer, in the order of its stages; none of fsq, lfq, bsq.
 
-    Codes are what the decoder sees: normalised where the method normalises, the middles of the pieces of a curve.
+    Codes are what the decoder sees: normalized where the method normalizes, the middles of the pieces of a curve.
 
     Raises:
         NonFiniteError: a code is not finite.
@@ -82,7 +82,7 @@ def _nearest(codes: Tensor) -> Distances:
 
     found = nearest_several(codes, codes, 2)
     own = torch.arange(len(codes), device=codes.device)
-    # A code that has equals may not be the first of its own neighbours.
+    # A code that has equals may not be the first of its own neighbors.
     other = torch.where(found[:, 0] == own, found[:, 1], found[:, 0])
     distances = (codes.double() - codes[other].double()).square().sum(dim=1).sqrt()
     return Distances(float(distances.min()), float(distances.quantile(0.5)), float(distances.max()))

@@ -119,12 +119,12 @@ def _codebooks(report: Report) -> Iterator[Figure]:
 
 
 def _peers(report: Report) -> Iterator[Figure]:
-    for peer in report.quality.peers if report.quality else ():
+    for peer in report.quality.baselines if report.quality else ():
         ssim = "" if peer.ssim is None else f", SSIM {peer.ssim:.4f}"
         over = "" if peer.reached else f", more than the tokens need for {peer.larger} of {peer.images}"
         psnr = "exact" if peer.psnr is None else f"{peer.psnr:.2f} dB"
         text = f"{psnr}{ssim} at {peer.bits_per_pixel:.4f} bits per pixel{over}"
-        yield Figure("same bits", peer.name, "peers", text)
+        yield Figure("same bits", peer.name, "baselines", text)
 
 
 def _changes(report: Report) -> Iterator[Figure]:
@@ -177,7 +177,7 @@ def _items(key: str, values: Sequence[Any], prefix: str) -> Iterator[tuple[str, 
         for number, item in enumerate(values):
             own = item if isinstance(item, Mapping) else {"changed": item}  # of stability: a share for each slot
             yield from _flat(own, f"{prefix}{_ONE_OF[key]}_{number}_")
-    elif key in ("peers", "changes"):
+    elif key in ("baselines", "changes"):
         for item in values:
             yield from _flat(item, f"{prefix}{item['name'].lower()}_")
 

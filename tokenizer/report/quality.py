@@ -53,7 +53,7 @@ class Quality:
         lpips_network: `alexnet` or `vgg16`, whichever the weights are of.
         rfid: over all images; None without weights or with one image. Of fewer than `RFID_LEAST` images it is
             too large: the covariances of 2048 features are not of full rank.
-        peers: image formats at the bits of the tokens, when asked for.
+        baselines: image formats at the bits of the tokens, when asked for.
     """
 
     psnr: float | None
@@ -65,7 +65,7 @@ class Quality:
     lpips: float | None = None
     lpips_network: str | None = None
     rfid: float | None = None
-    peers: tuple[Baseline, ...] = ()
+    baselines: tuple[Baseline, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ def measure_quality(
     *,
     lpips_weights: Path | None = None,
     inception_weights: Path | None = None,
-    peers: bool = False,
+    baselines: bool = False,
     keep: Keep | None = None,
 ) -> Quality:
     """Return how the pictures decoded from tokens compare with the originals of the same names.
@@ -101,7 +101,7 @@ def measure_quality(
         alpha: (red, green, blue) under transparent pixels.
         lpips_weights: torchvision's weights of AlexNet or VGG-16: adds LPIPS.
         inception_weights: torch-fidelity's weights of Inception-v3: adds rFID.
-        peers: write each original as JPEG and WebP too, with as many bits as its tokens.
+        baselines: write each original as JPEG and WebP too, with as many bits as its tokens.
         keep: called with name, original and reconstruction of each image, as it is compared.
 
     Raises:
@@ -111,7 +111,7 @@ def measure_quality(
         DeviceError: out of memory.
     """
     lpips, frechet = _networks(model, lpips_weights, inception_weights)
-    contests = [BaselineScores(kind) for kind in BASELINE_FORMATS] if peers else []
+    contests = [BaselineScores(kind) for kind in BASELINE_FORMATS] if baselines else []
     results: list[ImageQuality] = []
     missing: list[str] = []
     for tokens in sets:
@@ -140,7 +140,7 @@ def measure_quality(
         lpips=mean_or_none(result.lpips for result in results),
         lpips_network=lpips.network if lpips else None,
         rfid=frechet.distance() if frechet else None,
-        peers=tuple(peer for contest in contests if (peer := contest.result())),
+        baselines=tuple(peer for contest in contests if (peer := contest.result())),
     )
 
 

@@ -1,4 +1,4 @@
-"""How many bits the tokens need: as stored, and what a coder makes of their frequencies and of their neighbours.
+"""How many bits the tokens need: as stored, and what a coder makes of their frequencies and of their neighbors.
 
 The coder is fitted to one half of the images and codes the other, and the other way round: its code lengths are reached
 by an arithmetic coder whose receiver has the first half. They count what the plug-in entropy leaves out, that
@@ -28,7 +28,7 @@ class ContextRate:
     Attributes:
         images, tokens: how many the coder was fitted to and measured on, evenly spread over the set.
         single_bits: of the coder that knows the frequencies of single codes.
-        context_bits: of the coder that also knows the left and the upper neighbour, and the code before in the
+        context_bits: of the coder that also knows the left and the upper neighbor, and the code before in the
             position; at most `single_bits`, but for the bits that say so.
     """
 
@@ -93,7 +93,7 @@ def _flat(parts: Sequence[Tokens]) -> Integers:
 
 
 def _shifted(codes: Tokens, axis: int, border: int) -> Integers:
-    """Return the neighbour before each of (n, h, w) codes along an axis; `border` where there is none."""
+    """Return the neighbor before each of (n, h, w) codes along an axis; `border` where there is none."""
     moved = np.roll(codes.astype(np.int32), 1, axis)
     moved[(slice(None),) * axis + (0,)] = border
     return moved

@@ -37,12 +37,12 @@ def _ranks(reports: Sequence[Named]) -> Plot | None:
     def draw(axes: Axes, ink: Ink) -> None:
         for number, (label, slot) in enumerate(slots):
             ranks, shares = np.array(slot.ranked).T
-            colour = ink.lines[number % len(ink.lines)]
-            axes.loglog(ranks, shares, color=colour, marker=".", markersize=3, linewidth=1.2, label=label)
+            color = ink.lines[number % len(ink.lines)]
+            axes.loglog(ranks, shares, color=color, marker=".", markersize=3, linewidth=1.2, label=label)
             if slot.zipf_exponent is not None:
                 used = np.arange(1, slot.codebook_size - slot.dead + 1)
                 law = used**-slot.zipf_exponent
-                axes.loglog(ranks, (law / law.sum())[np.asarray(ranks, int) - 1], color=colour, ls="--", lw=0.9)
+                axes.loglog(ranks, (law / law.sum())[np.asarray(ranks, int) - 1], color=color, ls="--", lw=0.9)
         dress_axes(axes, ink, "share of tokens of each code", "rank", size=9)
 
     return _plot(
@@ -90,9 +90,9 @@ def _over_tokens(
 
         for number, (name, report) in enumerate(shown):
             tokens = [point.tokens for point in report.curve]
-            colour = ink.lines[number % len(ink.lines)]
+            color = ink.lines[number % len(ink.lines)]
             label = name if len(reports) > 1 else ""
-            axes.semilogx(tokens, values(report), color=colour, marker="o", markersize=3, linewidth=1.4, label=label)
+            axes.semilogx(tokens, values(report), color=color, marker="o", markersize=3, linewidth=1.4, label=label)
         axes.set_ylim(0, 1.06 * max(value for _, report in shown for value in values(report)))
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 3)))
         axes.xaxis.set_major_formatter(EngFormatter(sep=""))
@@ -117,9 +117,9 @@ def _psnr(reports: Sequence[Named]) -> Plot | None:
         from matplotlib.ticker import MaxNLocator
 
         for number, (name, values) in enumerate(each):
-            colour = ink.lines[(number + (len(each) == 1)) % len(ink.lines)]
+            color = ink.lines[(number + (len(each) == 1)) % len(ink.lines)]
             label = name if len(reports) > 1 else ""
-            axes.hist(values, edges, histtype="step", color=colour, linewidth=1.6, label=label, fill=len(each) == 1)
+            axes.hist(values, edges, histtype="step", color=color, linewidth=1.6, label=label, fill=len(each) == 1)
         dress_axes(axes, ink, "images by PSNR", "dB", size=9)
         axes.yaxis.set_major_locator(MaxNLocator(integer=True))
 

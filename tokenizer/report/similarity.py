@@ -1,4 +1,4 @@
-"""Things laid out on a grid so that neighbours are alike."""
+"""Things laid out on a grid so that neighbors are alike."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def grid_shape(count: int) -> tuple[int, int]:
 
 
 def similar_order(features: Vectors, *, seed: int = 0) -> NDArray[np.int64]:
-    """Return which of N vectors goes into each cell of `grid_shape(N)`, row by row, so that neighbours are alike.
+    """Return which of N vectors goes into each cell of `grid_shape(N)`, row by row, so that neighbors are alike.
 
     Linear assignment sorting: the grid is blurred, and vectors are assigned to the cells so that the squared distances
     to the blurred grid are least; then with less blur, again. In random groups of cells, which costs little quality
@@ -52,8 +52,8 @@ def similar_order(features: Vectors, *, seed: int = 0) -> NDArray[np.int64]:
 
 
 def _components(features: Vectors) -> Vectors:
-    centred = features - features.mean(0)
-    left, values, _ = np.linalg.svd(centred, full_matrices=False)
+    centerd = features - features.mean(0)
+    left, values, _ = np.linalg.svd(centerd, full_matrices=False)
     components: Vectors = (left * values)[:, :_COMPONENTS]
     return components
 

@@ -76,7 +76,7 @@ class _Kind:
     def definition(self, downsample: int) -> str:
         """Return it in words, for a network of so many pixels per position."""
         if self.scale != 1:
-            return f"{self.says}; each token against the one of the position that its centre comes to lie in"
+            return f"{self.says}; each token against the one of the position that its center comes to lie in"
         if self.shift and self.shift % downsample == 0:
             return f"{self.says}; each token against the one of the position that shows the same pixels"
         return f"{self.says}; tokens of the same positions"

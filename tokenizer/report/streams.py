@@ -155,7 +155,7 @@ class Sample:
 
     @property
     def stacks(self) -> list[Tokens]:
-        """The (n, h, w, C) tokens of neighbours of one grid, in order."""
+        """The (n, h, w, C) tokens of neighbors of one grid, in order."""
         runs: list[list[Tokens]] = []
         for _, part in self._parts:
             if runs and runs[-1][0].shape[1:] == part.shape[1:]:

@@ -15,7 +15,7 @@ from tokenizer.config import TrainConfig
 _FLOOR = 0.02
 # 2 % of a few codes is less than one; a single code that takes nearly all tokens is a collapse of any number of codes.
 _LOWEST_FLOOR = 1.1
-# Codes that were just placed, and dead ones that revival is still moving, need some time.
+# Codes that were just placed, and dead ones that replacement is still moving, need some time.
 _PATIENCE = 0.1
 
 
@@ -58,13 +58,13 @@ class CollapseWatch:
 def _remedies(config: TrainConfig) -> Iterator[str]:
     """Yield what to try, most promising first."""
     parts = list(_parts(config.quantizer))
-    if any(part.get("revival_patience") == 0 for part in parts):
-        yield "the quantizer's revival_patience=50, which moves dead codes"
+    if any(part.get("dead_code_patience") == 0 for part in parts):
+        yield "the quantizer's dead_code_patience=50, which moves dead codes"
     if not config.quantize_after:
         yield "--set quantize_after=0.2, which places the codes by k-means on trained latents"
     yield f"--lr {config.lr / 4:g}"
-    if config.quantizer.get("normalise") == "none":  # stages of a residual one cannot
-        yield "the quantizer's normalise=rms"
+    if config.quantizer.get("normalize") == "none":  # stages of a residual one cannot
+        yield "the quantizer's normalize=rms"
     if any(part.get("transform") == "none" for part in parts):
         yield "its transform=linear"
     if config.quantizer["name"] != "diveq":

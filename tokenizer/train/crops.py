@@ -1,4 +1,4 @@
-"""Training images: the held-out split, random crops in an order that a seed fixes, and their prefetching."""
+"""Training images: the validation split, random crops in an order that a seed fixes, and their prefetching."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ _CACHE_BYTES = 2**30
 _DRAWS = 10
 
 
-def split_validation(sources: Sequence[Source], held_out: int, seed: int) -> tuple[list[Source], list[Source]]:
-    """Return (training, held-out) images: `held_out` of them drawn by `seed`, both in the order given.
+def split_validation(sources: Sequence[Source], validation: int, seed: int) -> tuple[list[Source], list[Source]]:
+    """Return (training, validation) images: `validation` of them drawn by `seed`, both in the order given.
 
     Where none of those drawn can be read, as happens when it is one that is damaged, the next in the seed's order are
     taken, up to `_DRAWS` times.
     """
     order = np.random.default_rng([seed, len(sources)]).permutation(len(sources))
-    last = min(len(sources) - held_out, (_DRAWS - 1) * held_out)
-    draws = (order[start : start + held_out].tolist() for start in range(0, last + 1, max(1, held_out)))
+    last = min(len(sources) - validation, (_DRAWS - 1) * validation)
+    draws = (order[start : start + validation].tolist() for start in range(0, last + 1, max(1, validation)))
     readable = (rows for rows in draws if any(_readable(sources[row]) for row in rows))
-    drawn = set(next(readable, order[:held_out].tolist()))
+    drawn = set(next(readable, order[:validation].tolist()))
     train = [source for row, source in enumerate(sources) if row not in drawn]
     return train, [sources[row] for row in sorted(drawn)]
 
@@ -202,7 +202,7 @@ def _ahead(crops: Crops, numbers: Iterator[range], workers: int) -> Iterator[Ten
 
 
 def no_validation_images(sources: Sequence[Source]) -> InputError:
-    """Return the error to raise where `held_out_batches` found none of the images readable."""
+    """Return the error to raise where `validation_batches` found none of the images readable."""
     return InputError(f"none of the {len(sources)} images to evaluate on can be read, such as {sources[0].name}")
 
 
@@ -213,11 +213,11 @@ def validation_batches(
     alpha: tuple[int, int, int],
     unreadable: dict[str, str],
 ) -> list[Tensor]:
-    """Return the held-out images as (B, S, S, 3) uint8 batches of one size each.
+    """Return the validation images as (B, S, S, 3) uint8 batches of one size each.
 
     Those that cannot be read, which can be all, are left out; their name and reason are added to `unreadable`.
 
-    Each is shrunk to a shorter side of 256 pixels where it is larger, and cut to the centre square whose side is a
+    Each is shrunk to a shorter side of 256 pixels where it is larger, and cut to the center square whose side is a
     multiple of `downsample`; only an image smaller than `downsample` is enlarged.
     """
     groups: dict[int, list[Pixels]] = {}

@@ -63,7 +63,7 @@ def hinge(real: Tensor, fake: Tensor) -> Tensor:
 
 
 def lecam(real: Tensor, fake: Tensor, usual_real: Tensor, usual_fake: Tensor) -> Tensor:
-    """Return the () LeCam regulariser: how far scores are on their own side of the other kind's usual score.
+    """Return the () LeCam regularizer: how far scores are on their own side of the other kind's usual score.
 
     Source: Tseng et al., "Regularizing Generative Adversarial Networks under Limited Data" (2021),
     https://arxiv.org/abs/2104.03310, section 3; rectified, as in the authors' code (google/lecam-gan).

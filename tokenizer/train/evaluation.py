@@ -1,4 +1,4 @@
-"""Figures and a picture of the held-out images, decoded from the tokens alone."""
+"""Figures and a picture of the validation images, decoded from the tokens alone."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _EXACT = 100.0
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Figures over the held-out images.
+    """Figures over the validation images.
 
     Attributes:
         psnr: in dB on rounded 8-bit pixels, mean over images; one that came back exactly counts 100 dB.

@@ -75,7 +75,7 @@ def init_state(
     model.encoder.load_state_dict(source.encoder.state_dict())
     model.decoder.load_state_dict(source.decoder.state_dict())
     _take_over(model.quantizer, source.quantizer)
-    state.average.load_state_dict(model.state_dict())
+    state.ema.load_state_dict(model.state_dict())
     state.quantizing = _is_placed(model.quantizer)
 
 
@@ -123,10 +123,10 @@ def put_codes(quantizer: Quantizer, z: Tensor) -> None:
     """Place codes on (N, D) latents of the first batches: all of them, or those that a checkpoint did not have.
 
     The latter start, with a little noise, at latents drawn in proportion to their squared error, as codes that
-    revival moves do; on several ranks the first one draws for all.
+    replacement moves do; on several ranks the first one draws for all.
     """
     if _is_placed(quantizer):
-        quantizer.initialise(z)
+        quantizer.initialize(z)
     else:
         _grow(quantizer, z.float())
 
@@ -145,20 +145,20 @@ def _grow(quantizer: Quantizer, z: Tensor) -> None:
 
 
 def _add_codes(quantizer: CodebookQuantizer, z: Tensor) -> None:
-    codes = quantizer.codes()
+    codes = quantizer.code_vectors()
     new = codes.isnan().any(dim=1)
     chosen = quantizer.select(z, codes[~new])
-    revival = DeadCodeReplacement(len(codes), patience=1).to(z.device)
-    revival.observe(z, codes[chosen], chosen)
-    revival.idle_steps.copy_(new)
-    placed = revival.replacements()
+    replacement = DeadCodeReplacement(len(codes), patience=1).to(z.device)
+    replacement.observe(z, codes[chosen], chosen)
+    replacement.idle_steps.copy_(new)
+    placed = replacement.replacements()
     if placed is not None:
         quantizer.table.replace(placed.vectors, placed.rows)
     _restart(quantizer)
 
 
 def freeze_parts(model: Tokenizer, parts: Sequence[str]) -> None:
-    """Keep parts of a tokenizer, of `config.FREEZABLE`, as they are: no gradient, moving average or revival moves them.
+    """Keep parts of a tokenizer, of `config.FREEZABLE`, as they are: nothing in training moves them.
 
     Of the quantizer all that can be learned counts as `codebook`.
     """

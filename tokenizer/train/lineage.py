@@ -24,7 +24,7 @@ from tokenizer.quantizers import (
 Spec = Mapping[str, Any]
 
 # Settings of a table of codes, which it keeps when another method takes it over.
-_OF_THE_TABLE = ("codebook_size", "normalise", "points", "revival_patience")
+_OF_THE_TABLE = ("codebook_size", "normalize", "points", "dead_code_patience")
 
 
 def inherit_spec(before: Spec, given: Spec) -> dict[str, Any]:
@@ -101,7 +101,7 @@ def spec_misfits(before: Spec, now: Spec, where: str = "quantizer", *, grows: bo
         return [_line(where, key, before, now) for key in _differing(before, now)]
     found = [
         _line(where, key, before, now)
-        for key in ("transform", "normalise", "points")
+        for key in ("transform", "normalize", "points")
         if before.get(key) != now.get(key)
     ]
     fewer, more = now["codebook_size"] < before["codebook_size"], now["codebook_size"] > before["codebook_size"]

@@ -29,7 +29,7 @@ from tokenizer.train.state import TrainingState, capture_state, restore_state
 from tokenizer.train.step import Learner
 from tokenizer.train.tensorboard import open_log
 
-VALIDATION_FILE = "held_out.txt"
+VALIDATION_FILE = "validation.txt"
 _MAX_SKIPPED = 10
 _MAX_ROLLBACKS = 2
 _LATENTS_PER_CODE = 16
@@ -46,7 +46,7 @@ class Step:
         seconds: wall-clock time spent, over all sessions.
         figures: loss, psnr (of the batch, dB), used, perplexity, images_per_second, waiting (share of the time
             spent waiting for images), lr, and those of the objective; every `log_every` steps, else None.
-        evaluation: figures on the held-out images, when this step evaluated.
+        evaluation: figures on the validation images, when this step evaluated.
         unreadable: (name, reason) of images that could not be read since the step before.
         warning: what the user should know, where something went wrong.
     """
@@ -63,7 +63,7 @@ class Step:
 def train(plan: Plan, state: TrainingState, folder: Path) -> Generator[Step]:
     """Train from `state` to the end of the budget, yielding each step.
 
-    Writes under `folder` the checkpoint, the best one, training states, `metrics.jsonl`, `held_out.txt` and pictures.
+    Writes under `folder` the checkpoint, the best one, training states, `metrics.jsonl`, `validation.txt` and pictures.
     When the caller closes the generator, everything is saved first. Where several ranks train together, all must take
     the same steps; the first one writes.
 
@@ -98,13 +98,13 @@ class _Run:
         self.plan, self.state, self.folder, self.config = plan, state, folder, config
         self.first = runtime.rank() == 0
         self.crops = Crops(plan.train, config.image_size or 0, config.seed, alpha, config.smallest_crop, config.balance)
-        # A rank without readable held-out images has none to evaluate; all ranks' figures are added.
-        mine = plan.held_out[runtime.rank() :: runtime.world_size()]
-        self.held_out = validation_batches(mine, plan.multiple, config.batch_size or 1, alpha, self.crops.unreadable)
-        if not runtime.any_over_ranks(torch.tensor(bool(self.held_out))):
-            raise no_validation_images(plan.held_out)
+        # A rank without readable validation images has none to evaluate; all ranks' figures are added.
+        mine = plan.validation[runtime.rank() :: runtime.world_size()]
+        self.validation = validation_batches(mine, plan.multiple, config.batch_size or 1, alpha, self.crops.unreadable)
+        if not runtime.any_over_ranks(torch.tensor(bool(self.validation))):
+            raise no_validation_images(plan.validation)
         if self.first:
-            lines = [source.file if isinstance(source.file, Path) else source.name for source in plan.held_out]
+            lines = [source.file if isinstance(source.file, Path) else source.name for source in plan.validation]
             names = "".join(f"{line}\n" for line in lines)
             write_bytes(folder / VALIDATION_FILE, names.encode("utf-8", "surrogateescape"))
         self.log = open_log(config, folder, state.step)
@@ -186,20 +186,20 @@ class _Run:
         return Step(state.step, progress, state.seconds, figures, evaluation, unreadable, warning)
 
     def evaluate(self) -> Evaluation:
-        """Evaluate the average on the held-out images; keep it where it is the best so far."""
+        """Evaluate the average on the validation images; keep it where it is the best so far."""
         state = self.state
-        evaluation = evaluate(state.average, self.held_out)
+        evaluation = evaluate(state.ema, self.validation)
         state.figures = asdict(evaluation)
         better = state.best is None or evaluation.psnr > state.best
         state.best = evaluation.psnr if better else state.best
-        self.log.write({"step": state.step, "seconds": state.seconds, "held_out": state.figures})
+        self.log.write({"step": state.step, "seconds": state.seconds, "validation": state.figures})
         if self.first:
             if better:
-                save_checkpoint(self.folder / BEST, state.average, self._made_by(), state.reads)
-            if self.held_out:
-                pixels = validation_picture(state.average, self.held_out[0])
+                save_checkpoint(self.folder / BEST, state.ema, self._made_by(), state.reads)
+            if self.validation:
+                pixels = validation_picture(state.ema, self.validation[0])
                 write_bytes(self.folder / "pictures" / f"step_{state.step:07d}.png", encode_image(pixels, "png"))
-                self.log.show(state.step, state.average, self.held_out, pixels)
+                self.log.show(state.step, state.ema, self.validation, pixels)
         return evaluation
 
     def save(self) -> None:
@@ -213,7 +213,7 @@ class _Run:
             return
         write_state(self.folder, saved, self.config.keep)
         if self.state.quantizing:
-            save_checkpoint(self.folder, self.state.average, self._made_by(), self.state.reads)
+            save_checkpoint(self.folder, self.state.ema, self._made_by(), self.state.reads)
 
     def _made_by(self) -> dict[str, object]:
         state, plan = self.state, self.plan
@@ -221,7 +221,7 @@ class _Run:
             "images": len(plan.train),
             "steps": state.step,
             "seconds": round(state.seconds, 1),
-            "held_out": {**state.figures, "images": len(plan.held_out), "seen_in_training": plan.overlap},
+            "validation": {**state.figures, "images": len(plan.validation), "seen_in_training": plan.overlap},
             "settings": to_dict(plan.config),
         }
 
@@ -240,5 +240,5 @@ def place_codes(state: TrainingState, crops: Crops, config: TrainConfig) -> None
             break
     # As many whatever the size of a batch, so that the codes are the same.
     put_codes(state.model.quantizer, torch.cat(latents)[:wanted])
-    state.average.quantizer.load_state_dict(state.model.quantizer.state_dict())
+    state.ema.quantizer.load_state_dict(state.model.quantizer.state_dict())
     state.quantizing = True

@@ -47,7 +47,7 @@ class MetricsLog:
         except OSError as error:
             raise OutputError(f"cannot write {self.path}: {error.strerror or error}") from error
 
-    def show(self, step: int, model: Tokenizer, held_out: Sequence[Tensor], pixels: Pixels) -> None:
+    def show(self, step: int, model: Tokenizer, validation: Sequence[Tensor], pixels: Pixels) -> None:
         """Show an evaluation: there is nothing to see in a text file."""
 
     def close(self) -> None:

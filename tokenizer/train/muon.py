@@ -1,4 +1,4 @@
-"""Muon: momentum whose update is orthogonalised, for kernels.
+"""Muon: momentum whose update is orthogonalized, for kernels.
 
 Sources: Jordan et al., "Muon: An optimizer for hidden layers in neural networks" (2024),
 https://kellerjordan.github.io/posts/muon/ (the iteration and its coefficients); Liu et al., "Muon is Scalable for

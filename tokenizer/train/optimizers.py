@@ -45,9 +45,9 @@ def set_learning_rate(optimizers: Sequence[torch.optim.Optimizer], rate: float) 
 
 
 def optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """Return what an optimizer keeps of each parameter, as `index/slot`; not copies."""
+    """Return what an optimizer keeps of each parameter, as `index/name`; not copies."""
     kept = optimizer.state_dict()["state"]
-    return {f"{index}/{slot}": torch.as_tensor(value) for index, held in kept.items() for slot, value in held.items()}
+    return {f"{index}/{name}": torch.as_tensor(value) for index, held in kept.items() for name, value in held.items()}
 
 
 def restore_optimizer_state(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
@@ -77,9 +77,9 @@ def _check_slots(optimizer: torch.optim.Optimizer, kept: Mapping[int, Mapping[st
 
 
 @torch.no_grad()
-def forget_moments(optimizers: Sequence[torch.optim.Optimizer], reseeded: Sequence[ReplacedRows]) -> None:
+def forget_moments(optimizers: Sequence[torch.optim.Optimizer], replaced: Sequence[ReplacedRows]) -> None:
     """Clear the moments of rows that were overwritten: they belong to what stood there before."""
-    for change in reseeded:
+    for change in replaced:
         for slot in _slots(optimizers, change.parameter):
             if slot.shape == change.parameter.shape:
                 slot.masked_fill_(change.rows[:, None], 0)
@@ -92,24 +92,24 @@ def _slots(optimizers: Sequence[torch.optim.Optimizer], parameter: nn.Parameter)
 
 
 @torch.no_grad()
-def update_ema(average: Tokenizer, model: Tokenizer, decay: float) -> None:
+def update_ema(ema: Tokenizer, model: Tokenizer, decay: float) -> None:
     """Move the averaged weights towards the model's by `1 - decay`; buffers are copied."""
-    pairs = list(zip(average.parameters(), model.parameters(), strict=True))
+    pairs = list(zip(ema.parameters(), model.parameters(), strict=True))
     learned = [pair for pair in pairs if pair[1].requires_grad]
     if learned:
         torch._foreach_lerp_([mean for mean, _ in learned], [value for _, value in learned], 1 - decay)
     for old, new in pairs:
         if not new.requires_grad:  # frozen, or set by moving averages: what did not move keeps even a zero's sign
             old.copy_(torch.where(old == new, new, old.lerp(new, 1 - decay)))
-    for mean, value in zip(average.buffers(), model.buffers(), strict=True):
+    for mean, value in zip(ema.buffers(), model.buffers(), strict=True):
         mean.copy_(value)
 
 
 @torch.no_grad()
-def replace_in_ema(average: Tokenizer, model: Tokenizer, reseeded: Sequence[ReplacedRows]) -> None:
+def replace_in_ema(ema: Tokenizer, model: Tokenizer, replaced: Sequence[ReplacedRows]) -> None:
     """Give the averaged codes the new places at once: an average of two unrelated places serves neither."""
-    means = dict(average.named_parameters())
+    means = dict(ema.named_parameters())
     names = {parameter: name for name, parameter in model.named_parameters()}
-    for change in reseeded:
+    for change in replaced:
         mean = means[names[change.parameter]]
         mean.copy_(torch.where(change.rows[:, None], change.parameter, mean))

@@ -52,7 +52,7 @@ class Perceptual(nn.Module):
     def forward(self, images: Tensor, targets: Tensor) -> Tensor:
         """Return the () distance of (B, 3, H, W) images in [-1, 1] from `targets`, 0 to 20; H and W are 16 or more."""
         distance = images.new_zeros(())
-        x, y = self._normalise(images), self._normalise(targets)
+        x, y = self._normalize(images), self._normalize(targets)
         for layers in self.slices:
             x = layers(x)
             with torch.no_grad():
@@ -68,7 +68,7 @@ class Perceptual(nn.Module):
             sha.update(parameter.detach().cpu().contiguous().numpy().tobytes())
         return torch.tensor(list(sha.digest()), dtype=torch.uint8)
 
-    def _normalise(self, images: Tensor) -> Tensor:
+    def _normalize(self, images: Tensor) -> Tensor:
         return ((images + 1) / 2 - self.mean) / self.std
 
 

@@ -33,8 +33,8 @@ class Plan:
     Attributes:
         config: without a None but for one of `steps` and `minutes`, and `val_data`.
         train: images to train on.
-        held_out: images to evaluate on.
-        overlap: true when there were too few images to hold any out, and `held_out` are training images.
+        validation: images to evaluate on.
+        overlap: true when there were too few images to hold any out, and `validation` are training images.
         multiple: pixels per position along each side, which the sides of what it sees are multiples of.
         notes: what the user should know before it starts, one line each.
         tokens: how many positions the training images hold, about.
@@ -42,7 +42,7 @@ class Plan:
 
     config: TrainConfig
     train: tuple[Source, ...]
-    held_out: tuple[Source, ...]
+    validation: tuple[Source, ...]
     overlap: bool
     multiple: int
     notes: tuple[str, ...]
@@ -72,13 +72,13 @@ def plan_run(config: TrainConfig, data: Sequence[Path | Source]) -> Plan:
     device = runtime.choose_device(config.device)
     count = config.val_images if config.val_images is not None else min(128, len(sources) // 20)
     if config.val_data:
-        train, held_out = sources, list(find_images([Path(config.val_data)])[: config.val_images or None])
+        train, validation = sources, list(find_images([Path(config.val_data)])[: config.val_images or None])
     else:
         if count >= len(sources):
             raise InputError(f"val_images is {count}, there are {len(sources)} images: name fewer")
-        train, held_out = split_validation(sources, count, config.seed)
-    overlap = not held_out
-    held_out = held_out or train[:16]
+        train, validation = split_validation(sources, count, config.seed)
+    overlap = not validation
+    validation = validation or train[:16]
     side, multiple = _median_side(train), config.network.downsample * made.block
     image_size = config.image_size or max(multiple, min(_CROP, side) // multiple * multiple)
     if image_size % multiple:
@@ -93,11 +93,11 @@ def plan_run(config: TrainConfig, data: Sequence[Path | Source]) -> Plan:
         minutes=config.minutes if config.minutes or config.steps else 30.0,
         batch_size=config.batch_size or _batch_size(image_size, device.type),
         workers=config.workers if config.workers is not None else _workers(),
-        val_images=0 if overlap else len(held_out),
+        val_images=0 if overlap else len(validation),
     )
     tokens = len(train) * (side // multiple) ** 2
     notes += _notes(chosen, len(train), tokens, max(made.sizes), overlap=overlap)
-    return Plan(chosen, tuple(train), tuple(held_out), overlap, multiple, tuple(notes), tokens)
+    return Plan(chosen, tuple(train), tuple(validation), overlap, multiple, tuple(notes), tokens)
 
 
 def _find(data: Sequence[Path | Source]) -> list[Source]:

@@ -57,7 +57,7 @@ def prepare_run(plan: Plan, encoder: nn.Module | None = None, decoder: nn.Module
         InputError: this rank sees other images than the first one.
     """
     config = plan.config
-    mine = identify_images([*plan.train, *plan.held_out])
+    mine = identify_images([*plan.train, *plan.validation])
     if runtime.object_from_first_rank(mine) != mine:
         raise InputError(f"process {runtime.rank()} of {runtime.world_size()} sees other images than the first one")
     if config.deterministic:

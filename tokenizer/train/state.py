@@ -30,7 +30,7 @@ class TrainingState:
 
     Attributes:
         model: what the optimizer moves.
-        average: moving average of the model's weights, in evaluation mode; what is evaluated and saved.
+        ema: exponential moving average of the model's weights, in evaluation mode; what is evaluated and saved.
         optimizers: of the model's parameters, each parameter in one of them.
         objective: what reconstructions are trained for.
         scaler: of the loss in float16, which it keeps from vanishing; does nothing otherwise.
@@ -42,14 +42,14 @@ class TrainingState:
         skipped_in_a_row: of these, the latest ones without a good step between them.
         lr_share: factor on the learning rate, halved each time the run went back.
         rollbacks: how many times it did, to the last saved state, since something was not finite.
-        best: best PSNR on the held-out images so far, in dB.
+        best: best PSNR on the validation images so far, in dB.
         evaluations_since_best: how many came after it while training.
-        figures: of the last evaluation on the held-out images.
+        figures: of the last evaluation on the validation images.
         reads: fingerprints of the checkpoints whose tokens it decodes as they did.
     """
 
     model: Tokenizer
-    average: Tokenizer
+    ema: Tokenizer
     optimizers: tuple[torch.optim.Optimizer, ...]
     objective: Objective
     scaler: torch.amp.GradScaler
@@ -75,7 +75,7 @@ class Saved:
         config: settings of the run.
         data: digest of the names of its training images.
         plain: step, counters and figures.
-        tensors: weights, optimizers' slots, random states.
+        tensors: weights, optimizers' state, random states.
     """
 
     config: TrainConfig
@@ -86,10 +86,10 @@ class Saved:
 
 def new_state(model: Tokenizer, optimizers: tuple[torch.optim.Optimizer, ...], config: TrainConfig) -> TrainingState:
     """Return the state of a run that has not started."""
-    average = copy.deepcopy(model).eval().requires_grad_(False)
+    ema = copy.deepcopy(model).eval().requires_grad_(False)
     device = torch.device(config.device).type
     scaler = torch.amp.GradScaler(device, enabled=config.precision == "float16")
-    return TrainingState(model, average, optimizers, Objective(config), scaler)
+    return TrainingState(model, ema, optimizers, Objective(config), scaler)
 
 
 def capture_state(state: TrainingState, config: TrainConfig, data: str) -> Saved:
@@ -98,7 +98,7 @@ def capture_state(state: TrainingState, config: TrainConfig, data: str) -> Saved
     `data` identifies the list of training images.
     """
     tensors = {f"model/{name}": value for name, value in _tensors(state.model)}
-    tensors |= {f"average/{name}": value for name, value in _tensors(state.average)}
+    tensors |= {f"ema/{name}": value for name, value in _tensors(state.ema)}
     for number, optimizer in enumerate(state.optimizers):
         tensors |= {f"optimizer/{number}/{name}": value for name, value in optimizer_state(optimizer).items()}
     tensors |= {f"objective/{name}": value for name, value in state.objective.tensors().items()}
@@ -121,7 +121,7 @@ def restore_state(state: TrainingState, saved: Saved) -> None:
     """
     try:
         _copy(state.model, "model", saved.tensors)
-        _copy(state.average, "average", saved.tensors)
+        _copy(state.ema, "ema", saved.tensors)
         for number, optimizer in enumerate(state.optimizers):
             restore_optimizer_state(optimizer, _under(f"optimizer/{number}/", saved.tensors))
         state.objective.restore(_under("objective/", saved.tensors))

@@ -56,11 +56,11 @@ class Learner:
             return None
         if not self._move():
             return None
-        revive = state.quantizing and progress < config.revive_until
-        reseeded = state.model.quantizer.revive() if revive else []
-        forget_moments(state.optimizers, reseeded)
-        update_ema(state.average, state.model, min(config.ema_decay, (1 + state.step) / (10 + state.step)))
-        replace_in_ema(state.average, state.model, reseeded)
+        replace = state.quantizing and progress < config.replace_dead_until
+        replaced = state.model.quantizer.replace_dead_codes() if replace else []
+        forget_moments(state.optimizers, replaced)
+        update_ema(state.ema, state.model, min(config.ema_decay, (1 + state.step) / (10 + state.step)))
+        replace_in_ema(state.ema, state.model, replaced)
         return passed
 
     def _move(self) -> bool:

@@ -51,7 +51,7 @@ class TensorBoardLog(MetricsLog):
             self._writer: Any = SummaryWriter(str(self._folder), purge_step=step + 1, flush_secs=_FLUSH_SECONDS)
 
     def write(self, values: dict[str, Any]) -> None:
-        """Append one line to `metrics.jsonl`; its numbers become scalars, those of `{"held_out": ...}` of that name."""
+        """Append a line to `metrics.jsonl`; its numbers become scalars, of `{"validation": ...}` those of that name."""
         super().write(values)
         tables = {key: value for key, value in values.items() if isinstance(value, Mapping)}
         with self._explained():
@@ -60,21 +60,21 @@ class TensorBoardLog(MetricsLog):
                     if isinstance(value, (int, float)) and name != "step":
                         self._writer.add_scalar(f"{table}/{name}", value, values["step"])
 
-    def show(self, step: int, model: Tokenizer, held_out: Sequence[Tensor], pixels: Pixels) -> None:
+    def show(self, step: int, model: Tokenizer, validation: Sequence[Tensor], pixels: Pixels) -> None:
         """Write the (H, W, 3) picture of an evaluation, and histograms of latents, codes, and the use of each code.
 
-        The use is on `held_out`, (B, H, W, 3) uint8 batches: how often a code was chosen, over how often each is when
+        The use is on `validation`, (B, H, W, 3) uint8 batches: how often a code was chosen, over how often each is when
         all are used alike.
         """
-        latents, counts = _look(model, held_out)
+        latents, counts = _look(model, validation)
         books = [module for module in model.quantizer.modules() if isinstance(module, CodebookQuantizer)]
         with self._explained():
-            self._writer.add_image("held_out/originals_over_reconstructions", pixels, step, dataformats="HWC")
+            self._writer.add_image("validation/originals_over_reconstructions", pixels, step, dataformats="HWC")
             self._writer.add_histogram("latents", latents, step)
             for slot, count in enumerate(counts):
                 self._writer.add_histogram(f"use/{slot}", count * len(count) / max(1, count.sum()), step)
             for number, book in enumerate(books):
-                self._writer.add_histogram(f"codes/{number}", book.codes().detach().float().cpu().numpy(), step)
+                self._writer.add_histogram(f"codes/{number}", book.code_vectors().detach().float().cpu().numpy(), step)
             self._writer.flush()
 
     def close(self) -> None:

@@ -37,8 +37,8 @@ def random(rows: int, codes: int, dim: int) -> Data:
 
 
 def clustered(rows: int, codes: int, dim: int) -> Data:
-    centres = 10 * torch.randn(7, dim)
-    near = [centres[torch.randint(7, (count,))] + 1e-3 * torch.randn(count, dim) for count in (rows, codes)]
+    centers = 10 * torch.randn(7, dim)
+    near = [centers[torch.randint(7, (count,))] + 1e-3 * torch.randn(count, dim) for count in (rows, codes)]
     return near[0], near[1]
 
 
@@ -251,10 +251,10 @@ def test_no_computed_score_is_further_off_than_the_bound(dim: int) -> None:
     z, codebook = random(50, 400, dim)
     z, codebook = z * 10 ** torch.empty(50, 1).uniform_(-3, 3), codebook * 10 ** torch.empty(400, 1).uniform_(-3, 3)
     scores = tiles.Scores.distances(z, codebook)
-    centre = codebook.double().mean(dim=0)
-    exact_z, exact_c = z.double() - centre, codebook.double() - centre
+    center = codebook.double().mean(dim=0)
+    exact_z, exact_c = z.double() - center, codebook.double() - center
     exact = exact_z @ exact_c.T - exact_c.square().sum(dim=1) / 2
-    # The float32 centre is a vector of its own: it moves every score of a latent alike.
+    # The float32 center is a vector of its own: it moves every score of a latent alike.
     shift = (scores.latents.double() @ scores.codes[:400].double().T) - exact
     error = (shift - shift.median(dim=1, keepdim=True).values).abs()
     sizes = exact_z.norm(dim=1)[:, None] * exact_c.norm(dim=1) + exact_c.square().sum(dim=1) / 2

@@ -31,8 +31,8 @@ def _candidates(z: Tensor, codebook: Tensor, *, by_distance: bool) -> Tensor:
     """Return the (N, few) codes of the largest scores, which are those of `scores.Scores`."""
     offsets = torch.zeros_like(codebook[:, 0])
     if by_distance:
-        centre = codebook.mean(dim=0)
-        z, codebook = z - centre, codebook - centre
+        center = codebook.mean(dim=0)
+        z, codebook = z - center, codebook - center
         offsets = codebook.square().sum(dim=1) / -2
     values, indices = [], []
     tiles = zip(torch.split(codebook, _TILE), torch.split(offsets, _TILE), strict=True)

@@ -104,11 +104,11 @@ def augment(z: Tensor, codebook: Tensor, dtype: torch.dtype, layout: CodeGroups,
     codes = torch.empty(layout.padded, dim + 1, dtype=dtype, device=z.device)
     codes[count:, :dim] = 0
     codes[count:, dim] = -torch.inf
-    centre = torch.zeros(dim, dtype=dtype, device=z.device)
+    center = torch.zeros(dim, dtype=dtype, device=z.device)
     if by_distance:
-        centre = codebook.to(torch.promote_types(codebook.dtype, dtype)).mean(dim=0)
-    torch.sub(z, centre, out=latents[:, :dim])
-    torch.sub(codebook, centre, out=codes[:count, :dim])
+        center = codebook.to(torch.promote_types(codebook.dtype, dtype)).mean(dim=0)
+    torch.sub(z, center, out=latents[:, :dim])
+    torch.sub(codebook, center, out=codes[:count, :dim])
     lengths = torch.linalg.vector_norm(codes[:count, :dim], dim=1)
     latents[:, dim] = 1
     codes[:count, dim] = lengths.square() / -2 if by_distance else 0
