@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 from tokenizer.files.file_names import FileNames
+from tokenizer.files.locks import Lock, locked_folder, open_to_append
+from tokenizer.files.outputs import Existing, check_output, existing_of, is_folder, refuse_existing
+from tokenizer.files.safe_names import path_beneath, safe_name
 from tokenizer.files.tensors import read_tensors
 from tokenizer.files.weights import load_weights, pick_weights
-from tokenizer.files.writing import (
-    Lock,
-    canonical_json,
-    locked_folder,
-    make_folder,
-    open_to_append,
-    path_beneath,
-    refuse_existing,
-    remove_temporaries_of,
-    replacing,
-    safe_name,
-    write_bytes,
-)
+from tokenizer.files.writing import canonical_json, make_folder, remove_temporaries_of, replacing, write_bytes
 
 __all__ = [
+    "Existing",
     "FileNames",
     "Lock",
     "canonical_json",
+    "check_output",
+    "existing_of",
+    "is_folder",
     "load_weights",
     "locked_folder",
     "make_folder",

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-from tokenizer.files.writing import safe_name
+from tokenizer.files.safe_names import safe_name
 
 Digests = NDArray[np.uint64]
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import safetensors
-import safetensors.torch
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -17,6 +17,8 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         OSError: it cannot be read.
         SafetensorError, ValueError: it is truncated, foreign or damaged.
     """
+    import safetensors
+
     try:
         str(path).encode()
     except UnicodeEncodeError:  # torch maps files whose names are UTF-8 alone
@@ -27,6 +29,8 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def _parse(data: bytes) -> tuple[dict[str, Tensor], dict[str, str]]:
+    import safetensors.torch
+
     tensors = safetensors.torch.load(data)  # which judges the header too
     header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
     return tensors, header.get("__metadata__") or {}

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from tokenizer.errors import InputError
 from tokenizer.files.tensors import read_tensors
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def load_weights(path: Path, network: str, advice: str) -> dict[str, Tensor]:
@@ -28,6 +28,8 @@ def load_weights(path: Path, network: str, advice: str) -> dict[str, Tensor]:
     Raises:
         InputError: the file is missing or damaged.
     """
+    import torch
+
     try:
         if path.suffix == ".safetensors":
             held: Any = read_tensors(path)[0]
@@ -38,7 +40,7 @@ def load_weights(path: Path, network: str, advice: str) -> dict[str, Tensor]:
         told = reason or "damaged, or not a file of tensors"
         raise InputError(f"cannot read the weights of {network} from {path}: {told}: {advice}") from error
     held = held if isinstance(held, Mapping) else {}
-    return {str(name): value for name, value in held.items() if isinstance(value, Tensor)}
+    return {str(name): value for name, value in held.items() if isinstance(value, torch.Tensor)}
 
 
 def pick_weights(

@@ -1,25 +1,22 @@
-from .devices import (
+from .devices import autocast, choose_device, choose_precision, dtype_of, explain_error, processor_count
+from .distributed import (
     any_over_ranks,
-    autocast,
     average_gradients,
-    choose_device,
-    choose_precision,
-    dtype_of,
-    explain_error,
     from_first_rank,
     gather_rows,
     max_over_ranks,
     object_from_first_rank,
     process_group,
-    processor_count,
     rank,
     sum_over_ranks,
     world_size,
 )
+from .launcher import Launch, launch
 from .memory import PeakMemory
 from .shared import SharedContext
 
 __all__ = [
+    "Launch",
     "PeakMemory",
     "SharedContext",
     "any_over_ranks",
@@ -31,6 +28,7 @@ __all__ = [
     "explain_error",
     "from_first_rank",
     "gather_rows",
+    "launch",
     "max_over_ranks",
     "object_from_first_rank",
     "process_group",

@@ -1,0 +1,90 @@
+"""Locks that keep other processes out of a file or a folder."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from tokenizer.errors import OutputError
+from tokenizer.files.writing import discard, make_folder, remove_temporaries
+
+
+class Lock:
+    """A file that one process holds; the system lets go of it when the process dies.
+
+    Args:
+        path: of the file, which is made, and stays.
+        wait: until another process lets go, in place of an error.
+
+    Raises:
+        OutputError: another process holds it, or it cannot be made.
+    """
+
+    def __init__(self, path: Path, *, wait: bool = False) -> None:
+        try:
+            self._file = open_to_append(path)
+        except OSError as error:
+            raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
+        try:
+            _lock(self._file, wait=wait)
+        except OSError as error:
+            self._file.close()
+            raise OutputError(f"{path.parent} is being written by another process: wait for it, or stop it") from error
+
+    def release(self) -> None:
+        """Let go."""
+        self._file.close()
+
+
+def open_to_append(path: Path) -> BinaryIO:
+    """Open a file to add to, made where it is missing; OSError for a link, and for what would wait, such as a pipe."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+    flags |= getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    return os.fdopen(os.open(path, flags, 0o666), "ab")
+
+
+def _lock(file: BinaryIO, *, wait: bool) -> None:
+    if sys.platform == "win32":
+        import msvcrt
+
+        msvcrt.locking(file.fileno(), msvcrt.LK_LOCK if wait else msvcrt.LK_NBLCK, 1)
+        return
+    import fcntl
+
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except OSError as error:
+        if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):  # file systems without locks
+            raise
+
+
+@contextlib.contextmanager
+def locked_folder(folder: Path, share: tuple[int, int] = (0, 1)) -> Iterator[str]:
+    """Keep other processes with the same share out of a folder; yield what to add to file names that are this share's.
+
+    A process that does all the work first removes what killed ones left. A folder that stays empty is removed.
+
+    Raises:
+        OutputError: another process is writing there, it cannot be written, or was removed meanwhile.
+    """
+    part, parts = share
+    label = "" if parts == 1 else f"-{part + 1}-of-{parts}"
+    path = folder / f".lock{label}"
+    make_folder(folder)
+    lock = Lock(path)
+    try:
+        if parts == 1:
+            remove_temporaries(folder)
+        yield label
+        if not path.exists():
+            raise OutputError(f"{folder} was removed while it was being written: run the same command once more")
+    finally:
+        discard(path)
+        lock.release()
+        with contextlib.suppress(OSError):  # where something was made
+            folder.rmdir()
