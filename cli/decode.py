@@ -16,7 +16,7 @@ from cli.sharing import share, under_torchrun
 from cli.target import check_output, target_of
 from cli.tokens import read_all
 from tokenizer.errors import UsageError
-from tokenizer.models import describe_checkpoint
+from tokenizer.models import describe_checkpoint, locate_checkpoint
 
 
 def decode(
@@ -97,7 +97,7 @@ def decode(
     check_output(target)
     shape = job.parse_grid(grid)
     skipping = job.Skipping(console, on_error)
-    checkpoint = models.chosen(model) if model or shape else None
+    checkpoint = locate_checkpoint(model) if model or shape else None
     files = read_all(
         inputs, console, shape, len(describe_checkpoint(checkpoint).codebook_sizes) if checkpoint and shape else 1
     )

@@ -11,12 +11,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cli import models
 from cli import options as o
 from cli.console import Console, write_binary
-from cli.models import Loaded
 from cli.target import Target
-from cli.tokens import check
 from tokenizer.errors import InputError, UsageError
 from tokenizer.files import FileNames, locked_folder, path_beneath, refuse_existing, write_bytes
 from tokenizer.images import encode_image
@@ -29,6 +26,7 @@ from tokenizer.jobs import (
     restore_picture,
     write_pictures,
 )
+from tokenizer.models import LoadedModel, find_maker, locate_checkpoint
 from tokenizer.tokens import TokenFiles, TokenImages, select_images
 
 if TYPE_CHECKING:
@@ -41,7 +39,7 @@ if TYPE_CHECKING:
 class Decoder:
     """A checkpoint, and how it decodes."""
 
-    loaded: Loaded
+    loaded: LoadedModel
     batch_size: int
     codes: int | None
 
@@ -151,12 +149,12 @@ def checkpoint_of(images: TokenImages) -> Path:
         InputError: the tokens cannot be read.
     """
     if not images:
-        return models.chosen(None)
+        return locate_checkpoint(None)
     name = images.files.files[images.parts[0][0]].name
-    return models.maker(name, images.tokens(0).header.model)
+    return find_maker(images.tokens(0).header.model, name)
 
 
-def check_images(images: TokenImages, loaded: Loaded, skipping: Skipping, *, allow_mismatch: bool) -> TokenImages:
+def check_images(images: TokenImages, loaded: LoadedModel, skipping: Skipping, *, allow_mismatch: bool) -> TokenImages:
     """Return the images whose tokens the checkpoint can decode.
 
     Raises:
@@ -169,7 +167,7 @@ def check_images(images: TokenImages, loaded: Loaded, skipping: Skipping, *, all
         with skipping.over(name):
             tokens = images.tokens(part)
             picked = "" if len(rows) == images.files.images(number) else f"[{rows.start}:{rows.stop}]"
-            check(name + picked, tokens, loaded, allow_mismatch=allow_mismatch)
+            loaded.check(name + picked, tokens, allow_mismatch=allow_mismatch)
             if skipping.on_error == "skip":
                 deque(tokens.images, maxlen=0)  # a damaged row is found when it is read
             good.add(part)

@@ -17,6 +17,7 @@ from tokenizer.config import Precision
 from tokenizer.errors import UsageError
 from tokenizer.files import refuse_existing
 from tokenizer.images import ResizeMode, parse_color
+from tokenizer.models import locate_checkpoint
 from tokenizer.tokens import FORMATS, sidecar
 
 
@@ -98,7 +99,7 @@ def encode(
         binary_stdout()
     else:
         _check_output(Path(output), kind, replaceable=resume or overwrite or part[1] > 1)
-    checkpoint = models.chosen(model)
+    checkpoint = locate_checkpoint(model)
     found = files.gather(inputs or [], files_from, null=null)
     if kind == "folder" and found.count is None and shard_size is None and not found.archives:
         raise UsageError("archives beside images do not make a tree: pass --shard-size, or encode them apart")

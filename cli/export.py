@@ -16,6 +16,7 @@ from tokenizer.errors import ImageError, UsageError
 from tokenizer.files import locked_folder, refuse_existing
 from tokenizer.images import Pixels, Source, read_image
 from tokenizer.inputs import find_images
+from tokenizer.models import locate_checkpoint
 
 if TYPE_CHECKING:
     from tokenizer.export import ExportCheck
@@ -54,7 +55,7 @@ def export(
     folder = Path(output)
     refuse_existing(folder, overwrite=overwrite)
     check_writable(folder, folder=True)
-    checkpoint = models.chosen(model)
+    checkpoint = locate_checkpoint(model)
     sources = find_images(images) if images else []
 
     from tokenizer import export as exporter

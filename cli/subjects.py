@@ -14,7 +14,7 @@ from cli.console import Console, printable
 from cli.tokens import check_all, read_all
 from tokenizer.errors import InputError, UsageError
 from tokenizer.images import Source
-from tokenizer.models import DEFAULT_CHECKPOINT, locate_checkpoint
+from tokenizer.models import DEFAULT_CHECKPOINT, LoadedModel, find_maker, locate_checkpoint
 from tokenizer.report import (
     Extremes,
     Quality,
@@ -98,8 +98,8 @@ def subjects(inputs: Sequence[str], chosen: Sequence[Path], console: Console, *,
     """
     if not inputs:
         if not chosen:
-            return [Subject(DEFAULT_CHECKPOINT, None, models.chosen(None), named=False)]
-        return [Subject(str(model), None, models.chosen(model)) for model in chosen]
+            return [Subject(DEFAULT_CHECKPOINT, None, locate_checkpoint(None), named=False)]
+        return [Subject(str(model), None, locate_checkpoint(model)) for model in chosen]
     if inputs.count("-") > 1:
         raise UsageError("stdin is named twice")
     named = [("stdin" if name == "-" else name, read_all([name], console)) for name in inputs]
@@ -115,10 +115,10 @@ def _maker(name: str, own: TokenFiles, chosen: Sequence[Path]) -> Path:
     from tokenizer.models import describe_checkpoint, fingerprint_of
 
     if len(chosen) == 1:
-        return models.chosen(chosen[0])
+        return locate_checkpoint(chosen[0])
     wanted = own[0].header.model
     if not chosen:
-        return models.maker(name, wanted)
+        return find_maker(wanted, name)
     for model in map(locate_checkpoint, chosen):
         if wanted in (fingerprint_of(model), *describe_checkpoint(model).reads):
             return model
@@ -196,7 +196,7 @@ def _check_alike(own: TokenFiles, sizes: tuple[int, ...]) -> None:
         raise UsageError("these token files were made by different checkpoints: report on them one by one")
 
 
-def _encode(console: Console, loaded: models.Loaded, originals: Sequence[Source], wanted: Wanted) -> TokenSet:
+def _encode(console: Console, loaded: LoadedModel, originals: Sequence[Source], wanted: Wanted) -> TokenSet:
     from tokenizer import codec
 
     workers = files.default_workers(wanted.workers)
@@ -210,7 +210,7 @@ def _encode(console: Console, loaded: models.Loaded, originals: Sequence[Source]
 
 
 def _stability(
-    console: Console, loaded: models.Loaded, own: TokenFiles, originals: Sequence[Source], wanted: Wanted
+    console: Console, loaded: LoadedModel, own: TokenFiles, originals: Sequence[Source], wanted: Wanted
 ) -> Stability:
     """Measure it on images evenly spread over the originals, fitted as those of the tokens were."""
     from tokenizer import codec
@@ -229,9 +229,7 @@ def _stability(
     return measure_stability(loaded.network, console.track(spread, count), options)
 
 
-def _codes(
-    loaded: models.Loaded, own: TokenFiles, originals: Mapping[str, Source], alpha: tuple[int, int, int]
-) -> bytes:
+def _codes(loaded: LoadedModel, own: TokenFiles, originals: Mapping[str, Source], alpha: tuple[int, int, int]) -> bytes:
     """Return the PNG of what the codes of the first slot mean."""
     from PIL import Image
 

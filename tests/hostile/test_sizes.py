@@ -20,12 +20,11 @@ from hypothesis import strategies as st
 
 from cli.__main__ import main
 from tests.tokens.conftest import header_with, lines_of, made, npy, one, read_all, row_with, with_header
-from tokenizer.codec import check_tokens_fit
 from tokenizer.errors import ImageError, InputError, TokenFileError
 from tokenizer.images import placement_of, read_image
 from tokenizer.images.placement import RESIZE_MODES
 from tokenizer.inputs import Archive
-from tokenizer.models import load_checkpoint
+from tokenizer.models import load_model
 from tokenizer.tokens import find_token_files, load_tokens, read_tokens, sidecar, write_tokens
 
 
@@ -78,12 +77,12 @@ def test_every_placement_is_possible(original: tuple[int, int], mode: str, size:
 
 
 def test_tokens_of_another_downsampling(run: Path) -> None:
-    model = load_checkpoint(run)
+    model = load_model(run, "cpu")
     tokens = made([(2, 3)], (32,))
-    check_tokens_fit(tokens, model, "x", allow_mismatch=True)
+    model.check("x", tokens, allow_mismatch=True)
     other = dataclasses.replace(tokens, header=dataclasses.replace(tokens.header, downsample=16))
     with pytest.raises(TokenFileError, match="stand for 16 pixels along each side, the model's for 8"):
-        check_tokens_fit(other, model, "x", allow_mismatch=True)
+        model.check("x", other, allow_mismatch=True)
 
 
 def test_the_first_of_many_tokens_outside(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from tokenizer.codec.encode_options import EncodeOptions, token_header
 from tokenizer.codec.pixel_budget import PixelBudget
 from tokenizer.codec.read_ahead import read_ahead
-from tokenizer.codec.results import Encoded, Unreadable, check_tokens_fit, collect_tokens
+from tokenizer.codec.results import Encoded, Unreadable, collect_tokens
 from tokenizer.codec.to_images import TokenRow, decode_tokens
 from tokenizer.codec.to_tokens import PIXELS_AHEAD, encode_images
 
@@ -21,7 +21,6 @@ __all__ = [
     "PixelBudget",
     "TokenRow",
     "Unreadable",
-    "check_tokens_fit",
     "collect_tokens",
     "decode_tokens",
     "encode_images",

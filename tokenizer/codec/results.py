@@ -1,16 +1,14 @@
-"""What encoding yields, and whether tokens fit a model."""
+"""What encoding yields."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tokenizer.errors import TokenFileError
 from tokenizer.images import Source
-from tokenizer.models import Tokenizer
 from tokenizer.tokens import FailedInput, Header, ImageRecord, TokenSet
 
 
@@ -47,25 +45,3 @@ def collect_tokens(results: Iterable[Encoded | Unreadable], header: Header) -> T
         images.append(result.record)
         grids.append(result.grid)
     return TokenSet(header, tuple(images), tuple(grids), tuple(failed))
-
-
-def check_tokens_fit(
-    tokens: TokenSet, model: Tokenizer, fingerprint: str, reads: Sequence[str] = (), *, allow_mismatch: bool = False
-) -> None:
-    """Raise TokenFileError unless `model` is the one that made `tokens`, or one of those it `reads` did.
-
-    An array without a header names no model; its codes per position and their range are checked all the same.
-    With `allow_mismatch`, only these and the pixels per position are.
-    """
-    made_by = tokens.header.model
-    if made_by is not None and made_by not in (fingerprint, *reads) and not allow_mismatch:
-        raise TokenFileError(
-            f"it was made by the checkpoint {made_by[:12]}, this one is {fingerprint[:12]}: pass the model that made "
-            "it, or --allow-mismatch"
-        )
-    if tokens.header.downsample not in (None, model.downsample):
-        raise TokenFileError(
-            f"its tokens stand for {tokens.header.downsample} pixels along each side, the model's for "
-            f"{model.downsample}: pass the model that made it"
-        )
-    tokens.check_range(model.codebook_sizes)

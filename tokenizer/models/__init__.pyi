@@ -8,6 +8,7 @@ from .checkpoint import (
     refuse_larger_model,
     save_checkpoint,
 )
+from .loaded import LoadedModel, find_maker, is_maker, load_model
 from .network import Decoder, Encoder
 from .shipped import DEFAULT_CHECKPOINT, locate_checkpoint, shipped_folder, shipped_names
 from .tokenizer import Tokenizer, to_pixels, to_unit_range
@@ -19,10 +20,14 @@ __all__ = [
     "CheckpointDescription",
     "Decoder",
     "Encoder",
+    "LoadedModel",
     "Tokenizer",
     "describe_checkpoint",
+    "find_maker",
     "fingerprint_of",
+    "is_maker",
     "load_checkpoint",
+    "load_model",
     "locate_checkpoint",
     "refuse_larger_model",
     "save_checkpoint",

@@ -6,6 +6,7 @@ from .headerless import headerless_tokens
 from .journal import PARTIAL, Journal, crc32_of, is_finished, refuse_another_job
 from .journal_entries import earlier_outcomes
 from .manifest import FailedInput, ImageRecord, manifest_line
+from .named_files import NamedTokens, open_token_files
 from .serialization import header_line
 from .token_files import FORMATS, SUFFIXES, read_tokens, select_rows, sidecar, split_sidecar, to_bytes, write_tokens
 from .token_folders import DONE, INDEX, INDEX_FORMAT, INDEX_VERSION, MANIFEST, find_token_files
@@ -26,6 +27,7 @@ __all__ = [
     "Header",
     "ImageRecord",
     "Journal",
+    "NamedTokens",
     "StackWriter",
     "TarWriter",
     "TokenArray",
@@ -44,6 +46,7 @@ __all__ = [
     "is_finished",
     "load_tokens",
     "manifest_line",
+    "open_token_files",
     "read_tokens",
     "refuse_another_job",
     "select_images",

@@ -39,10 +39,17 @@ class TokenFiles(Sequence[TokenSet]):
         files: the files, in order.
         grid: (h, w) of the sequences in arrays without a header; None where there are none.
         codes: codes per position of these.
+        warnings: what to tell of where they were found, one line each.
     """
 
-    def __init__(self, files: Sequence[TokenFile], grid: tuple[int, int] | None = None, codes: int = 1) -> None:
-        self.files, self._grid, self._codes = files, grid, codes
+    def __init__(
+        self,
+        files: Sequence[TokenFile],
+        grid: tuple[int, int] | None = None,
+        codes: int = 1,
+        warnings: tuple[str, ...] = (),
+    ) -> None:
+        self.files, self.warnings, self._grid, self._codes = files, warnings, grid, codes
         self._open: dict[int, TokenSet] = {}
 
     def __len__(self) -> int:
@@ -60,7 +67,7 @@ class TokenFiles(Sequence[TokenSet]):
 
     def of(self, files: Sequence[TokenFile]) -> TokenFiles:
         """Return other files, read as these are."""
-        return TokenFiles(files, self._grid, self._codes)
+        return TokenFiles(files, self._grid, self._codes, self.warnings)
 
     @overload
     def __getitem__(self, index: int) -> TokenSet: ...
