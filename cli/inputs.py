@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
+from collections.abc import Sequence
 from pathlib import Path
 
 from cli.console import binary_stdin
 from tokenizer import inputs as sources
-from tokenizer.errors import InputError, OutputError, UsageError
+from tokenizer.errors import OutputError, UsageError
 from tokenizer.inputs import Inputs
 
 
@@ -20,8 +19,6 @@ def gather(inputs: Sequence[str], files_from: str | None, *, null: bool) -> Inpu
         InputError: something is missing, or there are no images.
         UsageError: nothing was named, stdin was named twice, or a URL's scheme is unknown.
     """
-    if not inputs and files_from is None:
-        raise UsageError("no input: name images, folders, archives or URLs, - for stdin, or --files-from")
     if null and files_from is None:
         raise UsageError("--null is for --files-from: pass both")
     if [*inputs, files_from].count("-") > 1:
@@ -30,20 +27,10 @@ def gather(inputs: Sequence[str], files_from: str | None, *, null: bool) -> Inpu
         if len(inputs) > 1 or files_from is not None:
             raise UsageError("- stands for one image or one archive, and cannot be mixed with other inputs")
         return sources.inputs_from_stream(binary_stdin())
-    return sources.gather_inputs(inputs, () if files_from is None else _listed(files_from, null=null))
-
-
-def _listed(files_from: str, *, null: bool) -> Iterator[str]:
-    empty = True
-    try:
-        with nullcontext(binary_stdin()) if files_from == "-" else Path(files_from).open("rb") as stream:
-            for entry in sources.read_path_list(stream, null=null):
-                empty = False
-                yield entry
-    except OSError as error:
-        raise InputError(f"cannot read the list {files_from}: {error.strerror or error}") from error
-    if empty:
-        raise InputError("the list of --files-from names no file")
+    if files_from is None:
+        return sources.gather_inputs(inputs)
+    listed = sources.read_path_list(binary_stdin() if files_from == "-" else Path(files_from), null=null)
+    return sources.gather_inputs(inputs, listed)
 
 
 def default_workers(workers: int | None) -> int:
