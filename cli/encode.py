@@ -18,7 +18,7 @@ from tokenizer.errors import UsageError
 from tokenizer.files import refuse_existing
 from tokenizer.images import ResizeMode, parse_color
 from tokenizer.models import locate_checkpoint
-from tokenizer.tokens import FORMATS, sidecar
+from tokenizer.tokens import TOKEN_FORMATS, sidecar_of
 
 
 def encode(
@@ -129,7 +129,7 @@ def _check_output(path: Path, kind: str, *, replaceable: bool) -> None:
     """Look before any work whether the output can be written; what other processes began is looked at later."""
     files.check_writable(path, folder=kind == "folder")
     if not replaceable:
-        for file in (path, sidecar(path)):
+        for file in (path, sidecar_of(path)):
             refuse_existing(file, overwrite=False)
 
 
@@ -145,8 +145,8 @@ def _output_kind(output: str, wanted: o.TokenFormat | None, shard_size: int | No
         return "file", wanted or "safetensors"
     if is_folder:
         return "folder", wanted or "safetensors"
-    if path.suffix[1:] not in FORMATS:
-        suffixes = ", ".join(f".{name}" for name in FORMATS)
+    if path.suffix[1:] not in TOKEN_FORMATS:
+        suffixes = ", ".join(f".{name}" for name in TOKEN_FORMATS)
         raise UsageError(f"{output} has the suffix {path.suffix}: use one of {suffixes}, or end a folder with /")
     if wanted not in (None, path.suffix[1:]):
         raise UsageError(f"{output} and --format {wanted} contradict each other")

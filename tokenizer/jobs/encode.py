@@ -14,7 +14,7 @@ from tokenizer.files import remove_temporaries_of
 from tokenizer.images import Source
 from tokenizer.models import Tokenizer
 from tokenizer.tokens import (
-    PARTIAL,
+    PARTIAL_SUFFIX,
     EncodedRow,
     Header,
     Journal,
@@ -23,7 +23,7 @@ from tokenizer.tokens import (
     TokenSet,
     Writer,
     earlier_outcomes,
-    sidecar,
+    sidecar_of,
 )
 
 
@@ -149,11 +149,11 @@ def growing(job: EncodeJob, path: Path) -> Iterator[Journal]:
         InputError: what is to be resumed belongs to another job.
     """
     with Journal(partial_of(path), job.describe(), resume=job.resume, overwrite=job.overwrite) as journal:
-        for file in (path, sidecar(path)):
+        for file in (path, sidecar_of(path)):
             remove_temporaries_of(file)
         yield journal
 
 
 def partial_of(path: Path) -> Path:
     """Return where the rows on their way to a token file grow."""
-    return path.with_name(path.name + PARTIAL)
+    return path.with_name(path.name + PARTIAL_SUFFIX)

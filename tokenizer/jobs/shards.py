@@ -14,7 +14,15 @@ from tokenizer.errors import InputError
 from tokenizer.files import canonical_json, locked_folder, refuse_existing, write_bytes
 from tokenizer.images import Source
 from tokenizer.jobs.encode import EncodeJob, Outcome, fill_writer, finished_outcomes, growing, partial_of
-from tokenizer.tokens import DONE, INDEX, INDEX_FORMAT, INDEX_VERSION, crc32_of, read_tokens, refuse_another_job
+from tokenizer.tokens import (
+    DONE_SUFFIX,
+    INDEX_FILE,
+    INDEX_FORMAT,
+    INDEX_VERSION,
+    crc32_of,
+    read_tokens,
+    refuse_another_job,
+)
 
 _COUNTS = ("images", "failed", "bytes", "crc32")
 
@@ -83,7 +91,7 @@ def _shard(job: EncodeJob, piece: Piece, folder: Path) -> Generator[Outcome]:
         return
     if not job.resume:
         refuse_existing(path, overwrite=job.overwrite)
-    for file in (mark, folder / INDEX):
+    for file in (mark, folder / INDEX_FILE):
         file.unlink(missing_ok=True)
     with growing(job, path) as journal:
         writer = job.writer(journal)
@@ -97,7 +105,7 @@ def _shard(job: EncodeJob, piece: Piece, folder: Path) -> Generator[Outcome]:
 
 
 def _mark(folder: Path, name: str) -> Path:
-    return folder / (name + DONE)
+    return folder / (name + DONE_SUFFIX)
 
 
 def _is_whole(job: EncodeJob, mark: Path, path: Path) -> bool:
@@ -142,7 +150,7 @@ def _write_index(job: EncodeJob, names: Sequence[str], folder: Path) -> None:
         shards.append(done)
     totals = {key: sum(shard[key] for shard in shards) for key in ("images", "failed")}
     values = {"format": INDEX_FORMAT, "version": INDEX_VERSION, "shards": shards, **totals}
-    write_bytes(folder / INDEX, json.dumps(values, indent=1).encode() + b"\n")
+    write_bytes(folder / INDEX_FILE, json.dumps(values, indent=1).encode() + b"\n")
 
 
 def _common(job: dict[str, Any]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from tokenizer.files import locked_folder, path_beneath, refuse_existing, replac
 from tokenizer.images import Source
 from tokenizer.jobs.encode import EncodeJob, Outcome, encoded_rows, outcome_of
 from tokenizer.tokens import (
-    MANIFEST,
+    MANIFEST_FILE,
     EncodedRow,
     ImageRecord,
     TokenSet,
@@ -62,7 +62,7 @@ def encode_to_tree(
             yield replace(outcome_of(row), kept=kept)
         if images:
             manifest.seek(0)
-            with replacing(folder / MANIFEST.replace(".", f"{label}.")) as file:
+            with replacing(folder / MANIFEST_FILE.replace(".", f"{label}.")) as file:
                 file.write(header_line(job.header))
                 file.writelines(manifest)
 
