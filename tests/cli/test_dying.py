@@ -16,9 +16,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from robustness.calls import Call, Ended, Limit, Raises
 from tests.cli.conftest import Vqtok
 from tests.cli.test_train import TINY, stop_at, weights
-from tests.dying import Call, Ended, Limit, Raises
 from tokenizer.files import Lock
 
 ENCODE = ("encode", "photos", "-m", "run", "-b", "2")
