@@ -25,6 +25,7 @@ check: $(VENV)/.installed
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 # The whole suite with the oldest releases that pyproject.toml allows, in an environment of its own.
 oldest:

@@ -8,6 +8,9 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import signal
+import subprocess
+import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +24,7 @@ from tokenizer.config import NetworkConfig, TrainConfig
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
+ROOT = Path(__file__).parents[1]
 TINY = NetworkConfig(downsample=8, widths=(32, 32), depths=(1, 1), latent_dim=4)
 
 
@@ -32,6 +36,14 @@ def draw(height: int, width: int, seed: int = 0) -> np.ndarray:
     pixels = np.stack(waves, axis=-1) * 100 + 128
     pixels[height // 2 :, width // 2 :] += random.uniform(-60, 60, 3)
     return np.clip(pixels, 0, 255).astype(np.uint8)
+
+
+def loaded_by(modules: Iterable[str]) -> set[str]:
+    """Return the modules that a fresh Python holds after importing these."""
+    code = f"import sys, {', '.join(modules)}; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stderr == ""
+    return set(done.stdout.split())
 
 
 def save(path: Path, pixels: np.ndarray) -> Path:

@@ -10,7 +10,7 @@ from pathlib import Path
 import jinja2
 import pytest
 
-from tests.test_floors import ROOT
+from tests.conftest import ROOT
 from tokenizer.html import render_page
 from tokenizer.html.render import data_uri
 
