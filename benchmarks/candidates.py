@@ -27,7 +27,7 @@ _RIDGE = 1e-6
 def sinkhorn(cost: Tensor, epsilon: float, iterations: int) -> Tensor:
     """Return the (N, K) plan in which rows weigh 1 / N and columns, nearly, 1 / K, for an (N, K) cost.
 
-    It minimises `<plan, cost> - epsilon H(plan)` by scaling columns and rows in turn; rows come last. A constant added
+    It minimizes `<plan, cost> - epsilon H(plan)` by scaling columns and rows in turn; rows come last. A constant added
     to a row or a column of the cost changes nothing, so each is shifted to a least cost of 0 first: then the largest
     kernel entry of every row and column is 1, and no sum underflows however small epsilon is.
 
