@@ -7,6 +7,7 @@ import os
 # Tensors this small gain nothing from threads, and processes that share a few cores lose much by them.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import inspect
 import signal
 import subprocess
 import sys
@@ -22,10 +23,25 @@ from tokenizer.config import NetworkConfig, TrainConfig
 
 # A shell that runs the tests in the background makes them, and all they start, ignore signals, which some test.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-signal.signal(signal.SIGHUP, signal.SIG_DFL)
+if hasattr(signal, "SIGHUP"):  # not on Windows
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 ROOT = Path(__file__).parents[1]
+IS_ROOT = hasattr(os, "geteuid") and os.geteuid() == 0
+# Windows has no pipes among its files, no signals but Ctrl-C, no limits of a process, and its own shell.
+POSIX = ("mkfifo", "fsdecode", "AF_UNIX", "/dev/", "/proc/", "SIGHUP", "SIGKILL", "chmod")
+if os.name == "nt":
+    collect_ignore = ["cli", "hostile/test_fuzzing.py"]
+    collect_ignore += ["jobs/test_kill_and_resume.py", "train/test_killed.py", "train/test_several_ranks.py"]
 TINY = NetworkConfig(downsample=8, widths=(32, 32), depths=(1, 1), latent_dim=4)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip on Windows what names in its source a thing that Windows has not."""
+    for item in items if os.name == "nt" else ():
+        source = inspect.getsource(item.function) if isinstance(item, pytest.Function) else ""
+        if any(word in source for word in POSIX):
+            item.add_marker(pytest.mark.skip(reason="needs what Windows has not"))
 
 
 def draw(height: int, width: int, seed: int = 0) -> np.ndarray:
