@@ -37,11 +37,13 @@ TINY = NetworkConfig(downsample=8, widths=(32, 32), depths=(1, 1), latent_dim=4)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip on Windows what names in its source a thing that Windows has not."""
-    for item in items if os.name == "nt" else ():
-        source = inspect.getsource(item.function) if isinstance(item, pytest.Function) else ""
-        if any(word in source for word in POSIX):
-            item.add_marker(pytest.mark.skip(reason="needs what Windows has not"))
+    """Mark as slow what starts a shell or a browser; skip on Windows what names a thing that Windows has not."""
+    for item in items:
+        if isinstance(item, pytest.Function):
+            if {"shell", "browser"} & set(item.fixturenames):
+                item.add_marker(pytest.mark.slow)
+            if os.name == "nt" and any(word in inspect.getsource(item.function) for word in POSIX):
+                item.add_marker(pytest.mark.skip(reason="needs what Windows has not"))
 
 
 def draw(height: int, width: int, seed: int = 0) -> np.ndarray:

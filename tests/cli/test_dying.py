@@ -21,6 +21,8 @@ from tests.cli.conftest import Vqtok
 from tests.cli.test_train import TINY, stop_at, weights
 from tokenizer.files import Lock
 
+pytestmark = pytest.mark.slow
+
 ENCODE = ("encode", "photos", "-m", "run", "-b", "2")
 COMMANDS: dict[str, tuple[Sequence[str], str]] = {
     "train": (("train", "photos", "-c", "tiny.toml", "--steps", "6", "-o", "out/run"), "--resume"),

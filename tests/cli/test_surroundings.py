@@ -22,6 +22,8 @@ from robustness.calls import Call
 from tests.cli.conftest import Vqtok, environment
 from tests.cli.test_train import TINY
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def words(photos: Path, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, list[object]]:
