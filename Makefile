@@ -8,7 +8,15 @@ PROCESSES := --numprocesses auto --maxprocesses 4 --dist loadfile
 PHOTOS ?=
 MODEL ?=
 
-.PHONY: demo test check oldest bench
+.PHONY: help demo quick test check oldest bench
+
+help:
+	@echo "make quick    the tests but the slow ones, under two minutes on two cores: for the one who is changing code"
+	@echo "make test     the whole suite, with a coverage gate"
+	@echo "make check    format, lint, strict types, the order of imports"
+	@echo "make oldest   the whole suite with the oldest releases that pyproject.toml allows"
+	@echo "make demo     encode, decode and report photographs with the checkpoint that ships"
+	@echo "make bench TRAIN=photos KODAK=kodak    quality against the authors' recipe"
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -18,6 +26,9 @@ $(VENV)/.installed: pyproject.toml
 demo: $(VENV)/.installed
 	PATH="$(abspath $(BIN)):$$PATH" PHOTOS="$(PHOTOS)" MODEL="$(MODEL)" sh examples/demo.sh
 
+quick: $(VENV)/.installed
+	$(BIN)/python -m pytest -m "not slow" --numprocesses 2 --dist loadfile
+
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest $(PROCESSES) --cov --cov-report=term --cov-fail-under=95
 
@@ -25,6 +36,7 @@ check: $(VENV)/.installed
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 # The whole suite with the oldest releases that pyproject.toml allows, in an environment of its own.
 oldest:

@@ -1,4 +1,4 @@
-"""The DiVeQ authors' recipe, rebuilt from its description: the peer that `quality.py` measures against.
+"""The DiVeQ authors' recipe, rebuilt from its description: the baseline that `quality.py` measures against.
 
 Source: Vali, Bäckström, Solin, https://arxiv.org/abs/2509.26469 (appendix on VQ-VAE experiments): stride-2 4x4
 convolutions 32-64-128-256, 6 residual blocks of 128 channels, a 1x1 convolution to D = 512, a mirrored decoder of

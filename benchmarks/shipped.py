@@ -92,10 +92,12 @@ def rows(name: str, arguments: argparse.Namespace, scratch: Path) -> Iterator[tu
         if compared:
             quality = report["quality"]
             yield f"{title} PSNR, SSIM, MS-SSIM", " ".join(_shown(quality[key]) for key in ("psnr", "ssim", "ms_ssim"))
-            for peer in quality["baselines"]:
-                note = "" if peer["reached"] else f" ({peer['larger']} files larger than the tokens)"
-                figures = f"{peer['psnr']:.2f} {peer['ssim']:.3f} at {peer['bits_per_pixel']:.3f} bits a pixel"
-                yield f"{title} {peer['name']}", figures + note
+            for baseline in quality["baselines"]:
+                note = "" if baseline["reached"] else f" ({baseline['larger']} files larger than the tokens)"
+                figures = (
+                    f"{baseline['psnr']:.2f} {baseline['ssim']:.3f} at {baseline['bits_per_pixel']:.3f} bits a pixel"
+                )
+                yield f"{title} {baseline['name']}", figures + note
         yield f"{title} used, perplexity", f"{100 * report['used']:.2f} % {report['perplexity']:.0f}"
         if title == "Kodak" and len(description.codebook_sizes) > 1:
             yield from prefixes(name, tokens, arguments.kodak, scratch)

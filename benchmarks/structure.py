@@ -3,9 +3,10 @@
     python -m benchmarks.structure                     # the checkout that this file lies in
     python -m benchmarks.structure ../before --json    # another one, with the files that each command enters
 
-A room is a module or package directly under `tokenizer/` with all that lies in it, `tokenizer/__init__`, all of `cli/`,
-all of `vqtok/` where there is one, or all of `benchmarks/`. Imports are read from the source, those in functions, under
-TYPE_CHECKING and in a stub beside a file too; `from tokenizer import x` names the room `x` where there is one.
+A room is a module or package directly under `tokenizer/` with all that lies in it, `tokenizer/__init__`, or all of one
+of the folders beside it (`cli/`, `vqtok/`, `benchmarks/`, `robustness/`; those that there are). Imports are read from
+the source, those in functions, under TYPE_CHECKING and in a stub beside a file too; `from tokenizer import x` names the
+room `x` where there is one.
 
 doors: rooms under `tokenizer/` without `__init__` and `_version`. arrows: pairs of a room and another one that it
 imports. circles: rooms that import each other, at any distance. modules of cli: its files but `__init__`.
@@ -18,8 +19,8 @@ that an import binds to another name. past `__init__`: names that a file imports
 A command enters a file when it calls a function that the file defines, from any file and in any thread; what runs
 before `cli.__main__.main` does not count. climbs: pairs of a file and one it calls, itself or by way of a library, in a
 room that imports the caller's, at any distance, while the caller's does not import that one. steps up: in the order in
-which files are first entered, how often the next one lies in a higher room than the last: by the longest chain of
-imports below it, or by FLOORS in `tests/test_floors.py`.
+which files are first entered, how often the next one lies in a higher room than the last, by the longest chain of
+imports below it.
 """
 
 from __future__ import annotations
@@ -27,15 +28,30 @@ from __future__ import annotations
 import argparse
 import ast
 import functools
+import importlib
+import inspect
+import itertools
 import json
+import os
+import subprocess
+import sys
+import tempfile
 import textwrap
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import CodeType, FrameType
 
-from benchmarks.structure_calls import SHIPPED, Arrows, climbs, floors_of, heights_of, reach_of, runs_of, steps_up
+import numpy as np
+from PIL import Image
 
+SHIPPED = ("tokenizer", "cli", "vqtok")
+BESIDE = ("benchmarks", "robustness")
+Arrows = Mapping[str, set[str]]
+
+_SIDE, _IMAGES = 64, 8
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 _DEFINED = (*_FUNCTIONS, ast.ClassDef)
 
@@ -108,7 +124,7 @@ def bound_by(node: ast.AST) -> Iterator[str]:
 def modules_of(checkout: Path) -> dict[str, Module]:
     """Return the modules of a checkout by name."""
     found = {}
-    for path in sorted(file for package in (*SHIPPED, "benchmarks") for file in (checkout / package).rglob("*.py")):
+    for path in sorted(file for package in (*SHIPPED, *BESIDE) for file in (checkout / package).rglob("*.py")):
         short = path.relative_to(checkout)
         name = ".".join((short.parent if short.stem == "__init__" else short.with_suffix("")).parts)
         texts = [file.read_text("utf-8") for file in (path, path.with_suffix(".pyi")) if file.exists()]
@@ -167,11 +183,136 @@ def public(module: Module, *kinds: type[ast.AST]) -> list[str]:
     return [name for name in found if not name.startswith("_")]
 
 
+def reach_of(arrows: Arrows) -> Arrows:
+    """Return for each room those that it imports at any distance: itself, where it lies in a circle."""
+    reach = {room: set(there) for room, there in arrows.items()}
+    for middle, room in itertools.product(reach, reach):
+        if middle in reach[room]:
+            reach[room] |= reach[middle]
+    return reach
+
+
+def heights_of(reach: Arrows) -> dict[str, int]:
+    """Return for each room the length of the longest chain of imports below it; a circle is one link."""
+
+    @functools.cache
+    def height(room: str) -> int:
+        return max((1 + height(there) for there in reach[room] if room not in reach[there]), default=0)
+
+    return {room: height(room) for room in reach}
+
+
+@dataclass
+class Watch:
+    """A profile function that keeps the files whose functions are called, in order, and the pairs of files that call.
+
+    `entered` and `pairs` are dictionaries for their order; the paths are relative to the checkout.
+    """
+
+    checkout: Path
+    entered: dict[str, None] = field(default_factory=dict)
+    pairs: dict[tuple[str, str], None] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Remember for each file where it lies in the checkout: nowhere, for those of others."""
+        self.file = functools.cache(self._file)
+
+    def __call__(self, frame: FrameType, event: str, _: object) -> None:
+        """Look at one event."""
+        if event != "call" or not (file := self.file(frame.f_code.co_filename)) or not is_function(frame.f_code):
+            return
+        self.entered.setdefault(file)
+        caller = frame.f_back
+        while caller and not self.file(caller.f_code.co_filename):
+            caller = caller.f_back
+        if caller:
+            self.pairs.setdefault((self.file(caller.f_code.co_filename), file))
+
+    def _file(self, name: str) -> str:
+        path = Path(name)
+        short = path.relative_to(self.checkout) if path.is_relative_to(self.checkout) else Path()
+        return short.as_posix() if short.parts[:1] and short.parts[0] in SHIPPED else ""
+
+
+def is_function(code: CodeType) -> bool:
+    """Return whether code is that of a function, not of a module, a class or a comprehension."""
+    return bool(code.co_flags & inspect.CO_OPTIMIZED) and (code.co_name[0] != "<" or code.co_name == "<lambda>")
+
+
+def watched(checkout: str, out: str, words: Sequence[str]) -> None:
+    """Run `vqtok` in this process, and write down as JSON what the calls enter."""
+    watch, main = Watch(Path(checkout)), importlib.import_module("cli.__main__").main
+    sys.argv = ["vqtok", *words]
+    threading.setprofile(watch)
+    sys.setprofile(watch)
+    try:
+        main()
+    finally:
+        sys.setprofile(None)
+        threading.setprofile(None)
+        Path(out).write_text(json.dumps([list(watch.entered), list(watch.pairs)]), "utf-8")
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a command entered, in order, and who called whom."""
+
+    entered: list[str]
+    pairs: list[tuple[str, str]]
+
+
+def run(checkout: Path, folder: Path, *words: str) -> Run:
+    """Run `vqtok` of a checkout in a process of its own."""
+    out = folder / "calls.json"
+    code = f"import runpy; runpy.run_path({__file__!r})['watched']({str(checkout)!r}, {str(out)!r}, {words!r})"
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("VQTOK_")}
+    environment |= {"PYTHONPATH": str(checkout), "PYTHONDONTWRITEBYTECODE": "1"}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=checkout, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"vqtok {words[0]} ended with {done.returncode}: {done.stderr}")
+    entered, pairs = json.loads(out.read_text("utf-8"))
+    if not entered:
+        raise SystemExit(f"vqtok {words[0]} entered no file of {checkout}")
+    return Run(entered, [(caller, callee) for caller, callee in pairs])
+
+
+def runs_of(checkout: Path) -> dict[str, Run]:
+    """Encode one image, decode its tokens, train for three steps."""
+    with tempfile.TemporaryDirectory() as name:
+        folder, random = Path(name), np.random.default_rng(0)
+        images, tokens = folder / "images", str(folder / "tokens.safetensors")
+        images.mkdir()
+        for number in range(_IMAGES):
+            Image.fromarray(random.integers(0, 256, (_SIDE, _SIDE, 3), np.uint8)).save(images / f"{number}.png")
+        model, device = ("-m", "photo-f8"), ("--device", "cpu")
+        budget = ("--steps", "3", "--image-size", "32", "--batch-size", "4", "--workers", "1")
+        return {
+            "encode": run(checkout, folder, "encode", str(images / "0.png"), "-o", tokens, *model, *device),
+            "decode": run(checkout, folder, "decode", tokens, "-o", str(folder / "back"), *model, *device),
+            "train": run(checkout, folder, "train", str(images), "-o", str(folder / "run"), *budget, *device),
+        }
+
+
+def climbs(pairs: Iterable[tuple[str, str]], room: Mapping[str, str], reach: Arrows) -> list[str]:
+    """Return the pairs of files that call back up."""
+    return sorted(
+        f"{caller} > {callee}"
+        for caller, callee in pairs
+        if room[caller] in reach[room[callee]] and room[callee] not in reach[room[caller]] | {room[caller]}
+    )
+
+
+def steps_up(entered: Sequence[str], room: Mapping[str, str], heights: Mapping[str, int]) -> int:
+    """Return how often the next file entered first lies higher than the last."""
+    return sum(heights[room[after]] > heights[room[before]] for before, after in itertools.pairwise(entered))
+
+
 @dataclass(frozen=True)
 class Found:
-    """Counts, those that cannot be had None, and the lists behind them."""
+    """Counts, and the lists behind them."""
 
-    counts: dict[str, int | None]
+    counts: dict[str, int]
     lists: dict[str, list[str]]
 
     def add(self, name: str, entries: list[str]) -> None:
@@ -185,7 +326,7 @@ def source(modules: Mapping[str, Module], imports: Sequence[Import], arrows: Arr
     alone = sum(room in modules and not modules[room].is_package for room in doors)
     shipped = [module for module in modules.values() if module.path.parts[0] in SHIPPED]
     circles = {frozenset(there for there in reach[room] if room in reach[there]) for room in reach} - {frozenset()}
-    counts: dict[str, int | None] = {
+    counts: dict[str, int] = {
         "doors": len(doors),
         "doors that are modules": alone,
         "doors that are packages": len(doors) - alone,
@@ -214,10 +355,9 @@ def measure(checkout: Path) -> Found:
     for name, run in runs.items():
         found.add(f"files entered by {name}", run.entered)
     room = {module.path.as_posix(): module.room for module in modules.values()}
-    decode, floors = runs["decode"], floors_of(checkout, reach)
+    decode = runs["decode"]
     found.add("climbs back up in decode", climbs(decode.pairs, room, reach))
-    found.counts["steps up in decode, by imports"] = steps_up(decode.entered, room, heights_of(reach))
-    found.counts["steps up in decode, by FLOORS"] = steps_up(decode.entered, room, floors) if floors else None
+    found.counts["steps up in decode"] = steps_up(decode.entered, room, heights_of(reach))
     return found
 
 
@@ -225,7 +365,7 @@ def show(found: Found) -> None:
     """Print the counts as a table, then the lists but those of entered files."""
     width = max(map(len, found.counts))
     for name, count in found.counts.items():
-        print(f"{name:{width}}  {'-' if count is None else count:>5}")
+        print(f"{name:{width}}  {count:>5}")
     for name, entries in found.lists.items():
         if entries and not name.startswith("files entered"):
             short = name.endswith("twice or more")

@@ -152,7 +152,7 @@ def main(arguments: list[str] | None = None) -> None:
     tokens = load_tokens(*given.tokens)
     dataset = TokenDataset(tokens, flat=True)
     if len(dataset) < 2:
-        raise SystemExit("one image is not enough: one part is trained on, the rest held out")
+        raise SystemExit("one image is not enough: some are trained on, the others are for validation")
     height, width, codes = (*tokens.shape[1:], 1)[:3]
     # The codes of a position follow each other, and each codebook has token numbers of its own.
     sizes = torch.tensor(tokens.codebook_sizes or (int(np.max(tokens)) + 1,) * codes)
@@ -163,7 +163,7 @@ def main(arguments: list[str] | None = None) -> None:
     unseen = torch.stack(dataset.__getitems__(validation[:512].tolist())).to(given.device) + offsets
     model = Transformer(int(sizes.sum()), len(offsets), given.width, given.layers, given.dropout).to(given.device)
     print(
-        f"{len(rest)} images of {len(offsets)} tokens, {len(validation)} held out; "
+        f"{len(rest)} images of {len(offsets)} tokens, {len(validation)} for validation; "
         f"single tokens have {entropy(np.asarray(tokens[:10000]).reshape(-1, codes)):.3f} bits"
     )
     train(model, loader, unseen, offsets, given)

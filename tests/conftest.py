@@ -7,7 +7,11 @@ import os
 # Tensors this small gain nothing from threads, and processes that share a few cores lose much by them.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import inspect
 import signal
+import subprocess
+import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -19,9 +23,27 @@ from tokenizer.config import NetworkConfig, TrainConfig
 
 # A shell that runs the tests in the background makes them, and all they start, ignore signals, which some test.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-signal.signal(signal.SIGHUP, signal.SIG_DFL)
+if hasattr(signal, "SIGHUP"):  # not on Windows
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
+ROOT = Path(__file__).parents[1]
+IS_ROOT = hasattr(os, "geteuid") and os.geteuid() == 0
+# Windows has no pipes among its files, no signals but Ctrl-C, no limits of a process, and its own shell.
+POSIX = ("mkfifo", "fsdecode", "AF_UNIX", "/dev/", "/proc/", "SIGHUP", "SIGKILL", "chmod")
+if os.name == "nt":
+    collect_ignore = ["cli", "hostile/test_fuzzing.py"]
+    collect_ignore += ["jobs/test_kill_and_resume.py", "train/test_killed.py", "train/test_several_ranks.py"]
 TINY = NetworkConfig(downsample=8, widths=(32, 32), depths=(1, 1), latent_dim=4)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark as slow what starts a shell or a browser; skip on Windows what names a thing that Windows has not."""
+    for item in items:
+        if isinstance(item, pytest.Function):
+            if {"shell", "browser"} & set(item.fixturenames):
+                item.add_marker(pytest.mark.slow)
+            if os.name == "nt" and any(word in inspect.getsource(item.function) for word in POSIX):
+                item.add_marker(pytest.mark.skip(reason="needs what Windows has not"))
 
 
 def draw(height: int, width: int, seed: int = 0) -> np.ndarray:
@@ -32,6 +54,14 @@ def draw(height: int, width: int, seed: int = 0) -> np.ndarray:
     pixels = np.stack(waves, axis=-1) * 100 + 128
     pixels[height // 2 :, width // 2 :] += random.uniform(-60, 60, 3)
     return np.clip(pixels, 0, 255).astype(np.uint8)
+
+
+def loaded_by(modules: Iterable[str]) -> set[str]:
+    """Return the modules that a fresh Python holds after importing these."""
+    code = f"import sys, {', '.join(modules)}; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stderr == ""
+    return set(done.stdout.split())
 
 
 def save(path: Path, pixels: np.ndarray) -> Path:

@@ -25,16 +25,14 @@ SPECS = [
     "stablevq(window=1, dead_code_patience=0)",
     "diveq-wasserstein",
 ]
-MODULES = ("candidates", "candidates_parts", "candidates_stable")
 
 
 @pytest.fixture(scope="module", autouse=True)
-def candidates() -> Iterator[dict[str, ModuleType]]:
+def candidates() -> Iterator[ModuleType]:
     """Register the candidates for this module alone: other tests go through every method there is."""
     before = dict(METHODS)
-    for name in MODULES:  # imported before, they would not register again
-        sys.modules.pop(f"benchmarks.{name}", None)
-    yield {name: importlib.import_module(f"benchmarks.{name}") for name in MODULES}
+    sys.modules.pop("benchmarks.candidates", None)  # imported before, they would not register again
+    yield importlib.import_module("benchmarks.candidates")
     METHODS.clear()
     METHODS.update(before)
 
@@ -68,11 +66,9 @@ def train(quantizer: Quantizer, z: torch.Tensor, steps: int) -> None:
     quantizer.eval()
 
 
-def test_importing_registers_these(candidates: dict[str, ModuleType]) -> None:
-    ours = {name for name, method in METHODS.items() if method.cls.__module__.startswith("benchmarks.")}
+def test_importing_registers_these(candidates: ModuleType) -> None:
+    ours = {name for name, method in METHODS.items() if method.cls.__module__ == candidates.__name__}
     assert ours == {"optvq", "wasserstein", "stablevq", "diveq-wasserstein"}
-    for name in ours:
-        assert METHODS[name].cls.__module__ in {f"benchmarks.{module}" for module in MODULES}
 
 
 def test_evaluation_is_decode_of_encode_and_draws_nothing(quantizer: Quantizer) -> None:
@@ -138,8 +134,8 @@ def test_merging_keeps_every_token_and_the_spec_that_builds_it(quantizer: Quanti
     torch.testing.assert_close(other.decode(tokens), vectors)
 
 
-def test_sinkhorn_by_hand(candidates: dict[str, ModuleType]) -> None:
-    sinkhorn = candidates["candidates_parts"].sinkhorn
+def test_sinkhorn_by_hand(candidates: ModuleType) -> None:
+    sinkhorn = candidates.sinkhorn
     # exp(-cost) = [[1, 1/2], [1/2, 1]] is balanced up to a factor: sums of 3/2, so the plan is a third of it.
     cost = torch.tensor([[0.0, 2.0], [2.0, 0.0]]) * torch.tensor(0.5).log().abs() / 2
     torch.testing.assert_close(sinkhorn(cost, 1.0, 1), torch.tensor([[2.0, 1.0], [1.0, 2.0]]) / 6)
@@ -149,16 +145,16 @@ def test_sinkhorn_by_hand(candidates: dict[str, ModuleType]) -> None:
 
 
 @pytest.mark.parametrize("epsilon", [0.5, 0.1])
-def test_sinkhorn_marginals(candidates: dict[str, ModuleType], epsilon: float) -> None:
+def test_sinkhorn_marginals(candidates: ModuleType, epsilon: float) -> None:
     cost = torch.rand(40, 7, generator=torch.Generator().manual_seed(0))
     kept = cost.clone()
-    plan = candidates["candidates_parts"].sinkhorn(cost, epsilon, 200)
+    plan = candidates.sinkhorn(cost, epsilon, 200)
     assert torch.equal(cost, kept)
     torch.testing.assert_close(plan.sum(dim=1), torch.full((40,), 1 / 40), rtol=1e-5, atol=0)
     torch.testing.assert_close(plan.sum(dim=0), torch.full((7,), 1 / 7), rtol=1e-3, atol=0)
 
 
-def test_transport_uses_codes_that_no_latent_is_nearest_to(candidates: dict[str, ModuleType]) -> None:
+def test_transport_uses_codes_that_no_latent_is_nearest_to(candidates: ModuleType) -> None:
     quantizer = make("optvq")
     with torch.no_grad():
         quantizer.table.weight[8:] += 30
@@ -169,8 +165,8 @@ def test_transport_uses_codes_that_no_latent_is_nearest_to(candidates: dict[str,
     torch.testing.assert_close(learnt.vectors, quantizer.decode(learnt.tokens))
 
 
-def test_gaussian_distance_by_hand(candidates: dict[str, ModuleType]) -> None:
-    distance = candidates["candidates_parts"].gaussian_distance
+def test_gaussian_distance_by_hand(candidates: ModuleType) -> None:
+    distance = candidates.gaussian_distance
     corners = torch.tensor([[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]])
     z, codes = corners * torch.tensor([1.0, 2.0]), corners * torch.tensor([3.0, 0.5]) + torch.tensor([3.0, -4.0])
     # |m1 - m2|^2 = 25, (1 - 3)^2 + (2 - 0.5)^2 = 6.25
@@ -184,8 +180,8 @@ def test_gaussian_distance_by_hand(candidates: dict[str, ModuleType]) -> None:
     torch.testing.assert_close(distance(z, shifted), torch.tensor(26.25), rtol=1e-5, atol=0)
 
 
-def test_gaussian_distance_has_a_gradient_where_eigenvalues_coincide(candidates: dict[str, ModuleType]) -> None:
-    distance = candidates["candidates_parts"].gaussian_distance
+def test_gaussian_distance_has_a_gradient_where_eigenvalues_coincide(candidates: ModuleType) -> None:
+    distance = candidates.gaussian_distance
     corners = torch.tensor([[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]])
     codes = (2 * corners).requires_grad_()
     distance(corners, codes).backward()
@@ -196,8 +192,8 @@ def test_gaussian_distance_has_a_gradient_where_eigenvalues_coincide(candidates:
     assert torch.autograd.gradcheck(distance, (points, others), atol=1e-5)
 
 
-def test_weights_by_hand(candidates: dict[str, ModuleType]) -> None:
-    quantizer = candidates["candidates_stable"].StableVQ(2, codebook_size=2, region=False, transform="none")
+def test_weights_by_hand(candidates: ModuleType) -> None:
+    quantizer = candidates.StableVQ(2, codebook_size=2, region=False, transform="none")
     codes = torch.tensor([[0.0, 0.0], [10.0, 0.0]], requires_grad=True)
     z = torch.tensor([[1.0, 0.0], [0.0, 2.0], [10.0, 3.0]], requires_grad=True)
     vectors, _ = quantizer.approximate(z, codes, torch.tensor([0, 0, 1]))
@@ -207,10 +203,10 @@ def test_weights_by_hand(candidates: dict[str, ModuleType]) -> None:
     torch.testing.assert_close(z.grad, torch.tensor([[1.0, 1.0], [0.25, 0.25], [1.0, 1.0]]))
 
 
-def test_region_targets_by_hand(candidates: dict[str, ModuleType]) -> None:
+def test_region_targets_by_hand(candidates: ModuleType) -> None:
     codes = torch.tensor([[0.0], [10.0], [4.0], [7.0], [20.0]])
     z, chosen = torch.tensor([[1.0], [3.0], [9.0], [11.0], [12.0], [30.0]]), torch.tensor([0, 0, 1, 1, 1, 4])
-    region_targets = candidates["candidates_stable"].region_targets
+    region_targets = candidates.region_targets
     targets, known = region_targets(z, codes, chosen, torch.zeros(5, dtype=torch.bool))
     # Means 2 and 32 / 3. Two dead codes, 2 and 3, in shares of 2/5 and 3/5: 0.8 and 1.2 places, so one each. Code 0
     # hands its target to code 2, code 1 to code 3; code 4, which one latent chose, hands on nothing.

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from robustness.damaged_images import in_mode
 from tests.cli.conftest import QUICK, Vqtok
 from tests.conftest import draw
-from tests.damaging import in_mode
 from tests.images.test_opening import bombs
 from tests.images.test_reading import png, saved
 from tokenizer.tokens import read_tokens

@@ -16,10 +16,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from robustness.calls import Call, Ended, Limit, Raises
 from tests.cli.conftest import Vqtok
 from tests.cli.test_train import TINY, stop_at, weights
-from tests.dying import Call, Ended, Limit, Raises
 from tokenizer.files import Lock
+
+pytestmark = pytest.mark.slow
 
 ENCODE = ("encode", "photos", "-m", "run", "-b", "2")
 COMMANDS: dict[str, tuple[Sequence[str], str]] = {

@@ -35,7 +35,7 @@ def test_pictures_are_drawn_from_noise(
     samples, sheet = tmp_path / "samples.npy", tmp_path / "sheet.png"
     generate.main([str(tokens), "-o", str(samples), "--steps", "60", "--images", "6", *SMALL])
     lines = capfdbinary.readouterr().out.decode().splitlines()
-    assert lines[0].startswith("76 images of 16 tokens, 4 held out; single tokens have ")
+    assert lines[0].startswith("76 images of 16 tokens, 4 for validation; single tokens have ")
     counts = np.unique(np.load(tokens), return_counts=True)[1]
     entropy = -sum(count / counts.sum() * math.log2(count / counts.sum()) for count in counts)
     assert float(lines[0].split()[-2]) == pytest.approx(entropy, abs=1e-3)

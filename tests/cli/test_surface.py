@@ -65,6 +65,7 @@ def test_version(vqtok: Vqtok) -> None:
     assert vqtok("--version").out.decode() == f"vqtok {__version__}\n"
 
 
+@pytest.mark.slow
 def test_help_and_completion_need_no_torch(shell: Vqtok) -> None:
     script = """
 import sys
@@ -84,6 +85,7 @@ sys.exit(f"imported {heavy}" if heavy else 0)
     assert result.out.decode().endswith(f"vqtok {__version__}\n")
 
 
+@pytest.mark.slow
 def test_info_and_report_of_tokens_need_no_torch(vqtok: Vqtok, run: Path, photos: Path, tmp_path: Path) -> None:
     vqtok("encode", photos / "a", "-m", run, "-o", tmp_path / "t.npy", "-q")
     script = """
@@ -102,6 +104,7 @@ sys.exit("torch" in sys.modules)
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "variables",
     [

@@ -18,9 +18,11 @@ import pytest
 from packaging.version import Version
 
 from cli.stderr import Lenient
+from robustness.calls import Call
 from tests.cli.conftest import Vqtok, environment
 from tests.cli.test_train import TINY
-from tests.dying import Call
+
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture

@@ -103,6 +103,7 @@ def test_printed_config_of_few_images(vqtok: Vqtok, photos: Path, tmp_path: Path
     assert (again.code, again.out) == (0, first.out)
 
 
+@pytest.mark.slow
 def test_dry_run_writes_nothing(vqtok: Vqtok, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     result = vqtok("train", photos, "-n", "-o", tmp_path / "run", "--steps", 3)
@@ -243,6 +244,7 @@ def test_wrong_paths(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bare", "full"]
 
 
+@pytest.mark.slow
 def test_said_before_training(vqtok: Vqtok, photos: Path, tmp_path: Path) -> None:
     few = vqtok("train", photos / "a", "-n")
     assert few.code == 0

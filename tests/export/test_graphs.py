@@ -21,6 +21,8 @@ from tokenizer.export import ExportCheck, Exported
 from tokenizer.models import Tokenizer, to_pixels, to_unit_range
 from tokenizer.quantizers import METHODS, STAGES
 
+pytestmark = pytest.mark.slow
+
 onnx = pytest.importorskip("onnx", reason="the extra 'onnx' is not installed")
 onnxruntime = pytest.importorskip("onnxruntime", reason="the extra 'onnx' is not installed")
 pytest.importorskip("onnxscript", reason="the extra 'onnx' is not installed")

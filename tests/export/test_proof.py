@@ -30,6 +30,7 @@ def changed(data: bytes, edit: Any) -> bytes:
     return proto.SerializeToString()
 
 
+@pytest.mark.slow
 def test_check_counts_images_of_ones_own(trained: Tokenizer, exported: Exported) -> None:
     drawn = export.check_exported(exported, trained)
     both = export.check_exported(exported, trained, [draw(17, 40), draw(9, 8)])

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import IS_ROOT
 from tokenizer.errors import OutputError
 from tokenizer.files import canonical_json, make_folder, remove_temporaries_of, replacing, write_bytes, writing
 
@@ -91,7 +92,7 @@ def test_a_place_that_takes_no_files() -> None:
         write_bytes(Path("/proc/vqtok/a"), b"x")
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+@pytest.mark.skipif(IS_ROOT, reason="root may write everywhere")
 def test_a_read_only_folder(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     with pytest.raises(OutputError, match="Permission denied"):
@@ -103,7 +104,7 @@ def test_a_name_that_is_too_long(tmp_path: Path) -> None:
         write_bytes(tmp_path / ("a" * 300), b"x")
 
 
-@pytest.mark.parametrize("name", ["a" * 255, "é" * 127, "\U0001f600" * 63, os.fsdecode(b"\xff" * 255)])
+@pytest.mark.parametrize("name", ["a" * 255, "é" * 127, "\U0001f600" * 63, "\udcff" * 255])
 def test_the_longest_names_fit(tmp_path: Path, name: str) -> None:
     write_bytes(tmp_path / name, b"x")
     assert (tmp_path / name).read_bytes() == b"x"

@@ -1,4 +1,4 @@
-"""A few hundred inputs of each target of `benchmarks.fuzzing`, drawn with a seed; the long runs are done by hand."""
+"""A few hundred inputs of each target of `robustness.fuzz_files`, drawn with a seed; the long runs are done by hand."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.fuzzing_changes import changed
-from benchmarks.fuzzing_targets import TARGETS
+from robustness.fuzz_files import changed
+from robustness.fuzz_targets import TARGETS
 
 
 @pytest.mark.parametrize(("name", "inputs"), [("tokens", 400), ("checkpoint", 120), ("config", 250), ("manifest", 250)])

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.test_floors import ROOT
+from tests.conftest import ROOT
 from tokenizer.html import DARK, LIGHT, Ink, dress_axes, make_plot, new_figure
 
 GUARDED = sorted(

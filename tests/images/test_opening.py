@@ -22,8 +22,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from robustness.damaged_images import damaged, drawn_files, in_mode
 from tests.conftest import draw, save
-from tests.damaging import damaged, drawn_files, in_mode
 from tests.images.test_reading import chunk, png, saved, tiff
 from tokenizer.errors import ImageError
 from tokenizer.images import Pixels, opening, probe_image, read_image

@@ -70,7 +70,7 @@ def test_none_repeats_the_last_row_and_column() -> None:
     np.testing.assert_array_equal(canvas, pixels[rows][:, columns])
 
 
-def test_crop_takes_the_centre_square() -> None:
+def test_crop_takes_the_center_square() -> None:
     pixels = numbered(40, 61)
     placement = placement_of((40, 61), "crop", 40, 8)
     assert placement == Placement("crop", (40, 61), (0, 10, 40, 40), (40, 40), (0, 0), (40, 40))
@@ -86,7 +86,7 @@ def test_crop_of_a_tall_image_is_resized() -> None:
     np.testing.assert_array_equal(placement.apply(pixels), np.asarray(cut.resize((16, 16), Image.Resampling.BICUBIC)))
 
 
-def test_pad_centres_the_whole_image() -> None:
+def test_pad_centers_the_whole_image() -> None:
     pixels = draw(20, 40)
     placement = placement_of((20, 40), "pad", 32, 16)
     assert placement == Placement("pad", (20, 40), (0, 0, 20, 40), (16, 32), (8, 0), (32, 32))

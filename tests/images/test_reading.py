@@ -17,7 +17,7 @@ import PIL
 import pytest
 from PIL import Image, ImageCms
 
-from tests.conftest import draw, save
+from tests.conftest import IS_ROOT, draw, save
 from tokenizer.errors import ImageError
 from tokenizer.images import probe_image, read_image, resize
 from tokenizer.images.opening import _quiet
@@ -299,7 +299,7 @@ class TestFailures:
         (tmp_path / "x.png").symlink_to(tmp_path / "x.png")
         self.reason(tmp_path / "x.png")
 
-    @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+    @pytest.mark.skipif(IS_ROOT, reason="root may read everything")
     def test_no_permission(self, tmp_path: Path) -> None:
         save(tmp_path / "x.png", draw(4, 4)).chmod(0)
         assert self.reason(tmp_path / "x.png") == "permission denied"

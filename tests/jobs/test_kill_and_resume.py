@@ -17,6 +17,8 @@ from tokenizer.jobs import EncodeJob, Outcome, encode_to_file, encode_to_shards,
 from tokenizer.models import load_checkpoint
 from tokenizer.tokens import journal
 
+pytestmark = pytest.mark.slow
+
 KILLS = 20
 
 

@@ -57,7 +57,7 @@ def test_each_is_small_and_has_a_card(name: str) -> None:
     card, made = (folder / "README.md").read_text("utf-8"), describe_checkpoint(folder)
     assert fingerprint_of(folder)[:12] in card
     assert f"{made.bits_per_pixel:.4f}" in card
-    for heading in ("Use", "Figures", "Training", "Data and licences", "Limits"):
+    for heading in ("Use", "Figures", "Training", "Data and licenses", "Limits"):
         assert f"\n## {heading}\n" in card
     assert not re.search(r"(?<![\w.])/(work|home|tmp|root)/", card + (folder / "config.json").read_text())
 

@@ -14,6 +14,8 @@ import torch.multiprocessing as mp
 from tokenizer import quantizers
 from tokenizer.quantizers import Quantizer
 
+pytestmark = pytest.mark.slow
+
 RANKS, STEPS, ROWS, DIM = 2, 12, 60, 3
 
 # Specs, and whether training starts with k-means on the first latents. The codes of `build` are far too many for

@@ -36,9 +36,9 @@ def test_an_mlp_places_codes_on_the_plane_of_their_largest_variance() -> None:
     spread = torch.randn(50, 4, dtype=torch.float64) * torch.tensor([9.0, 5.0, 0.1, 0.1], dtype=torch.float64)
     wanted = 7 + spread @ basis
     made.place(wanted)
-    centerd = wanted - wanted.mean(dim=0)
-    directions = torch.linalg.eigh(centerd.T @ centerd).eigenvectors[:, -2:]
-    torch.testing.assert_close(made(), wanted.mean(dim=0) + centerd @ directions @ directions.T)
+    centered = wanted - wanted.mean(dim=0)
+    directions = torch.linalg.eigh(centered.T @ centered).eigenvectors[:, -2:]
+    torch.testing.assert_close(made(), wanted.mean(dim=0) + centered @ directions @ directions.T)
     assert (made() - wanted).norm(dim=1).max() < 1
 
 

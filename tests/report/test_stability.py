@@ -134,7 +134,7 @@ def test_positions_that_see_nothing_around_them_move_with_the_picture() -> None:
     assert "same positions" in found["shift_1"].definition
 
 
-def test_after_resizing_a_position_is_sought_where_its_centre_lies() -> None:
+def test_after_resizing_a_position_is_sought_where_its_center_lies() -> None:
     """At 0.99, the center of position 49 and the 50 after it lie one position further to the left."""
     model = means({"name": "fsq", "levels": (16, 16, 16)})
     ramp = np.repeat(np.arange(1600)[None], 24, 0) / 1600 * 255

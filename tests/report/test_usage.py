@@ -139,6 +139,7 @@ class TestPositions:
             is None
         )
 
+    @pytest.mark.slow
     def test_of_grids_that_are_too_large_to_look_at_there_are_none(self) -> None:
         assert usage_report([headerless_tokens(np.zeros((100, 2**7, 2**7), np.uint8))], (2,), 0).positions
         assert usage_report([headerless_tokens(np.zeros((100, 2**7, 2**7 + 1), np.uint8))], (2,), 0).positions is None

@@ -89,6 +89,7 @@ class TestUsage:
         with pytest.raises(TokenFileError, match=r"^b\.npy: token 4 at row 0 \(0, 1\) is outside 0\.\.3$"):
             usage_report(sets, (4,), 0, names=["a.npy", "b.npy"])
 
+    @pytest.mark.slow
     def test_memory_does_not_grow_with_the_tokens(self, tmp_path: Path) -> None:
         """Of files that are mapped: they are counted in blocks."""
         peaks = []

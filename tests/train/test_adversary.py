@@ -113,6 +113,7 @@ def learn(adversary: Adversary, steps: int) -> list[float]:
     return losses
 
 
+@pytest.mark.slow
 def test_it_learns_to_tell_real_from_reconstructed(config: TrainConfig) -> None:
     torch.manual_seed(0)
     adversary = Adversary(dataclasses.replace(config, adversarial_warmup=0.5), CPU, "float32")

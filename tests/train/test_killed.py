@@ -16,6 +16,8 @@ from tokenizer.config import TrainConfig
 from tokenizer.models import fingerprint_of
 from tokenizer.train import has_states
 
+pytestmark = pytest.mark.slow
+
 KILLS = 20
 
 

@@ -201,6 +201,7 @@ def test_latents_that_are_not_finite_are_skipped_and_then_stop_the_run(
         list(steps)
 
 
+@pytest.mark.slow
 def test_bfloat16_trains_too(quick: TrainConfig, photos: Path, tmp_path: Path) -> None:
     _, steps = whole_run(dataclasses.replace(quick, steps=150, precision="bfloat16"), photos, tmp_path)
     losses = [step.figures["loss"] for step in steps if step.figures]

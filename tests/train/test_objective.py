@@ -169,6 +169,7 @@ def train_half(rank: int, config: TrainConfig, folder: str) -> None:
     dist.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_two_ranks_make_the_discriminator_of_the_whole_batch(adversarial: TrainConfig, tmp_path: Path) -> None:
     mp.spawn(train_half, args=(adversarial, str(tmp_path)), nprocs=2)
     first, second = (safetensors.torch.load_file(tmp_path / f"{rank}.safetensors") for rank in range(2))
@@ -182,6 +183,7 @@ def test_two_ranks_make_the_discriminator_of_the_whole_batch(adversarial: TrainC
         assert (value - wanted).norm() <= 1e-3 * wanted.norm(), name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stop_at", [0, 1, 3])
 def test_restored_goes_on_bit_for_bit(both: TrainConfig, stop_at: int) -> None:
     whole = Objective(both)
@@ -259,6 +261,7 @@ def test_a_run_without_a_file_is_refused_by_the_objective_too(both: TrainConfig)
         Objective(dataclasses.replace(both, perceptual_weights=None))
 
 
+@pytest.mark.slow
 def test_images_move_towards_what_the_discriminator_takes_for_real(adversarial: TrainConfig) -> None:
     """Blurred pictures in the decoder's place: with the term they regain contrast that the mean error does not ask."""
     config = dataclasses.replace(adversarial, adversarial_after=0.0, adversarial_warmup=0.0)

@@ -26,6 +26,8 @@ from tokenizer.errors import InputError
 from tokenizer.models import load_checkpoint
 from tokenizer.train import TrainingState
 
+pytestmark = pytest.mark.slow
+
 RANKS, STEPS = 2, 10
 # Methods that draw no noise: that of two ranks is another than that of one process.
 METHODS: dict[str, dict[str, Any]] = {

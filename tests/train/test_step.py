@@ -67,6 +67,7 @@ def test_parts_of_a_batch_that_holds_fewer_readable_images(quick: TrainConfig, p
     assert steps[-1].evaluation is not None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["float16", "tf32"])
 def test_other_precisions_learn_too(quick: TrainConfig, photos: Path, tmp_path: Path, precision: str) -> None:
     _, steps = run(dataclasses.replace(quick, steps=90, precision=precision, log_every=10), photos, tmp_path)

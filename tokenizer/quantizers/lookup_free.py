@@ -146,7 +146,7 @@ class LookupFreeQuantizer(Quantizer):
 
 
 def _whitening(z: Tensor, width: int) -> Tensor:
-    """Return the (width, D) map of (N, D) centerd latents to their principal components, of variance 1."""
+    """Return the (width, D) map of (N, D) centered latents to their principal components, of variance 1."""
     # Small, and done in double precision where every machine has it.
     variances, directions = torch.linalg.eigh((z.T @ z / len(z)).double().cpu())
     spreads = variances.flip(0)[:width].clamp_min(0).sqrt()
@@ -156,7 +156,7 @@ def _whitening(z: Tensor, width: int) -> Tensor:
 
 
 def _regression(given: Tensor, wanted: Tensor) -> Tensor:
-    """Return the (D, W) map of (N, W) centerd numbers that comes nearest to (N, D) centerd ones."""
+    """Return the (D, W) map of (N, W) centered numbers that comes nearest to (N, D) centered ones."""
     gram, cross = ((given.T @ side / len(given)).double().cpu() for side in (given, wanted))
     return (torch.linalg.pinv(gram, rtol=1e-6, hermitian=True) @ cross).T.to(given)
 

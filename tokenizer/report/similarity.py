@@ -52,8 +52,8 @@ def similar_order(features: Vectors, *, seed: int = 0) -> NDArray[np.int64]:
 
 
 def _components(features: Vectors) -> Vectors:
-    centerd = features - features.mean(0)
-    left, values, _ = np.linalg.svd(centerd, full_matrices=False)
+    centered = features - features.mean(0)
+    left, values, _ = np.linalg.svd(centered, full_matrices=False)
     components: Vectors = (left * values)[:, :_COMPONENTS]
     return components
 

@@ -19,7 +19,8 @@ Data = tuple[Tensor, Tensor]
 Search = Callable[[Tensor, Tensor], Tensor]
 SEARCHES = {"nearest": nearest, "several": lambda z, c: nearest_several(z, c, 1), "product": largest_product}
 # One tile; one with a group that is not full; several; several with the last not full.
-SIZES = [(513, 700), (40, 1000), (300, 2048), (300, 5000), (300, 2049)]
+SIZES = [(513, 700), (40, 1000), pytest.param(300, 2048, marks=pytest.mark.slow)]
+SIZES += [pytest.param(300, 5000, marks=pytest.mark.slow), (300, 2049)]
 
 
 def distances(z: Tensor, codebook: Tensor) -> Tensor:

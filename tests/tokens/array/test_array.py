@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.test_floors import loaded_by
+from tests.conftest import loaded_by
 from tests.tokens.array.conftest import COUNT, LAYOUTS, NAMES, lay, pieces, shards, stacked, tree, whole
 from tests.tokens.conftest import lines_of, made, one, row_with, with_header
 from tokenizer.errors import InputError, TokenFileError

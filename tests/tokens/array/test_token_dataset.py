@@ -37,6 +37,7 @@ def test_flat_items_keep_the_codes_of_a_position_together(tmp_path: Path) -> Non
     assert torch.equal(dataset.__getitems__([8])[0], dataset[8])
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:This DataLoader will create 2 worker processes")  # where there is one core
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_loader_in_this_process_or_in_others(workers: int, tmp_path: Path) -> None:

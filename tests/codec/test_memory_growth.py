@@ -6,9 +6,13 @@ import gc
 import tracemalloc
 from pathlib import Path
 
+import pytest
+
 from tokenizer import codec
 from tokenizer.images import Source
 from tokenizer.models import load_checkpoint
+
+pytestmark = pytest.mark.slow
 
 
 def test_memory_does_not_grow_with_the_images(run: Path, photos: Path) -> None:

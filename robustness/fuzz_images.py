@@ -1,11 +1,11 @@
 """Damaged image files by the hundred thousand: each is read, or refused with an ImageError of one line.
 
-    python -m benchmarks.fuzz_images --inputs 100000 --seed 0
+    python -m robustness.fuzz_images --inputs 100000 --seed 0
 
 Small files of every format, mode and compression that Pillow writes are cut, flipped, spliced and given extreme
-numbers (`tests/damaging.py`); input n follows from the seed and n. Each is read as training reads it, every third as
-encoding does, every fifth from disk. Counted are those that were read, refused, and escaped with another exception or
-killed the process; and what reached stderr, the slowest input, and the one that memory grew most for.
+numbers (`robustness.damaged_images`); input n follows from the seed and n. Each is read as training reads it, every
+third as encoding does, every fifth from disk. Counted are those that were read, refused, and escaped with another
+exception or killed the process; and what reached stderr, the slowest input, and the one that memory grew most for.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tests.damaging import damaged, drawn_files
+from robustness.damaged_images import damaged, drawn_files
 from tokenizer.errors import ImageError
 from tokenizer.images import probe_image, read_image, read_scaled
 

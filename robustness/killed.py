@@ -1,6 +1,6 @@
 """kill -9 at random moments of `vqtok encode`, again and again: what is resumed is what an undisturbed run writes.
 
-    python -m benchmarks.killed -m run --images 2000 --kills 20
+    python -m robustness.killed -m run --images 2000 --kills 20
 
 Images are drawn. For each kind of output (one file, a tree, shards) the command is started with `--resume` and killed
 after a random time, until it was killed that often, from the start again whenever it came to its end; every end is
