@@ -51,15 +51,15 @@ class OptVQ(STE):
         self.epsilon, self.iterations = epsilon, iterations
 
     @torch.no_grad()
-    def transport(self, z: Tensor, code_vectors: Tensor) -> Tensor:
+    def transport(self, z: Tensor, codes: Tensor) -> Tensor:
         """Return the (...,) index of the code to which most of each (..., D) latent goes."""
-        cost = torch.cdist(z.reshape(-1, self.dim), code_vectors)
+        cost = torch.cdist(z.reshape(-1, self.dim), codes)
         cost = (cost - cost.mean()) / (cost.std(correction=0) + 1e-6)
         return sinkhorn(cost, self.epsilon, self.iterations).argmax(dim=1).reshape(z.shape[:-1])
 
-    def assign(self, z: Tensor, code_vectors: Tensor) -> Tensor:
+    def assign(self, z: Tensor, codes: Tensor) -> Tensor:
         """Return the (...,) index of the code that the transport gives each (..., D) latent."""
-        return self.transport(z, code_vectors) if z.numel() else self.select(z, code_vectors)
+        return self.transport(z, codes) if z.numel() else self.select(z, codes)
 
 
 class _Matched(CodebookQuantizer):
@@ -69,19 +69,19 @@ class _Matched(CodebookQuantizer):
     root: bool
     both: bool
 
-    def approximate(self, z: Tensor, code_vectors: Tensor, chosen: Tensor) -> tuple[Tensor, Tensor]:
+    def approximate(self, z: Tensor, codes: Tensor, chosen: Tensor) -> tuple[Tensor, Tensor]:
         """Return the method's training output, and its loss plus the weighted distance of the two Gaussians."""
-        vectors, loss = super().approximate(z, code_vectors, chosen)
+        vectors, loss = super().approximate(z, codes, chosen)
         if not z.numel():
             return vectors, loss
         flat = z.reshape(-1, self.dim)
-        return vectors, loss + self.weight * self._distance(flat if self.both else flat.detach(), code_vectors)
+        return vectors, loss + self.weight * self._distance(flat if self.both else flat.detach(), codes)
 
-    def _distance(self, z: Tensor, code_vectors: Tensor) -> Tensor:
+    def _distance(self, z: Tensor, codes: Tensor) -> Tensor:
         if not self.root:
-            return gaussian_distance(z, code_vectors)
-        scale = code_vectors.detach().std(dim=0, correction=0).amax().clamp_min(1e-8)
-        return (gaussian_distance(z / scale, code_vectors / scale) + 1e-10).sqrt()
+            return gaussian_distance(z, codes)
+        scale = codes.detach().std(dim=0, correction=0).amax().clamp_min(1e-8)
+        return (gaussian_distance(z / scale, codes / scale) + 1e-10).sqrt()
 
 
 @register("wasserstein", "Wasserstein VQ: straight-through, codes drawn to the mean and covariance of the latents")

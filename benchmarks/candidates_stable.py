@@ -13,7 +13,7 @@ from tokenizer.quantizers.tables import Transform
 
 
 @torch.no_grad()
-def region_targets(z: Tensor, code_vectors: Tensor, chosen: Tensor, active: Tensor) -> tuple[Tensor, Tensor]:
+def region_targets(z: Tensor, codes: Tensor, chosen: Tensor, active: Tensor) -> tuple[Tensor, Tensor]:
     """Return (K, D) targets for codes, and the (K,) bool of the codes that have one.
 
     A code that latents chose has their mean. Those that several latents chose share out as many places as there are
@@ -27,15 +27,15 @@ def region_targets(z: Tensor, code_vectors: Tensor, chosen: Tensor, active: Tens
         chosen: (N,) the code of each latent.
         active: (K,) bool, false where a code is dead.
     """
-    counts = torch.zeros_like(code_vectors[:, 0]).index_add_(0, chosen, torch.ones_like(z[:, 0]))
-    targets = torch.zeros_like(code_vectors).index_add_(0, chosen, z) / counts.clamp_min(1)[:, None]
+    counts = torch.zeros_like(codes[:, 0]).index_add_(0, chosen, torch.ones_like(z[:, 0]))
+    targets = torch.zeros_like(codes).index_add_(0, chosen, z) / counts.clamp_min(1)[:, None]
     dead, sources = (~active & (counts == 0)).nonzero()[:, 0], (counts > 1).nonzero()[:, 0]
     if not len(dead) or not len(sources):
         return targets, counts > 0
     share = counts[sources] / counts[sources].sum() * len(dead)
     quota = share.long()
     quota[(share - quota).topk(len(dead) - int(quota.sum())).indices] += 1
-    distances = torch.cdist(code_vectors[sources], code_vectors[dead])
+    distances = torch.cdist(codes[sources], codes[dead])
     furthest = distances.sort(dim=1).values.gather(1, (quota[:, None] - 1).clamp_min(0))
     handed = ((distances <= furthest) & (quota > 0)[:, None]).to(z.dtype)
     received = handed.sum(dim=0)
@@ -88,12 +88,12 @@ class StableVQ(STE):
         super().__init__(dim, beta=beta, transform=transform, **shared)
         self.dynamic, self.region, self.window = dynamic, region, window
 
-    def approximate(self, z: Tensor, code_vectors: Tensor, chosen: Tensor) -> tuple[Tensor, Tensor]:
+    def approximate(self, z: Tensor, codes: Tensor, chosen: Tensor) -> tuple[Tensor, Tensor]:
         """Return the (..., D) codes with a weighted gradient at the latents, and the two losses."""
-        near = nn.functional.embedding(chosen, code_vectors)
+        near = nn.functional.embedding(chosen, codes)
         weight = self._weights(z.detach(), near.detach(), chosen) if self.dynamic else 1.0
         vectors = weight * z + (near - weight * z).detach()
-        loss = self._region_loss(z, code_vectors, chosen) if self.region else self.codebook_loss(z, near)
+        loss = self._region_loss(z, codes, chosen) if self.region else self.codebook_loss(z, near)
         return vectors, loss + self.commitment_loss(z, near)
 
     def _weights(self, z: Tensor, near: Tensor, chosen: Tensor) -> Tensor:
@@ -102,8 +102,8 @@ class StableVQ(STE):
         best.scatter_reduce_(0, chosen.flatten(), distance.flatten(), "amin")
         return (best[chosen] / distance)[..., None]
 
-    def _region_loss(self, z: Tensor, code_vectors: Tensor, chosen: Tensor) -> Tensor:
+    def _region_loss(self, z: Tensor, codes: Tensor, chosen: Tensor) -> Tensor:
         active = self.dead_codes.idle_steps < self.window
         flat = z.detach().reshape(-1, self.dim)
-        targets, known = region_targets(flat, code_vectors.detach(), chosen.flatten(), active)
-        return mean_square_of(code_vectors - targets, known)
+        targets, known = region_targets(flat, codes.detach(), chosen.flatten(), active)
+        return mean_square_of(codes - targets, known)
