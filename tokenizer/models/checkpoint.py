@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 from tokenizer._version import __version__
 from tokenizer.config import NetworkConfig, parse_settings, to_dict
 from tokenizer.errors import CheckpointError, ConfigError
-from tokenizer.files import write_bytes
 from tokenizer.models.shipped import shipped_names
 
 if TYPE_CHECKING:
@@ -143,6 +142,8 @@ def save_checkpoint(folder: Path, model: Tokenizer, training: Mapping[str, Any],
     """
     import safetensors.torch
     import torch
+
+    from tokenizer.files import write_bytes
 
     quantizer = copy.deepcopy(model.quantizer)
     quantizer.merge_()

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from tokenizer.quantizers.base import Quantized, Quantizer, ReplacedRows
 from tokenizer.quantizers.codebook import CodebookQuantizer
-from tokenizer.quantizers.registry import METHODS, STAGES
+from tokenizer.quantizers.notation import STAGES
+from tokenizer.quantizers.registry import METHODS
 
 Specs = tuple[Mapping[str, Any], ...]
 

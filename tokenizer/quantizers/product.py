@@ -18,7 +18,8 @@ from tokenizer.quantizers.combinators import (
     is_one_step,
     observe_choice,
 )
-from tokenizer.quantizers.registry import METHODS, STAGES, build_quantizer, register
+from tokenizer.quantizers.notation import STAGES
+from tokenizer.quantizers.registry import METHODS, build_quantizer, register
 
 
 @register("product", "stages side by side, each on its share of the dimensions: product(2*diveq)")
