@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from tokenizer.quantizers.diveq import DiVeQ
 from tokenizer.quantizers.search import nearest
 from tokenizer.quantizers.search.groups import CodeGroups
-from tokenizer.quantizers.search.tiles import rows_of_block
+from tokenizer.quantizers.search.tiles import latents_per_block
 from tokenizer.runtime import PeakMemory
 
 SIZES = ((4096, 1024, 64), (4096, 8192, 32), (4096, 16384, 8), (8192, 16384, 64), (2048, 65536, 8), (2048, 100_000, 64))
@@ -85,7 +85,7 @@ def searches(rows: int, codes: int, dim: int, device: str) -> dict[str, Work]:
 def bare_product(z: Tensor, codebook: Tensor) -> Work:
     """Return `z @ C.T` in the search's own blocks."""
     layout = CodeGroups.of(len(codebook))
-    size = min(len(z), rows_of_block(layout, z.device))
+    size = min(len(z), latents_per_block(layout, z.device))
     values = torch.empty(size * layout.width, device=z.device)
 
     def product() -> None:

@@ -1,26 +1,61 @@
-"""The command line's surface. Nothing here imports torch: `--help` and completion answer at once."""
+"""The app: the commands, and what `vqtok` says without one.
+
+A command's module is imported once the command is called, so that `--help`, `--version` and the completion of commands
+cost little more than an empty Typer program.
+"""
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
-from cli.compare import compare
 from cli.console import write_text
-from cli.decode import decode
-from cli.encode import encode
-from cli.export import export
-from cli.info import info
-from cli.listing import list_all
-from cli.report import report
-from cli.train import train
 from tokenizer._version import __version__
 from tokenizer.errors import InputError
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+# The first line of what `--help` of each command says.
+COMMANDS = {
+    "train": "Train a tokenizer on a folder of images.",
+    "encode": "Turn images into tokens.",
+    "decode": "Turn tokens back into images, with their names and sizes.",
+    "report": "Say how well the codebook is used, and with images how good the pictures are.",
+    "compare": "Train several quantizers alike, and rank them on validation images.",
+    "export": "Write encoder and decoder as ONNX files, which run without vqtok and torch.",
+    "info": "Say what a checkpoint or a token file is, or a folder of token files.",
+    "list": "List shipped checkpoints, quantizers, presets, losses and formats.",
+}
+
+
+def command_function(name: str) -> Callable[..., Any]:
+    """Return the function of a command: in the module of its name, with an underscore where Python has that name."""
+    functions = vars(import_module(f"cli.{name}"))
+    found: Callable[..., Any] = functions[name if name in functions else f"{name}_"]
+    return found
+
+
+class LazyGroup(TyperGroup):
+    """Commands of which only names and first lines are known until one is called."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Put the command in the place of its name and line, and return it with its name and the words after it."""
+        name = args[0]
+        if name in COMMANDS:
+            alone = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+            alone.command(name)(command_function(name))
+            self.commands[name] = typer.main.get_command(alone)
+        return super().resolve_command(ctx, args)
+
+
 app = typer.Typer(
     name="vqtok",
+    cls=LazyGroup,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -67,11 +102,5 @@ def root(
         raise typer.Exit(2)
 
 
-app.command("train")(train)
-app.command("encode")(encode)
-app.command("decode")(decode)
-app.command("report")(report)
-app.command("compare")(compare)
-app.command("export")(export)
-app.command("info")(info)
-app.command("list")(list_all)
+for _name, _line in COMMANDS.items():
+    app.command(_name, help=_line)(lambda: None)

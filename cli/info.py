@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli import options as o
+from cli import options
 from cli.console import Console, printable, write_json, write_rows
-from cli.tokens import read_all
 from tokenizer.errors import InputError
-from tokenizer.models import CONFIG_FILE, WEIGHTS_FILE, describe_checkpoint, fingerprint_of, locate_checkpoint
-from tokenizer.tokens import TOKEN_SUFFIXES, FailedInput, TokenSet, find_token_files
+
+if TYPE_CHECKING:
+    from tokenizer.tokens import FailedInput
 
 _SHOWN = 20
 
@@ -26,11 +26,11 @@ def info(
             metavar="PATH", help="A checkpoint or its name, a token file, a folder of them, or - .", show_default=False
         ),
     ],
-    as_json: o.AsJson = False,
-    quiet: o.Quiet = False,
-    verbose: o.Verbose = False,
-    no_progress: o.NoProgress = False,
-    debug: o.Debug = False,  # noqa: ARG001  # read by main
+    as_json: options.AsJson = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+    no_progress: options.NoProgress = False,
+    debug: options.Debug = False,  # noqa: ARG001  # read by main
 ) -> None:
     """Say what a checkpoint or a token file is, or a folder of token files.
 
@@ -40,6 +40,9 @@ def info(
     vqtok info tokens.safetensors --json
     vqtok info shards/ --json | jq .images
     """
+    from tokenizer.models import CONFIG_FILE, locate_checkpoint
+    from tokenizer.tokens import TOKEN_SUFFIXES
+
     path = path if path == "-" else str(locate_checkpoint(path))
     if path != "-" and not Path(path).exists():
         raise InputError(f"{path} does not exist")
@@ -63,6 +66,9 @@ def info(
 
 
 def _listed_failures(folder: Path) -> Sequence[FailedInput]:
+    from tokenizer.models import CONFIG_FILE
+    from tokenizer.tokens import find_token_files
+
     try:
         return find_token_files(folder).failed
     except InputError as error:
@@ -70,6 +76,8 @@ def _listed_failures(folder: Path) -> Sequence[FailedInput]:
 
 
 def _checkpoint(folder: Path) -> dict[str, Any]:
+    from tokenizer.models import WEIGHTS_FILE, describe_checkpoint, fingerprint_of
+
     description = describe_checkpoint(folder)
     training = description.training
     return {
@@ -92,6 +100,9 @@ def _checkpoint(folder: Path) -> dict[str, Any]:
 
 
 def _tokens(path: str, listed: Sequence[FailedInput], console: Console) -> dict[str, Any]:
+    from cli.tokens import read_all
+    from tokenizer.tokens import TokenSet
+
     files = read_all([path], console)
     grids, made, failed, tokens = Counter[str](), dict[tuple[Any, ...], TokenSet](), list(listed), 0
     for one in files:

@@ -24,8 +24,10 @@ def complete_model(incomplete: str) -> list[str]:
 
 
 OnError = Literal["skip", "fail"]
+# What the library calls so too, written here because there numpy comes with it; a test holds them equal.
 ImageFormat = Literal["png", "jpg", "webp"]
 TokenFormat = Literal["npy", "safetensors", "tar"]
+ResizeMode = Literal["none", "crop", "pad", "squash"]
 
 Quiet = Annotated[bool, option("--quiet", "-q", help="No messages but warnings and errors.")]
 Verbose = Annotated[bool, option("--verbose", "-v", help="More messages.")]

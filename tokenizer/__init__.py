@@ -1,27 +1,12 @@
 """An image tokenizer: images to grids of integers and back.
 
-Nothing here imports torch: the parts that compute do (`model`, `checkpoint.load`, `train`, `codec`), the parts that
-read and describe files (`token_files`, `images`, `metrics`, `checkpoint.describe`) do not. `load_tokens` and
-`TokenDataset`, for those who train on tokens, are imported when they are asked for.
+Names are imported once they are asked for: torch comes with those that compute, not with those that read and describe
+files. The rooms beneath (`tokenizer.tokens`, `tokenizer.train`, ...) have more.
 """
 
-from typing import TYPE_CHECKING, Any
+from __future__ import annotations
 
-from tokenizer._version import __version__
+import lazy_loader
 
-if TYPE_CHECKING:
-    from tokenizer.tokens import TokenDataset, load_tokens
-
-__all__ = ["TokenDataset", "__version__", "load_tokens"]
-
-
-def __getattr__(name: str) -> Any:
-    if name == "load_tokens":
-        from tokenizer.tokens import load_tokens
-
-        return load_tokens
-    if name == "TokenDataset":
-        from tokenizer.tokens import TokenDataset
-
-        return TokenDataset
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+# `__init__.pyi` says which name lies in which module.
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -156,7 +156,7 @@ def test_stages_that_differ_on_resume_are_named(vqtok: Vqtok, residual: Path, ph
             "diveq(transform=linar)",
             "quantizer.transform is 'linar', expected one of none, linear, linear-frozen, mlp, bridge",
         ),
-        ("ema(transform=linear)", "quantizer ema: moving averages set each code themselves"),
+        ("ema(transform=linear)", "quantizer ema: moving averages set each code vector themselves"),
         ("product(3*diveq(normalize=sphere))", None),
         ("residual(diveq(normalize=sphere))", "stages of residual cannot normalize"),
         ("lfq(codebook_size=48)", "codebook_size"),

@@ -11,19 +11,24 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from cli import options
+from cli.app import COMMANDS, command_function
 from cli.stop import between_steps, exit_on_signals
 from tests.cli.conftest import Vqtok
 from tests.conftest import draw, save
 from tokenizer._version import __version__
+from tokenizer.images import ResizeMode
 from tokenizer.quantizers import METHODS
+from tokenizer.tokens import TOKEN_FORMATS
 
-COMMANDS = ["train", "encode", "decode", "report", "compare", "export", "info", "list"]
+HEAVY = {"numpy", "PIL", "torch", "torchvision", "torchmetrics", "matplotlib", "scipy", "rich", "asyncio", "pydantic"}
+TYPERS_OWN = {"pydantic"}  # with which it reads the values of options
 
 
 @pytest.fixture
@@ -65,24 +70,56 @@ def test_version(vqtok: Vqtok) -> None:
     assert vqtok("--version").out.decode() == f"vqtok {__version__}\n"
 
 
-@pytest.mark.slow
-def test_help_and_completion_need_no_torch(shell: Vqtok) -> None:
-    script = """
+def loaded_by(*words: str) -> set[str]:
+    """Return which of the heavy modules `vqtok` imports for these words."""
+    script = f"""
 import sys
 from cli.__main__ import main
-commands = "train encode decode report compare export info list".split()
-for words in (["--help"], *([c, "--help"] for c in commands), ["--version"]):
-    sys.argv = ["vqtok", *words]
-    try:
-        main()
-    except SystemExit as stop:
-        assert not stop.code, words
-heavy = {"torch", "torchvision", "torchmetrics", "matplotlib", "rich.progress"} & set(sys.modules)
-sys.exit(f"imported {heavy}" if heavy else 0)
+sys.argv = ["vqtok", *sys.argv[1:]]
+try:
+    main()
+except SystemExit as stop:
+    assert not stop.code
+finally:
+    print(*{HEAVY} & set(sys.modules), file=sys.stderr)
 """
-    result = shell("python - && python -m cli --version", stdin=script.encode())
-    assert (result.code, result.err) == (0, "")
-    assert result.out.decode().endswith(f"vqtok {__version__}\n")
+    done = subprocess.run([sys.executable, "-c", script, *words], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return set(done.stderr.split())
+
+
+@pytest.mark.parametrize("word", ["--help", "--version"])
+def test_help_and_version_load_nothing_heavy(word: str) -> None:
+    assert loaded_by(word) == set()
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_of_a_command_loads_nothing_heavy(command: str) -> None:
+    assert loaded_by(command, "--help") <= TYPERS_OWN
+
+
+def test_list_and_info_of_a_checkpoint_load_no_torch(run: Path) -> None:
+    assert not {"torch", "torchvision", "torchmetrics", "matplotlib"} & (
+        loaded_by("list") | loaded_by("info", str(run))
+    )
+
+
+def test_completion_loads_nothing_heavy(shell: Vqtok) -> None:
+    variables = {"_VQTOK_COMPLETE": "complete_bash", "COMP_WORDS": "vqtok ", "COMP_CWORD": "1"}
+    result = shell("python -X importtime -m cli", **variables)
+    assert result.out.split() == [name.encode() for name in COMMANDS]
+    assert HEAVY & {line.rpartition("|")[2].strip() for line in result.err.splitlines()} <= TYPERS_OWN
+
+
+def test_options_offer_what_the_library_has() -> None:
+    assert get_args(options.TokenFormat) == TOKEN_FORMATS
+    assert get_args(options.ResizeMode) == get_args(ResizeMode)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_list_of_commands_has_the_first_line_of_their_help(vqtok: Vqtok, command: str) -> None:
+    assert (command_function(command).__doc__ or "").splitlines()[0] == COMMANDS[command]
+    assert vqtok(command, "--help").out.decode().splitlines()[2].strip().startswith(COMMANDS[command][:40])
 
 
 @pytest.mark.slow
@@ -240,7 +277,7 @@ def test_out_of_memory(vqtok: Vqtok, tokens: Path, monkeypatch: pytest.MonkeyPat
     def refuse(*_: Any) -> None:
         raise MemoryError
 
-    monkeypatch.setattr("cli.info.read_all", refuse)
+    monkeypatch.setattr("cli.tokens.read_all", refuse)
     result = vqtok("info", tokens)
     assert (result.code, result.error) == (1, "vqtok info: error: out of memory")
 

@@ -103,7 +103,7 @@ def test_the_one_step_of_diveq_detach_by_hand() -> None:
     ],
 )
 def test_one_step_is_taken_by_stages_of_one_method_with_equal_settings(first: str, second: str, one: bool) -> None:
-    assert quantizers.combinators.one_step(list(made(f"residual({first}, {second})", 4).stages)) is one
+    assert quantizers.combinators.is_one_step(list(made(f"residual({first}, {second})", 4).stages)) is one
 
 
 @pytest.mark.parametrize(

@@ -311,5 +311,5 @@ def test_each_prefix_decodes_and_longer_ones_are_nearer(quantizer: Quantizer) ->
 
 def test_moving_averages_refuse_transforms_and_normalization() -> None:
     for text in ("ema(transform=linear)", "ema(normalize=rms)", "rotation(update=ema, normalize=sphere)"):
-        with pytest.raises(ConfigError, match="moving averages set each code themselves"):
+        with pytest.raises(ConfigError, match="moving averages set each code vector themselves"):
             make(text, 0)

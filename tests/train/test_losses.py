@@ -4,8 +4,15 @@ import numpy as np
 import pytest
 import torch
 
+from tokenizer.config import LOSSES
 from tokenizer.errors import ConfigError
-from tokenizer.train.losses import check_loss, frequency, l1, l2, multiscale, reconstruction_loss
+from tokenizer.train.losses import TERMS, check_loss, frequency, l1, l2, multiscale, reconstruction_loss
+
+
+def test_a_term_is_what_its_line_says() -> None:
+    assert set(LOSSES) == {*TERMS, "perceptual", "adversarial"}
+    for name, term in TERMS.items():
+        assert (term.__doc__ or "").splitlines()[0] == f"Return {LOSSES[name]}."
 
 
 def test_terms_by_hand() -> None:

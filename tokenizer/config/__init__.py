@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tokenizer.config.losses import LOSSES
 from tokenizer.config.parsing import (
     coerce_option,
     merge_settings,
@@ -15,6 +16,7 @@ from tokenizer.config.schema import DOWNSAMPLES, PRESETS, RECIPES, LogTo, Networ
 
 __all__ = [
     "DOWNSAMPLES",
+    "LOSSES",
     "PRESETS",
     "RECIPES",
     "LogTo",

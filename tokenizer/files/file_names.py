@@ -7,13 +7,15 @@ import os
 import unicodedata
 from array import array
 from collections.abc import Callable, Iterable
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING
 
 from tokenizer.files.safe_names import safe_name
 
-Digests = NDArray[np.uint64]
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Digests = NDArray[np.uint64]
 
 
 class FileNames:
@@ -30,6 +32,8 @@ class FileNames:
     """
 
     def __init__(self, names: Callable[[], Iterable[str]], suffix: str) -> None:
+        import numpy as np  # here, as most of what imports this room names no files
+
         self._suffix = suffix
         wholes, stems = array("Q"), array("Q")
         for name in names():
@@ -47,6 +51,8 @@ class FileNames:
             self._number(names(), bases, set(order[1:][again].tolist()))
 
     def _number(self, names: Iterable[str], bases: Digests, rows: set[int]) -> None:
+        import numpy as np
+
         taken, added = np.unique(bases), set[int]()
         last: dict[int, int] = {}
         for row, name in enumerate(names):
@@ -74,6 +80,8 @@ class FileNames:
 
 def _repeats(digests: Digests) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     """Return the rows sorted by digest, and which of all but the first equals the one before it."""
+    import numpy as np
+
     order = np.argsort(digests, kind="stable")
     ranked = digests[order]
     return order, ranked[1:] == ranked[:-1]

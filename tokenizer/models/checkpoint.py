@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 from tokenizer._version import __version__
 from tokenizer.config import NetworkConfig, parse_settings, to_dict
 from tokenizer.errors import CheckpointError, ConfigError
-from tokenizer.files import read_safetensors_header, read_tensors, write_bytes
 from tokenizer.models.shipped import shipped_names
 
 if TYPE_CHECKING:
@@ -115,6 +114,8 @@ def fingerprint_of(folder: Path) -> str:
     """
     import safetensors
 
+    from tokenizer.files import read_safetensors_header
+
     path = folder / WEIGHTS_FILE
     digest = hashlib.sha256()
     try:
@@ -138,6 +139,8 @@ def save_checkpoint(folder: Path, model: Tokenizer, training: Mapping[str, Any],
     """
     import safetensors.torch
     import torch
+
+    from tokenizer.files import write_bytes
 
     quantizer = copy.deepcopy(model.quantizer)
     quantizer.merge_()
@@ -167,6 +170,7 @@ def load_checkpoint(folder: Path, *, encoder: nn.Module | None = None, decoder: 
     """
     import torch
 
+    from tokenizer.files import read_tensors
     from tokenizer.models.tokenizer import Tokenizer
 
     description = describe_checkpoint(folder)

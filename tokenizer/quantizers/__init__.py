@@ -1,60 +1,11 @@
-"""Every quantizer, by name. A new one is one new file here with one `@register("name", "one line")`."""
+"""Quantizers, a method a file. A new one is one new file here with one `@register("name", "one line")`.
+
+What is written on one line, and the catalog of the methods, are read without torch.
+"""
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
+import lazy_loader
 
-from tokenizer.quantizers.base import Quantized, Quantizer, ReplacedRows
-from tokenizer.quantizers.codebook import CodebookQuantizer
-from tokenizer.quantizers.combinators import Combinator
-from tokenizer.quantizers.dead_codes import DeadCodeReplacement
-from tokenizer.quantizers.moving_averages import MovingAverages
-from tokenizer.quantizers.notation import MOST_STAGES, read_spec, split_specs, write_spec
-from tokenizer.quantizers.product import Product
-from tokenizer.quantizers.registry import (
-    METHODS,
-    STAGES,
-    Method,
-    build_quantizer,
-    fitting_width,
-    min_parameters,
-    register,
-    resolve_spec,
-    short_spec,
-)
-from tokenizer.quantizers.residual import Residual
-from tokenizer.quantizers.search import nearest_several
-from tokenizer.quantizers.space_filling import Curve
-from tokenizer.quantizers.tables import PlainTable
-
-for _module in pkgutil.iter_modules(__path__):
-    importlib.import_module(f"{__name__}.{_module.name}")
-
-__all__ = [
-    "METHODS",
-    "MOST_STAGES",
-    "STAGES",
-    "CodebookQuantizer",
-    "Combinator",
-    "Curve",
-    "DeadCodeReplacement",
-    "Method",
-    "MovingAverages",
-    "PlainTable",
-    "Product",
-    "Quantized",
-    "Quantizer",
-    "ReplacedRows",
-    "Residual",
-    "build_quantizer",
-    "fitting_width",
-    "min_parameters",
-    "nearest_several",
-    "read_spec",
-    "register",
-    "resolve_spec",
-    "short_spec",
-    "split_specs",
-    "write_spec",
-]
+# `__init__.pyi` says which name lies in which module.
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

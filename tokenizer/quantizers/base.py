@@ -1,4 +1,4 @@
-"""The contract of a quantizer.
+"""Quantizer, the contract that every method fulfills.
 
 `z` and `vectors` are (..., D); `tokens` are (..., C) int64, C codes per position, `0 <= tokens[..., c] < sizes[c]`.
 Three verbs that never blur: `encode` and `decode` are pure and deterministic, `learn` is training's.
@@ -24,14 +24,14 @@ class Quantized:
         vectors: (..., D) float32, what the decoder sees.
         tokens: (..., C) int64.
         loss: () auxiliary loss, 0 where the method needs none.
-        codes: (..., D) what the tokens decoded to when they were chosen, without gradient; None says that they still
-            do. Moving averages set codes within `learn`.
+        chosen_vectors: (..., D) what the tokens decoded to when they were chosen, without gradient; None where they
+            still decode to that. Where moving averages set the code vectors, `learn` moves them after the choice.
     """
 
     vectors: Tensor
     tokens: Tensor
     loss: Tensor
-    codes: Tensor | None = None
+    chosen_vectors: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -55,8 +55,8 @@ class Quantizer(nn.Module, ABC):
         sizes: alphabet size of each of the C codes per position.
         block: how many latents along each side one position holds: D is block^2 times the width of one latent.
         identity_path: true where the training output is the latent plus a step, so that the latent's gradient
-            passes as it is; false where it is a function of the codes alone.
-        settings: name and options that `registry.build` made it of; empty where it was made by hand.
+            passes as it is; false where it is a function of the code vectors alone.
+        settings: name and options that `build_quantizer` made it of; empty where it was made by hand.
     """
 
     dim: int
@@ -102,7 +102,7 @@ class Quantizer(nn.Module, ABC):
     def min_parameters(cls, options: Mapping[str, Any], dim: int) -> int:  # noqa: ARG003  # for methods that care
         """Return how many numbers a quantizer of resolved `options` holds at least, for latents `dim` wide.
 
-        What it asks memory for is not much more.
+        The memory it takes is not much more.
         """
         return dim
 
@@ -113,22 +113,22 @@ class Quantizer(nn.Module, ABC):
 
     @property
     def spec(self) -> dict[str, Any]:
-        """Name and options, from which `registry.build` makes the same quantizer."""
+        """Name and options, from which `build_quantizer` makes the same quantizer."""
         return dict(self.settings)
 
     def prepare(self, z: Tensor) -> Tensor:
-        """Return what the method takes (..., D) latents for, without quantizing: the decoder's input in a warm-up."""
+        """Return (..., D) latents as the method sees them, without quantizing: the decoder's input in a warm-up."""
         return z
 
     def initialize(self, z: Tensor) -> None:
         """Start from (N, D) latents of the first batches. Does nothing where there is nothing to place."""
 
     def replace_dead_codes(self) -> list[ReplacedRows]:
-        """Re-seed codes that training no longer reaches. Called once after each optimizer step."""
+        """Give new vectors to codes that no latent chooses any more. Called once after each optimizer step."""
         return []
 
     def merge_(self) -> None:
-        """Turn codes that are computed into plain tables, in place: every token means what it did."""
+        """Turn code vectors that are computed into plain tables, in place: every token means what it did."""
 
     def check_width(self, z: Tensor) -> None:
         """Raise ValueError unless `z` is (..., D)."""

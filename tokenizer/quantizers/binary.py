@@ -1,4 +1,4 @@
-"""Quantizers whose token is the signs of a few numbers, kept in use by an entropy loss: LFQ and BSQ."""
+"""Binary quantizers, LFQ and BSQ: the token is the signs of a few numbers, and an entropy loss keeps all in use."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tokenizer.quantizers.lookup_free import LookupFreeQuantizer
 from tokenizer.quantizers.registry import register
 from tokenizer.quantizers.straight_through import mean_square
 
-# Half the bits of a group make the wider side of a product: 2^12 numbers for each token.
+# `_mean_of_codes` holds 2^(bits / 2) numbers for each token: 2^12 at this size.
 _LARGEST_GROUP = 24
 # A shorter vector has no direction to speak of, and the gradient of its direction would know no bounds.
 _SHORTEST = 1e-4
@@ -21,10 +21,10 @@ _SHORTEST = 1e-4
 class _Binary(LookupFreeQuantizer):
     """Signs of `log2(codebook_size)` numbers, sign(0) = 1; the first is the lowest bit of the token.
 
-    Loss: `entropy_weight (E H(p) - gamma H(E p)) + commitment_loss`, over soft codes
-    `p(c) ~ exp(-|x - c|^2 / temperature)`. Each bit of p is independent of the others, 1 with probability
-    `sigmoid(4 x_d c_d / temperature)`, c_d being the unit: so the entropy of a token is the sum of its bits', exactly.
-    The bits of E p are not independent.
+    Loss: `entropy_weight (E H(p) - gamma H(E p)) + commitment_loss`, over the soft choice
+    `p(c) ~ exp(-|x - c|^2 / temperature)` among all grid points c. Numbers x_d enter the exponent one by one, so that
+    the bits of p are independent, each 1 with probability `sigmoid(4 x_d u / temperature)` where c_d is -u or u: the
+    entropy H(p) of a token is the sum of its bits', exactly. The bits of the mean E p are not independent.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class _Binary(LookupFreeQuantizer):
         return self.entropy_weight * entropy + self.commitment * mean_square(bounded - grid * unit)
 
     def entropy_loss(self, bounded: Tensor) -> Tensor:
-        """Return the () mean entropy of (N, W) tokens' soft codes less `gamma` times that of their mean, in nats."""
+        """Return the () mean entropy in nats of the soft choices of (N, W) numbers, less `gamma` times their mean's."""
         if not len(bounded):
             return bounded.sum()
         log_odds = 4 / self.temperature * bounded * self.unit()
@@ -91,7 +91,7 @@ class _Binary(LookupFreeQuantizer):
 class LFQ(_Binary):
     """`z_q = sign(z)`, loss `entropy_weight (E H(p) - gamma H(E p)) + commitment |z - sg z_q|^2`, the last a mean.
 
-    `p(c) ~ exp(-|z - c|^2 / temperature)` over all K codes c of -1 and 1.
+    `p(c) ~ exp(-|z - c|^2 / temperature)` over all K vectors c of -1 and 1.
 
     Source: Yu et al., "Language Model Beats Diffusion: Tokenizer is Key to Visual Generation" (MAGVIT-v2, 2023),
     https://arxiv.org/abs/2310.05737, equations 3 to 5. Its code is not published: weights and temperature are those
@@ -104,7 +104,7 @@ class LFQ(_Binary):
         codebook_size: K, a power of two.
         entropy_weight: of the entropy loss.
         gamma: how much the entropy of the mean counts in it.
-        temperature: of the soft codes.
+        temperature: of the soft choice.
         commitment: weight of the commitment loss.
         entropy_group: how many bits at most are counted together in the entropy of the mean.
     """
@@ -139,8 +139,8 @@ class LFQ(_Binary):
 class BSQ(_Binary):
     """`u = v / |v|`, `z_q = sign(u) / sqrt(W)`, W = log2(K); loss `entropy_weight (E H(p) - gamma H(E p))`.
 
-    `p(c) ~ exp(-|u - c|^2 / temperature) ~ exp(2 u c / temperature)` over all K codes. The gradient passes the sign,
-    not the product: it reaches u divided by sqrt(W).
+    `p(c) ~ exp(-|u - c|^2 / temperature) ~ exp(2 u c / temperature)` over all K vectors c. The gradient passes the
+    sign as it is, and is divided by sqrt(W) as the sign is.
 
     Source: Zhao, Xiong, Krähenbühl, "Image and Video Tokenization with Binary Spherical Quantization" (2024),
     https://arxiv.org/abs/2406.07548, section 3; the approximation of H(E p) by a sum over groups of bits, an upper
@@ -153,8 +153,8 @@ class BSQ(_Binary):
         codebook_size: K, a power of two.
         entropy_weight: of the entropy loss.
         gamma: how much the entropy of the mean counts in it.
-        temperature: of the soft codes; the paper's tau is `2 / temperature`.
-        commitment: weight of `|u - sg z_q|^2`, summed over numbers; the sphere bounds it without.
+        temperature: of the soft choice; the paper's tau is `2 / temperature`.
+        commitment: weight of `|u - sg z_q|^2`, summed over numbers; 0, as u cannot leave the sphere anyway.
         entropy_group: how many bits at most are counted together in the entropy of the mean.
     """
 
@@ -218,12 +218,16 @@ def entropy_of_mean(log_odds: Tensor, group: int) -> Tensor:
 
 
 def _entropy(p: Tensor) -> Tensor:
-    # A code of probability 0 has no logarithm, and its gradient no bounds.
+    # 0 has no logarithm, and the gradient there no bounds.
     return -(p * p.clamp_min(torch.finfo(p.dtype).tiny).log()).sum()
 
 
 def _mean_of_codes(log_odds: Tensor) -> Tensor:
-    """Return the 2^W mean probabilities of codes of (N, W) log-odds, without a tensor of N times as many."""
+    """Return the 2^W mean probabilities of all codes of (N, W) log-odds, without a tensor of N times as many.
+
+    A code's probability is that of its first bits times that of the others: the mean over tokens of such products is
+    one matrix product of the (N, 2^(W / 2)) probabilities of both halves.
+    """
     first, second = torch.tensor_split(log_odds, 2, dim=1)
     return (_codes(first).T @ _codes(second) / len(log_odds)).flatten()
 

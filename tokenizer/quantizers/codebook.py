@@ -1,4 +1,4 @@
-"""What every quantizer with one table of codes shares."""
+"""Codebook quantizer: what every method with one table of code vectors shares."""
 
 from __future__ import annotations
 
@@ -22,20 +22,26 @@ Normalize = Literal["none", "sphere", "rms"]
 class CodebookQuantizer(Quantizer):
     """A quantizer whose token is the nearest row of one (K, D) table.
 
-    A method holds its `estimate`, and `auxiliary_loss` where it has one; one that needs the whole table overrides
-    `approximate`, one that keeps statistics `observe`.
+    A method defines `estimate`, and `auxiliary_loss` where it has one. One that needs the whole table overrides
+    `approximate`, one that keeps statistics `observe`. In all of these
+
+        z               (..., D) float32 latents, normalized where the method normalizes
+        code_vectors    (K, D) the table as the decoder sees it
+        chosen          (...,) int64, the code that each latent chose
+        chosen_vectors  (..., D) the code vectors of these codes
 
     Args:
         dim: D, the width of a latent.
         codebook_size: K.
-        transform: where the codes come from: `none`, a table of their own; `linear`, a table through one map that
-            is learned with it, or alone (`linear-frozen`); `mlp`, a small network of a few numbers each; `bridge`, a
-            table that a network over all of its codes moves.
-        normalize: project latents and codes on the unit `sphere` (nearest is then most similar in angle) or to a
-            root mean square of 1 (`rms`, a sphere of radius sqrt(D)).
+        transform: where the code vectors come from: `none`, a table of their own; `linear`, a table through one map
+            that is learned with it, or alone (`linear-frozen`); `mlp`, a few numbers each through a small network;
+            `bridge`, a table that a network over all of its rows moves.
+        normalize: project latents and code vectors on the unit `sphere` (nearest is then most similar in angle) or to
+            a root mean square of 1 (`rms`, a sphere of radius sqrt(D)).
         dead_code_patience: steps after which a code that no latent chose is replaced; 0 turns it off.
     """
 
+    # True where `estimate` steps over the whole error: combinators then take one step towards all stages together.
     one_step: ClassVar[bool] = False
 
     def __init__(
@@ -62,29 +68,29 @@ class CodebookQuantizer(Quantizer):
         table = max(0, options["codebook_size"]) * max(1, dim // 2)
         return int(table + (options["transform"] != "none") * dim**2)
 
-    def estimate(self, z: Tensor, codes: Tensor) -> Tensor:
-        """Return the (..., D) training output for latents `z` and their nearest `codes`, both (..., D) float32."""
+    def estimate(self, z: Tensor, chosen_vectors: Tensor) -> Tensor:
+        """Return the (..., D) training output for (..., D) latents and the (..., D) code vectors that they chose."""
         raise NotImplementedError(f"{type(self).__name__} defines neither estimate nor approximate")
 
-    def auxiliary_loss(self, z: Tensor, codes: Tensor) -> Tensor:  # noqa: ARG002  # for methods that have one
+    def auxiliary_loss(self, z: Tensor, chosen_vectors: Tensor) -> Tensor:  # noqa: ARG002  # for methods with one
         """Return the () loss that the method adds to the reconstruction's; 0 unless a method says otherwise."""
         return torch.zeros((), device=z.device)
 
-    def approximate(self, z: Tensor, codes: Tensor, chosen: Tensor) -> tuple[Tensor, Tensor]:
-        """Return training output and loss for (..., D) latents, all (K, D) codes, and the (...,) codes chosen."""
-        nearest_codes = nn.functional.embedding(chosen, codes)
-        return self.estimate(z, nearest_codes), self.auxiliary_loss(z, nearest_codes)
+    def approximate(self, z: Tensor, code_vectors: Tensor, chosen: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the (..., D) training output and the () loss, given the whole (K, D) table and the (...,) codes."""
+        chosen_vectors = nn.functional.embedding(chosen, code_vectors)
+        return self.estimate(z, chosen_vectors), self.auxiliary_loss(z, chosen_vectors)
 
-    def select(self, z: Tensor, codes: Tensor) -> Tensor:
-        """Return the (...,) index of the code that each (..., D) latent chooses; float32, the lowest of equals."""
-        return nearest(z.reshape(-1, self.dim), codes).reshape(z.shape[:-1])
+    def select(self, z: Tensor, code_vectors: Tensor) -> Tensor:
+        """Return the (...,) code that each (..., D) latent chooses: the nearest, the lowest of equals."""
+        return nearest(z.reshape(-1, self.dim), code_vectors).reshape(z.shape[:-1])
 
-    def assign(self, z: Tensor, codes: Tensor) -> Tensor:
-        """Return the (...,) index of the code that each (..., D) latent takes in training: `select`, unless said."""
-        return self.select(z, codes)
+    def assign(self, z: Tensor, code_vectors: Tensor) -> Tensor:
+        """Return the (...,) code that each (..., D) latent takes in training: `select`, unless a method differs."""
+        return self.select(z, code_vectors)
 
     def code_vectors(self) -> Tensor:
-        """Return the (K, D) codes as the decoder sees them, with their gradient."""
+        """Return the (K, D) code vectors as the decoder sees them, with their gradient."""
         return self.prepare(self.table())
 
     def prepare(self, z: Tensor) -> Tensor:
@@ -95,13 +101,13 @@ class CodebookQuantizer(Quantizer):
 
     @torch.no_grad()
     def encode(self, z: Tensor) -> Tensor:
-        """Return the (..., 1) index of the nearest code; float32 distances, the lowest among equal codes."""
+        """Return the (..., 1) codes that `select` chooses, in float32 whatever the latents' type."""
         self.check_width(z)
         with torch.autocast(z.device.type, enabled=False):
             return self.select(self.prepare(z.float()), self.code_vectors())[..., None]
 
     def decode(self, tokens: Tensor) -> Tensor:
-        """Return the (..., D) codes of (..., 1) tokens."""
+        """Return the (..., D) code vectors of (..., 1) tokens."""
         self.check_codes(tokens)
         with torch.autocast(tokens.device.type, enabled=False):
             return nn.functional.embedding(tokens[..., 0].long(), self.code_vectors())
@@ -111,26 +117,26 @@ class CodebookQuantizer(Quantizer):
         self.check_width(z)
         with torch.autocast(z.device.type, enabled=False):
             z = self.prepare(z.float())
-            codes = self.code_vectors()
-            chosen = self.assign(z, codes)
-            vectors, loss = self.approximate(z, codes, chosen)
-            nearest_codes = nn.functional.embedding(chosen, codes.detach())
-            self.observe(z.detach(), nearest_codes, chosen)
-        return Quantized(vectors, chosen[..., None], loss, nearest_codes)
+            code_vectors = self.code_vectors()
+            chosen = self.assign(z, code_vectors)
+            vectors, loss = self.approximate(z, code_vectors, chosen)
+            chosen_vectors = nn.functional.embedding(chosen, code_vectors.detach())
+            self.observe(z.detach(), chosen_vectors, chosen)
+        return Quantized(vectors, chosen[..., None], loss, chosen_vectors)
 
-    def observe(self, z: Tensor, codes: Tensor, chosen: Tensor) -> None:
-        """Note one training step: (..., D) latents, the (..., D) codes they chose, and their (...,) indices."""
-        self.dead_codes.observe(z, codes, chosen)
+    def observe(self, z: Tensor, chosen_vectors: Tensor, chosen: Tensor) -> None:
+        """Note one training step, without gradient: (..., D) latents, the (...,) codes they chose, their vectors."""
+        self.dead_codes.observe(z, chosen_vectors, chosen)
 
     @torch.no_grad()
     def initialize(self, z: Tensor) -> None:
-        """Place the codes on (N, D) latents by k-means, on every rank where the first one places them."""
+        """Place the code vectors on (N, D) latents by k-means, on every rank where the first one places them."""
         self.check_width(z)
         self.table.place(from_first_rank(k_means(self.prepare(z.float()), self.sizes[0])))
 
     @torch.no_grad()
     def replace_dead_codes(self) -> list[ReplacedRows]:
-        """Move codes that no latent chose for a while to badly served latents of the last batch."""
+        """Move the vectors of dead codes to badly served latents of the last batch."""
         placed = self.dead_codes.replacements()
         if placed is None:
             return []
@@ -138,10 +144,10 @@ class CodebookQuantizer(Quantizer):
 
     @torch.no_grad()
     def merge_(self) -> None:
-        """Put the codes that the table computes into a plain one."""
+        """Put the code vectors that the table computes into a plain one."""
         if isinstance(self.table, PlainTable):
             return
-        codes = self.table()
-        self.table = PlainTable(*codes.shape).to(codes.device)
-        self.table.place(codes)
+        code_vectors = self.table()
+        self.table = PlainTable(*code_vectors.shape).to(code_vectors.device)
+        self.table.place(code_vectors)
         self.settings = {**self.settings, "transform": "none"}

@@ -1,4 +1,4 @@
-"""What quantizers that are made of quantizers share: several codes for one position."""
+"""Combinators: quantizers that are made of quantizers, their stages, with several codes for one position."""
 
 from __future__ import annotations
 
@@ -12,13 +12,18 @@ from torch import Tensor, nn
 
 from tokenizer.quantizers.base import Quantized, Quantizer, ReplacedRows
 from tokenizer.quantizers.codebook import CodebookQuantizer
-from tokenizer.quantizers.registry import METHODS, STAGES
+from tokenizer.quantizers.notation import STAGES
+from tokenizer.quantizers.registry import METHODS
 
 Specs = tuple[Mapping[str, Any], ...]
 
 
 class Combinator(Quantizer):
-    """What combinators share: their stages."""
+    """A quantizer made of stages, each a quantizer.
+
+    Args:
+        stages: the quantizers, in the order of their codes.
+    """
 
     def __init__(self, stages: Sequence[Quantizer]) -> None:
         super().__init__()
@@ -27,7 +32,7 @@ class Combinator(Quantizer):
 
     @classmethod
     def widths(cls, options: Mapping[str, Any]) -> tuple[int, int]:
-        """Return what all stages can work with."""
+        """Return the least width that all stages can work with, and what divides it."""
         found = [METHODS[stage["name"]].cls.widths(stage) for stage in options[STAGES]]
         return max((least for least, _ in found), default=1), math.lcm(*(divisor for _, divisor in found))
 
@@ -40,7 +45,7 @@ class Combinator(Quantizer):
 
     @classmethod
     def share(cls, options: Mapping[str, Any], dim: int) -> int:  # noqa: ARG003  # for those that split latents
-        """Return how wide what each stage sees of latents `dim` wide is."""
+        """Return the width of what each stage sees of latents `dim` wide."""
         return dim
 
     @property
@@ -58,23 +63,23 @@ class Combinator(Quantizer):
         """Start each stage from what it will see of (N, D) latents."""
 
     def replace_dead_codes(self) -> list[ReplacedRows]:
-        """Re-seed dead codes of every stage."""
+        """Give new vectors to the dead codes of every stage."""
         return [change for stage in self.parts for change in stage.replace_dead_codes()]
 
     def merge_(self) -> None:
-        """Merge the codes of every stage."""
+        """Turn the code vectors of every stage into plain tables."""
         for stage in self.parts:
             stage.merge_()
 
     def cut(self, tokens: Tensor) -> tuple[Tensor, ...]:
-        """Return the (..., C_i) tokens of each stage; one that has none of them left gets an empty one."""
+        """Return the (..., C_i) tokens of each stage; C_i is 0 for stages beyond a prefix."""
         ends = itertools.accumulate(len(stage.sizes) for stage in self.parts)
         return tuple(tokens[..., end - len(stage.sizes) : end] for stage, end in zip(self.parts, ends, strict=True))
 
 
-def code_vectors_of(stage: Quantizer, result: Quantized) -> Tensor:
-    """Return the (..., D) vectors that a stage's tokens stood for when it chose them, without gradient."""
-    return stage.decode(result.tokens).detach() if result.codes is None else result.codes
+def chosen_vectors_of(stage: Quantizer, result: Quantized) -> Tensor:
+    """Return the (..., D) vectors that a stage's tokens decoded to when it chose them, without gradient."""
+    return stage.decode(result.tokens).detach() if result.chosen_vectors is None else result.chosen_vectors
 
 
 def normalizes(stage: Quantizer) -> bool:
@@ -83,7 +88,7 @@ def normalizes(stage: Quantizer) -> bool:
 
 
 def is_one_step(stages: Sequence[Quantizer]) -> bool:
-    """Say whether the stages are of one method that steps on the whole error, with equal settings but for size."""
+    """Say whether the stages are of one method of `one_step`, with equal settings but for those of their tables."""
     if not all(isinstance(stage, CodebookQuantizer) and stage.one_step for stage in stages):
         return False
     own = ("codebook_size", "dead_code_patience", "transform")
@@ -94,11 +99,11 @@ def is_one_step(stages: Sequence[Quantizer]) -> bool:
     )
 
 
-def combined_step(stage: Quantizer, z: Tensor, codes: Tensor) -> Tensor:
-    """Return the (..., D) step that a method of `one_step` takes from latents towards the codes of all stages."""
-    return cast("CodebookQuantizer", stage).estimate(z, codes)
+def combined_step(stage: Quantizer, z: Tensor, chosen_vectors: Tensor) -> Tensor:
+    """Return the (..., D) training output of a method of `one_step` for the vectors that all stages chose together."""
+    return cast("CodebookQuantizer", stage).estimate(z, chosen_vectors)
 
 
-def observe_codes(stage: Quantizer, z: Tensor, codes: Tensor, tokens: Tensor) -> None:
-    """Let a stage of `one_step` note the (..., D) codes and (..., 1) tokens of what it saw."""
-    cast("CodebookQuantizer", stage).observe(z, codes.detach(), tokens[..., 0])
+def observe_choice(stage: Quantizer, z: Tensor, chosen_vectors: Tensor, tokens: Tensor) -> None:
+    """Let a stage of `one_step` note the (..., D) latents it saw, and the vectors and (..., 1) tokens it chose."""
+    cast("CodebookQuantizer", stage).observe(z, chosen_vectors.detach(), tokens[..., 0])

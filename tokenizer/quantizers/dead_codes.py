@@ -1,4 +1,4 @@
-"""Dead-code replacement: a part that any codebook method can own."""
+"""Dead-code replacement: new vectors for codes that no latent chooses."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from tokenizer.runtime import any_over_ranks, from_first_rank, gather_rows
 
 @dataclass(frozen=True)
 class Replacements:
-    """New places for codes.
+    """New vectors for dead codes.
 
     Attributes:
         rows: (K,) bool, true where the code is dead.
-        vectors: (K, D) a new place for each code; only those of `rows` are meant.
+        vectors: (K, D) a new vector for each code; only those of `rows` are to be used.
     """
 
     rows: Tensor
@@ -24,11 +24,11 @@ class Replacements:
 
 
 class DeadCodeReplacement(nn.Module):
-    """Counts which codes are chosen, and finds new places for those that no latent chose for `patience` steps.
+    """Counts which codes are chosen, and finds new vectors for those that no latent chose for `patience` steps.
 
-    A dead code is moved to a latent of the last batch, drawn in proportion to its squared error, with a noise of
-    a hundredth of the latents' spread so that two codes never coincide. Nothing here waits for the device. On
-    several ranks a code is dead when none chose it, and the first rank draws its new place from the latents of all.
+    The vector of a dead code moves to a latent of the last batch, drawn in proportion to its squared error, with a
+    noise of a hundredth of the latents' spread so that no two vectors coincide. Nothing here waits for the device. On
+    several ranks a code is dead when none chose it, and the first rank draws its vector from the latents of all.
     The counts belong to the training state, not to the checkpoint.
 
     Args:
@@ -48,24 +48,24 @@ class DeadCodeReplacement(nn.Module):
         self._errors: Tensor | None = None
 
     @torch.no_grad()
-    def observe(self, z: Tensor, codes: Tensor, chosen: Tensor) -> None:
-        """Note one step: (..., D) latents, the (..., D) codes they chose, and their (...,) indices."""
+    def observe(self, z: Tensor, chosen_vectors: Tensor, chosen: Tensor) -> None:
+        """Note one step: (..., D) latents, the (..., D) code vectors they chose, and the (...,) codes of these."""
         hit = torch.zeros_like(self.idle_steps, dtype=torch.bool)
         hit[chosen.flatten()] = True
         self.idle_steps.add_(1).masked_fill_(any_over_ranks(hit), 0)
         self._latents = z.detach().reshape(-1, z.shape[-1])
-        self._errors = (codes - z).detach().square().sum(dim=-1).flatten()
+        self._errors = (chosen_vectors - z).detach().square().sum(dim=-1).flatten()
 
     @torch.no_grad()
     def replacements(self) -> Replacements | None:
-        """Return new places for the dead codes, whose counts start anew; None when there is nothing to do."""
+        """Return new vectors for the dead codes, whose counts start anew; None when there is nothing to do."""
         latents, errors = self._latents, self._errors
         self._latents = self._errors = None
         if not self.patience or latents is None or errors is None:
             return None
         latents, errors = gather_rows(latents), gather_rows(errors)
         rows = self.idle_steps >= self.patience
-        if not len(latents):
+        if not len(latents):  # no rank had any: draw from one made up, and replace nothing
             latents, errors, rows = latents.new_zeros(1, latents.shape[1]), errors.new_zeros(1), torch.zeros_like(rows)
         rows = from_first_rank(rows)
         self.idle_steps.masked_fill_(rows, 0)

@@ -1,4 +1,4 @@
-"""DiVeQ: a step from the latent to its nearest code along a fixed direction; and NSVQ, from which it came.
+"""DiVeQ: a step from the latent to its nearest code vector along a fixed direction; and NSVQ, from which it came.
 
 Source: Vali, Bäckström, Solin, "DiVeQ: Differentiable Vector Quantization Using the Reparameterization Trick"
 (ICLR 2026), https://arxiv.org/abs/2509.26469.
@@ -39,19 +39,19 @@ class DiVeQ(CodebookQuantizer):
             raise ValueError(f"noise_std is {noise_std}, expected 0 or more")
         self.noise_std = noise_std
 
-    def estimate(self, z: Tensor, codes: Tensor) -> Tensor:
-        """Return the (..., D) step from the latents towards their codes."""
-        gap = codes - z
+    def estimate(self, z: Tensor, chosen_vectors: Tensor) -> Tensor:
+        """Return the (..., D) latents plus a step towards their chosen vectors."""
+        gap = chosen_vectors - z
         direction = unit(gap + self.noise_std * torch.randn_like(gap)).detach()
         return z + gap.norm(dim=-1, keepdim=True) * direction
 
 
-@register("diveq-detach", "DiVeQ without noise: the training output is the code itself")
+@register("diveq-detach", "DiVeQ without noise: the training output is the code vector itself")
 class DiVeQDetach(CodebookQuantizer):
-    """`z_q = z + r sg[e / r]` with `r = |e|^alpha`: the forward value is the code, whatever alpha is.
+    """`z_q = z + r sg[e / r]` with `r = |e|^alpha`: the forward value is c_nearest, whatever alpha is.
 
-    With alpha = 1 it is the limit of `diveq` without noise: the gradient `g` splits orthogonally, `u u^T g` to the
-    code and `(I - u u^T) g` to the latent, `u = unit(e)`. Any other alpha multiplies the first part by alpha.
+    With alpha = 1 it is the limit of `diveq` without noise: the gradient `g` splits orthogonally, `u u^T g` to
+    c_nearest and `(I - u u^T) g` to the latent, `u = unit(e)`. Any other alpha multiplies the first part by alpha.
 
     Args:
         dim: D, the width of a latent.
@@ -67,12 +67,12 @@ class DiVeQDetach(CodebookQuantizer):
             raise ValueError(f"alpha is {alpha}, expected more than 0")
         self.alpha = alpha
 
-    def estimate(self, z: Tensor, codes: Tensor) -> Tensor:
-        """Return the (..., D) codes, reached by a step whose direction carries no gradient."""
-        gap = codes - z
+    def estimate(self, z: Tensor, chosen_vectors: Tensor) -> Tensor:
+        """Return the (..., D) chosen vectors, reached by a step whose direction carries no gradient."""
+        gap = chosen_vectors - z
         length = gap.norm(dim=-1, keepdim=True)
         if self.alpha != 1:
-            # A power below 1 has no finite slope at 0; a latent that lies on its code takes no step anyway.
+            # A power below 1 has no finite slope at 0; a latent that lies on its code vector takes no step anyway.
             length = length.clamp_min(1e-12) ** self.alpha
             return z + length * (gap / length).detach()
         return z + length * unit(gap).detach()
@@ -95,7 +95,7 @@ class NSVQ(CodebookQuantizer):
     def __init__(self, dim: int, **shared: Any) -> None:
         super().__init__(dim, **shared)
 
-    def estimate(self, z: Tensor, codes: Tensor) -> Tensor:
+    def estimate(self, z: Tensor, chosen_vectors: Tensor) -> Tensor:
         """Return the (..., D) latents plus a random step as long as their error."""
-        gap = codes - z
+        gap = chosen_vectors - z
         return z + gap.norm(dim=-1, keepdim=True) * unit(torch.randn_like(gap))

@@ -1,4 +1,4 @@
-"""Directions."""
+"""Directions of vectors, and rotation from one to another."""
 
 from __future__ import annotations
 

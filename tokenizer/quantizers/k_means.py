@@ -1,4 +1,4 @@
-"""Where codes start."""
+"""K-means, which places a codebook on latents, and a short tour, which orders it."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from tokenizer.quantizers.search import nearest
 
 @torch.no_grad()
 def k_means(z: Tensor, count: int, iterations: int = 10) -> Tensor:
-    """Return `count` codes that cover latents `z`: Lloyd's k-means, started on distinct latents.
+    """Return `count` centers that cover latents `z`: Lloyd's k-means, started on distinct latents.
 
-    A center that loses all its latents stays where it was. With fewer latents than codes, latents are used
-    again, and a noise of a hundredth of their spread keeps codes apart.
+    A center that loses all its latents stays where it was. With fewer latents than centers, latents are used
+    again, and a noise of a hundredth of their spread keeps centers apart.
 
     Args:
         z: (N, D) latents, N at least 1.
-        count: number of codes.
+        count: number of centers.
         iterations: of Lloyd's algorithm.
 
     Returns:
@@ -38,7 +38,9 @@ def k_means(z: Tensor, count: int, iterations: int = 10) -> Tensor:
 
 @torch.no_grad()
 def short_tour(points: Tensor) -> Tensor:
-    """Return an order of (K, D) points in which neighbors are near: from one end, always on to the nearest left.
+    """Return an order of (K, D) points in which neighbors are near each other.
+
+    It begins at the point furthest from the mean, and goes on to the nearest of those that are left.
 
     Returns:
         (K,) int64, each index once.

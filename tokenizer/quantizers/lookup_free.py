@@ -1,4 +1,4 @@
-"""Quantizers without a codebook: what they share, and finite scalar quantization."""
+"""Lookup-free quantizers, which round numbers in place of searching a codebook; finite scalar quantization (FSQ)."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ class LookupFreeQuantizer(Quantizer):
     """`outward(unit * round(bound(inward(z))))`: each of W numbers is rounded to levels of its own.
 
     The token is the mixed-radix integer `sum_d digit_d prod_{e<d} L_e`: the first number is the least significant.
-    Rounding passes the gradient as it is (straight-through). Between a network's 1 x 1 convolutions the two linear
-    maps add no power, but they can be placed.
+    Rounding passes the gradient as it is (straight-through). Between the network's 1 x 1 convolutions the two linear
+    maps add nothing that it could not learn, but they can be placed on the first latents.
 
-    A method holds `bound`, `digits`, `grid` and `placement`, and `unit` and `auxiliary_loss` where it has them. Its
+    A method defines `bound`, `digits`, `grid` and `placement`, and `unit` and `auxiliary_loss` where it has them. Its
     constructor ends with `start`.
 
     Args:
@@ -43,7 +43,7 @@ class LookupFreeQuantizer(Quantizer):
         levels: L_d, how many values each of the W numbers can take.
     """
 
-    # The gradient passes two maps and the bound: a stage of `residual` must not take it for the identity's.
+    # The gradient passes two maps and the bound on its way to the latent, so that it does not pass as it is.
     identity_path = False
     levels: Tensor
     radix: Tensor
@@ -74,10 +74,14 @@ class LookupFreeQuantizer(Quantizer):
 
     @abstractmethod
     def placement(self, white: Tensor) -> tuple[Tensor, Tensor]:
-        """Return (W, W) and (W,): a linear map to where levels are well used, of (N, W) white numbers, widest first."""
+        """Return the (W, W) matrix and (W,) offset that move numbers to where their levels are well used.
+
+        Args:
+            white: (N, W) uncorrelated numbers of mean 0 and variance 1, those of the widest directions first.
+        """
 
     def unit(self) -> Tensor:
-        """Return the () or (W,) length of the grid's step in what goes outward."""
+        """Return the () or (W,) numbers that the grid's whole numbers are multiplied by before they go outward."""
         return torch.ones((), device=self.levels.device)
 
     def auxiliary_loss(self, bounded: Tensor, grid: Tensor) -> Tensor:  # noqa: ARG002  # for methods that have one
@@ -162,10 +166,11 @@ def _regression(given: Tensor, wanted: Tensor) -> Tensor:
 
 
 def choose_levels(codebook_size: int) -> tuple[int, ...]:
-    """Return levels for about `codebook_size` codes, most first: the FSQ paper's (4375 for 2^12) where it has some.
+    """Return the levels of each number for about `codebook_size` codes; for the FSQ paper's sizes, its own.
 
-    Otherwise the product nearest to `codebook_size` and not above it, of the fewest numbers, then the most even ones:
-    from 5, as the paper advises, to 8, and from 3 below 125, where 5 would leave gaps.
+    The paper's have products near the size only: 4375 codes for 2^12. For other sizes the product comes as near to
+    `codebook_size` as it can without passing it; of equal products that of the fewest numbers, then the most even.
+    Levels are from 5, as the paper advises, to 8; below 125 codes from 3, where 5 would leave gaps.
     """
     if codebook_size in _PAPER_LEVELS:
         return _PAPER_LEVELS[codebook_size]
@@ -230,11 +235,14 @@ class FSQ(LookupFreeQuantizer):
         return self._step() / (self.levels // 2)
 
     def placement(self, white: Tensor) -> tuple[Tensor, Tensor]:
-        """Return a map by which tanh has mean 0 and mean square 1/3, as if even, most levels where variance is."""
+        """Return a map by which tanh has mean 0 and mean square 1/3, which are those of even use of its range.
+
+        The number with the most levels takes the direction of the largest variance.
+        """
         rank = self.levels.argsort(descending=True, stable=True).argsort()
         numbers = white[:, rank]
         scale, offset = torch.ones_like(numbers[0]), torch.zeros_like(numbers[0])
-        for _ in range(30):
+        for _ in range(30):  # offset and scale depend on each other: each round corrects both
             bounded = torch.tanh(numbers * scale + offset)
             offset = offset - bounded.mean(dim=0)
             scale = (scale / (3 * bounded.square().mean(dim=0)).sqrt()).clamp(*_SCALES)

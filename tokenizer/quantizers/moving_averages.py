@@ -1,4 +1,4 @@
-"""Moving averages of the latents that chose each code."""
+"""Moving averages of the latents that chose each code, over all ranks."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from tokenizer.runtime import sum_over_ranks
 
-# Added to every count before the division, so that a code nobody chose keeps a finite place.
+# Added to every count before the division, so that a code that no latent chose keeps a finite mean.
 _SMOOTHING = 1e-5
 
 
@@ -33,7 +33,7 @@ class MovingAverages(nn.Module):
 
     @torch.no_grad()
     def add(self, z: Tensor, chosen: Tensor) -> None:
-        """Count (..., D) latents at the (...,) codes they chose."""
+        """Count (..., D) latents at the (...,) codes that they chose."""
         index, flat = chosen.flatten(), z.reshape(-1, z.shape[-1])
         sums = torch.zeros_like(self.sums).index_add_(0, index, flat)
         counts = torch.zeros_like(self.counts).index_add_(0, index, torch.ones_like(flat[:, 0]))
@@ -41,16 +41,17 @@ class MovingAverages(nn.Module):
         self.counts.lerp_(sum_over_ranks(counts), 1 - self.decay)
 
     @torch.no_grad()
-    def means(self, codes: Tensor) -> Tensor:
-        """Return the (K, D) averages; a code that was never counted stays where (K, D) `codes` has it."""
+    def means(self, code_vectors: Tensor) -> Tensor:
+        """Return the (K, D) averages; a code that was never counted keeps its row of (K, D) `code_vectors`."""
         total, size = self.counts.sum(), len(self.counts)
+        # Smoothed counts, scaled so that their sum is still that of the counts.
         smooth = (self.counts + _SMOOTHING) / (total + size * _SMOOTHING) * total
-        return torch.where(self.counts[:, None] > 0, self.sums / smooth.clamp_min(1e-30)[:, None], codes)
+        return torch.where(self.counts[:, None] > 0, self.sums / smooth.clamp_min(1e-30)[:, None], code_vectors)
 
     @torch.no_grad()
-    def restart(self, codes: Tensor, rows: Tensor | None = None) -> None:
-        """Begin anew at (K, D) `codes`, at (K,) bool `rows` or everywhere: each as if one latent had chosen it."""
+    def restart(self, code_vectors: Tensor, rows: Tensor | None = None) -> None:
+        """Begin anew from (K, D) `code_vectors`, at (K,) bool `rows` or at all: as if one latent had chosen each."""
         if rows is None:
             rows = torch.ones_like(self.counts, dtype=torch.bool)
-        self.sums.copy_(torch.where(rows[:, None], codes, self.sums))
+        self.sums.copy_(torch.where(rows[:, None], code_vectors, self.sums))
         self.counts.masked_fill_(rows, 1.0)

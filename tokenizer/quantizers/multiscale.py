@@ -1,4 +1,4 @@
-"""Coarse-to-fine grids: a block of latents as a few coarse codes and more fine ones."""
+"""Multiscale quantization: a block of latents as a few coarse codes and more fine ones."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from tokenizer.quantizers.base import Quantized, Quantizer
-from tokenizer.quantizers.combinators import Combinator, Specs, code_vectors_of, normalizes
+from tokenizer.quantizers.combinators import Combinator, Specs, chosen_vectors_of, normalizes
 from tokenizer.quantizers.registry import build_quantizer, register
 
 _DEFAULT: Specs = ({"name": "diveq"}, {"name": "diveq"})
-# Latents along each side of a block: its codes, and what averages and spreads them, grow with the fourth power.
+# Latents along each side of a block: the matrices that average and spread them grow with the fourth power of it.
 _LARGEST_BLOCK = 16
 
 
@@ -21,7 +21,7 @@ class Multiscale(Combinator):
     """A block of S x S latents as grids of 1 x 1, ..., S x S codes, each grid on what the coarser ones left over.
 
     A grid of s x s is the block averaged over squares, quantized, and spread bilinearly over the block again; what
-    remains goes to the next grid. Two scales are the two levels of VQ-VAE-2 (Razavi et al., 2019), coded as a
+    remains goes to the next grid. Two scales are the two levels of VQ-VAE-2 (Razavi et al., 2019), as a
     residual; more are the multi-scale residual of VAR (Tian et al., "Visual Autoregressive Modeling", 2024,
     https://arxiv.org/abs/2404.02905, algorithm 1). A prefix of whole grids decodes to a coarser picture.
 
@@ -82,7 +82,7 @@ class Multiscale(Combinator):
         return torch.stack(parts).sum(dim=0).flatten(-2)
 
     def learn(self, z: Tensor) -> Quantized:
-        """Quantize (..., D) blocks for training; the identity's gradient reaches each latent once."""
+        """Quantize (..., D) blocks for training; the gradient that passes as it is reaches each latent once."""
         self.check_width(z)
         with torch.autocast(z.device.type, enabled=False):
             left = self._block(z)
@@ -91,11 +91,11 @@ class Multiscale(Combinator):
                 seen = self._average(left if stage.identity_path else left.detach(), number)
                 result = stage.learn(seen)
                 total = total + self._spread(result.vectors - (seen - seen.detach()), number)
-                left = left - self._spread(code_vectors_of(stage, result), number)
+                left = left - self._spread(chosen_vectors_of(stage, result), number)
                 loss = loss + result.loss
                 tokens.append(result.tokens.flatten(-2))
-        codes = (self._block(z) - left).detach().flatten(-2)
-        return Quantized(total.flatten(-2), torch.cat(tokens, dim=-1), loss, codes)
+        chosen_vectors = (self._block(z) - left).detach().flatten(-2)
+        return Quantized(total.flatten(-2), torch.cat(tokens, dim=-1), loss, chosen_vectors)
 
     @torch.no_grad()
     def initialize(self, z: Tensor) -> None:

@@ -1,4 +1,4 @@
-"""Quantizers on one line: `diveq`, `diveq(noise_std=0.01)`, `residual(3*diveq, fsq(codebook_size=256), drop=0.5)`.
+"""Notation of quantizers on one line: `diveq(noise_std=0.01)`, `residual(3*diveq, fsq(codebook_size=256), drop=0.5)`.
 
 A name, and in brackets the stages of a combinator and options as `key=value`; `n*` repeats a stage. A value goes on to
 the next comma at its own level, so a list is written with spaces: `fsq(levels=8 5 5)`.
@@ -14,6 +14,8 @@ from typing import Any
 
 from tokenizer.errors import ConfigError
 
+# The key of a spec that holds the specs of the quantizers which a combinator is made of.
+STAGES = "stages"
 MOST_STAGES = 256
 MOST_DEPTH = 16
 _NAME = re.compile(r"[a-z0-9_-]+")
@@ -42,7 +44,7 @@ def split_specs(text: str) -> list[str]:
 
 
 def read_spec(text: str) -> dict[str, Any]:
-    """Return the spec that `text` writes; values stay text, which `registry.resolve` coerces.
+    """Return the spec that `text` writes; values stay text, which `resolve_spec` coerces.
 
     Raises:
         ConfigError: it is not of that form.
@@ -61,7 +63,7 @@ def read_spec(text: str) -> dict[str, Any]:
             spec[key.strip()] = value.strip()
         else:
             stages += _repeated(part)
-    return {**spec, "stages": stages} if stages else spec
+    return {**spec, STAGES: stages} if stages else spec
 
 
 def _repeated(text: str) -> list[dict[str, Any]]:
@@ -75,16 +77,16 @@ def _repeated(text: str) -> list[dict[str, Any]]:
 
 
 def count_stages(spec: Mapping[str, Any]) -> int:
-    """Return how many quantizers that are made of no others a spec names."""
-    return sum(map(count_stages, spec.get("stages", ()))) or 1
+    """Return how many quantizers a spec names; a combinator counts as its stages."""
+    return sum(map(count_stages, spec.get(STAGES, ()))) or 1
 
 
 def write_spec(spec: Mapping[str, Any]) -> str:
     """Return `spec` on one line; `read_spec` is the inverse."""
-    stages = [write_spec(stage) for stage in spec.get("stages", ())]
+    stages = [write_spec(stage) for stage in spec.get(STAGES, ())]
     runs = [(text, len(list(same))) for text, same in itertools.groupby(stages)]
     shown = [f"{count}*{text}" if count > 1 else text for text, count in runs]
     for key, value in spec.items():
-        if key not in ("name", "stages"):
+        if key not in ("name", STAGES):
             shown.append(f"{key}={' '.join(map(str, value)) if isinstance(value, (list, tuple)) else value}")
     return f"{spec['name']}({', '.join(shown)})" if shown else str(spec["name"])

@@ -1,4 +1,4 @@
-"""Stages side by side."""
+"""Product quantization: stages side by side, each on its share of the dimensions."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ from tokenizer.quantizers.base import Quantized, Quantizer
 from tokenizer.quantizers.combinators import (
     Combinator,
     Specs,
-    code_vectors_of,
+    chosen_vectors_of,
     combined_step,
     is_one_step,
-    observe_codes,
+    observe_choice,
 )
-from tokenizer.quantizers.registry import METHODS, STAGES, build_quantizer, register
+from tokenizer.quantizers.notation import STAGES
+from tokenizer.quantizers.registry import METHODS, build_quantizer, register
 
 
 @register("product", "stages side by side, each on its share of the dimensions: product(2*diveq)")
@@ -45,7 +46,7 @@ class Product(Combinator):
 
     @classmethod
     def widths(cls, options: Mapping[str, Any]) -> tuple[int, int]:
-        """Return what a part for each stage makes."""
+        """Return the least width whose equal parts all stages can work with, and what divides it."""
         count, found = len(options[STAGES]), [METHODS[stage["name"]].cls.widths(stage) for stage in options[STAGES]]
         least = max((least for least, _ in found), default=1)
         return max(1, count) * least, max(1, count) * math.lcm(*(divisor for _, divisor in found))
@@ -82,18 +83,18 @@ class Product(Combinator):
             torch.cat([result.tokens for result in results], dim=-1),
             torch.stack([result.loss for result in results]).sum(),
             torch.cat(
-                [code_vectors_of(stage, result) for stage, result in zip(self.parts, results, strict=True)], dim=-1
+                [chosen_vectors_of(stage, result) for stage, result in zip(self.parts, results, strict=True)], dim=-1
             ),
         )
 
     def _one_step(self, z: Tensor) -> Quantized:
         z = self.prepare(z)
-        tokens, codes = [], []
+        tokens, chosen_vectors = [], []
         for stage, part in self._split(z):
             tokens.append(stage.encode(part))
-            codes.append(stage.decode(tokens[-1]))
-            observe_codes(stage, part.detach(), codes[-1], tokens[-1])
-        vectors = combined_step(self.parts[0], z, torch.cat(codes, dim=-1))
+            chosen_vectors.append(stage.decode(tokens[-1]))
+            observe_choice(stage, part.detach(), chosen_vectors[-1], tokens[-1])
+        vectors = combined_step(self.parts[0], z, torch.cat(chosen_vectors, dim=-1))
         return Quantized(vectors, torch.cat(tokens, dim=-1), torch.zeros((), device=z.device))
 
     def _split(self, z: Tensor) -> list[tuple[Quantizer, Tensor]]:

@@ -1,4 +1,7 @@
-"""Quantizers by name."""
+"""Registry of the methods: their names, their options, and quantizers made of specs.
+
+Each file of this package registers its own; `methods` imports them all.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +14,9 @@ from typing import Any, TypeVar
 from tokenizer.config import coerce_option
 from tokenizer.errors import ConfigError, nearest_name
 from tokenizer.quantizers.base import Quantizer
-from tokenizer.quantizers.notation import MOST_DEPTH, MOST_STAGES, count_stages, read_spec, write_spec
+from tokenizer.quantizers.notation import MOST_DEPTH, MOST_STAGES, STAGES, count_stages, read_spec, write_spec
 
 Q = TypeVar("Q", bound=Quantizer)
-
-# The option of a combinator that holds the specs of the quantizers it is made of.
-STAGES = "stages"
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def register(name: str, summary: str) -> Callable[[type[Q]], type[Q]]:
 def resolve_spec(spec: Mapping[str, Any]) -> dict[str, Any]:
     """Return `spec` with every option of its quantizer present and of its declared type, stages included.
 
-    A name may hold options and stages in the notation of `notation.read_spec`. An option that a combinator does not
+    A name may hold options and stages in the notation of `read_spec`. An option that a combinator does not
     have is one of all its stages that do.
 
     Args:
@@ -161,7 +161,7 @@ def _options(cls: type[Quantizer]) -> dict[str, tuple[Any, Any]]:
         parameters = list(inspect.signature(base.__init__).parameters.values())[2:]  # type: ignore[misc]
         named = [p for p in parameters if p.kind is not p.VAR_KEYWORD and p.default is not p.empty]
         found = {**{p.name: (hints[p.name], p.default) for p in named if p.name not in found}, **found}
-        if len(named) == len(parameters):
+        if not any(p.kind is p.VAR_KEYWORD for p in parameters):
             break
     return found
 

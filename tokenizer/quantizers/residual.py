@@ -1,4 +1,4 @@
-"""Stages one after the other."""
+"""Residual quantization: stages one after the other, each on what those before left over."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from tokenizer.quantizers.base import Quantized
 from tokenizer.quantizers.combinators import (
     Combinator,
     Specs,
-    code_vectors_of,
+    chosen_vectors_of,
     combined_step,
     is_one_step,
     normalizes,
-    observe_codes,
+    observe_choice,
 )
 from tokenizer.quantizers.registry import build_quantizer, register
 
@@ -23,8 +23,9 @@ class Residual(Combinator):
     """RVQ: `q = q_1 + q_2 + ...`, each `q_i` made of `z - q_1 - ... - q_(i-1)`.
 
     A prefix of the codes decodes to a coarser vector. Stages of one method of the DiVeQ family take a single step
-    towards the sum of their codes (Vali et al., ICLR 2026, section 3.3). Other stages make a step each, and the
-    identity's gradient, which each step of a straight-through method carries, reaches the latent once.
+    towards the sum of their code vectors (Vali et al., ICLR 2026, section 3.3). Other stages make a step each. Each
+    step of a straight-through method passes the gradient on to the latent as it is: that of the first stage alone
+    counts.
 
     Args:
         dim: D, the width of a latent.
@@ -38,7 +39,7 @@ class Residual(Combinator):
         if not made or len({(stage.dim, stage.block) for stage in made}) > 1:
             raise ValueError("residual takes one or more stages, all with blocks of one size")
         if any(map(normalizes, made)):
-            raise ValueError("stages of residual cannot normalize: the length of what is left over is what they code")
+            raise ValueError("stages of residual cannot normalize: the length of what is left over is what they encode")
         if not 0 <= drop <= 1:
             raise ValueError(f"drop is {drop}, expected 0 to 1")
         super().__init__(made)
@@ -82,16 +83,16 @@ class Residual(Combinator):
             return self._one_step(z.float()) if is_one_step(self.parts) else self._steps(z.float())
 
     def _one_step(self, z: Tensor) -> Quantized:
-        codes, left = torch.zeros_like(z), z.detach()
+        total, left = torch.zeros_like(z), z.detach()
         tokens, kept = [], self._kept(z)
         for stage, keep in zip(self.parts, kept, strict=True):
             tokens.append(stage.encode(left))
-            chosen = stage.decode(tokens[-1])
-            observe_codes(stage, left, chosen, tokens[-1])
-            codes = codes + chosen * keep
-            left = left - chosen.detach()
+            chosen_vectors = stage.decode(tokens[-1])
+            observe_choice(stage, left, chosen_vectors, tokens[-1])
+            total = total + chosen_vectors * keep
+            left = left - chosen_vectors.detach()
         return Quantized(
-            combined_step(self.parts[0], z, codes), torch.cat(tokens, dim=-1), torch.zeros((), device=z.device)
+            combined_step(self.parts[0], z, total), torch.cat(tokens, dim=-1), torch.zeros((), device=z.device)
         )
 
     def _steps(self, z: Tensor) -> Quantized:
@@ -100,15 +101,16 @@ class Residual(Combinator):
         for number, (stage, keep) in enumerate(zip(self.parts, kept, strict=True)):
             seen = left if stage.identity_path or number == 0 else left.detach()
             result = stage.learn(seen)
+            # 0 in value; taken away, it leaves the first stage alone the gradient that passes as it is.
             own_path = seen - seen.detach() if number else 0.0
             total = total + (result.vectors - own_path) * keep
             tokens.append(result.tokens)
             loss = loss + result.loss
-            left = left - code_vectors_of(stage, result)
+            left = left - chosen_vectors_of(stage, result)
         return Quantized(total, torch.cat(tokens, dim=-1), loss, (z - left).detach())
 
     def _kept(self, z: Tensor) -> list[Tensor | float]:
-        """Return for each stage 1, or (n, 1, ...) zeros and ones: which samples keep it."""
+        """Return for each stage 1, or (n, 1, ...) ones for the samples that keep it and zeros for the others."""
         if not self.drop or len(self.parts) == 1:
             return [1.0] * len(self.parts)
         samples = z.shape[0]

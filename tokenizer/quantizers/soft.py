@@ -1,4 +1,4 @@
-"""Methods whose gradient reaches every code: a softmax over the whole codebook in training, hard tokens always."""
+"""Soft methods: a softmax over the whole codebook in training gives every code vector a gradient; tokens stay hard."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from tokenizer.quantizers.search import largest_product, nearest_several
 from tokenizer.quantizers.straight_through import mean_square
 
 
-@register("gumbel", "Gumbel-softmax: a noisy weighted mean of codes in training, the temperature annealed")
+@register("gumbel", "Gumbel-softmax: a noisy weighted mean of code vectors in training, the temperature annealed")
 class Gumbel(CodebookQuantizer):
     """`z_q = sum_i p_i c_i`, `p = softmax((l + gumbel noise) / t)`, with log-weights `l_i = -|z - c_i|^2`.
 
-    The temperature falls from `temperature` by `temperature_decay` a step to `lowest_temperature`. Tokens are the
-    largest log-weight without noise, so the nearest code: `encode` never samples.
+    The temperature t falls from `temperature` by the factor `temperature_decay` a step, to `lowest_temperature`. A
+    token is the largest log-weight without noise, which is the nearest c_i: `encode` never samples.
 
     Source: Jang, Gu, Poole, "Categorical Reparameterization with Gumbel-Softmax" (2016),
     https://arxiv.org/abs/1611.01144, with the distances of a codebook as logits.
@@ -26,14 +26,14 @@ class Gumbel(CodebookQuantizer):
     Args:
         dim: D, the width of a latent.
         noise: add Gumbel noise; without, the method is deterministic annealing.
-        top_k: only that many nearest codes of each latent enter the softmax, and no (N, K) tensor is kept for the
-            backward pass; 0 takes all.
+        top_k: only that many nearest code vectors of each latent enter the softmax, and no (N, K) tensor is kept for
+            the backward pass; 0 takes all.
         temperature: t of the first step.
         temperature_decay: factor of each step.
         lowest_temperature: below which t does not fall.
-        learn_temperature: in place of annealing, `t = lowest_temperature + softplus(w z + b)` for each token, which
-            starts at `temperature`.
-        diversity: weight of `sum p log p` of the mean soft weights p, which is least when all codes share alike.
+        learn_temperature: in place of annealing, `t = lowest_temperature + softplus(w z + b)` of each latent, which
+            is `temperature` at first.
+        diversity: weight of `sum p log p` of the mean soft weights p, least when all codes have the same share.
         shared: options of every codebook.
     """
 
@@ -78,39 +78,40 @@ class Gumbel(CodebookQuantizer):
         return (self.temperature * self.decay ** self.steps.float()).clamp_min(self.lowest)
 
     def soft(self, z: Tensor) -> Tensor:
-        """Return the (..., D) weighted means of codes for (..., D) latents, without noise, at today's temperature.
+        """Return the (..., D) weighted means of code vectors for (..., D) latents, without noise, at the present
+        temperature.
 
-        No token holds this vector: what it decodes to cannot be decoded from tokens.
+        No token stands for this vector: what the decoder makes of it cannot be had from tokens.
         """
         self.check_width(z)
         with torch.autocast(z.device.type, enabled=False):
-            codes, flat = self.code_vectors(), self.prepare(z.float()).reshape(-1, self.dim)
-            mean, _ = self._mix(flat, codes, self._candidates(flat, codes), noise=False)
+            code_vectors, flat = self.code_vectors(), self.prepare(z.float()).reshape(-1, self.dim)
+            mean, _ = self._mix(flat, code_vectors, self._candidates(flat, code_vectors), noise=False)
         return mean.reshape(z.shape)
 
-    def approximate(self, z: Tensor, codes: Tensor, chosen: Tensor) -> tuple[Tensor, Tensor]:  # noqa: ARG002
+    def approximate(self, z: Tensor, code_vectors: Tensor, chosen: Tensor) -> tuple[Tensor, Tensor]:  # noqa: ARG002
         """Return the (..., D) noisy weighted means, and the diversity loss."""
         flat = z.reshape(-1, self.dim)
-        candidates = self._candidates(flat, codes)
-        mean, weights = self._mix(flat, codes, candidates, noise=self.noise)
+        candidates = self._candidates(flat, code_vectors)
+        mean, weights = self._mix(flat, code_vectors, candidates, noise=self.noise)
         self.steps += 1
         return mean.reshape(z.shape), self._diversity_loss(weights, candidates)
 
-    def _candidates(self, z: Tensor, codes: Tensor) -> Tensor | None:
-        return nearest_several(z, codes, self.top_k) if self.top_k else None
+    def _candidates(self, z: Tensor, code_vectors: Tensor) -> Tensor | None:
+        return nearest_several(z, code_vectors, self.top_k) if self.top_k else None
 
-    def _mix(self, z: Tensor, codes: Tensor, candidates: Tensor | None, *, noise: bool) -> tuple[Tensor, Tensor]:
+    def _mix(self, z: Tensor, code_vectors: Tensor, candidates: Tensor | None, *, noise: bool) -> tuple[Tensor, Tensor]:
         """Return (N, D) means and the (N, K) or (N, top_k) weights they are made of."""
-        near = None if candidates is None else nn.functional.embedding(candidates, codes)
-        # |z|^2 is the same for all codes of a latent: the softmax does not see it.
+        near = None if candidates is None else nn.functional.embedding(candidates, code_vectors)
+        # -|z - c|^2 = 2 z c - |c|^2 - |z|^2, where |z|^2 is the same for all c: the softmax does not see it.
         if near is None:
-            logits = torch.addmm(-codes.square().sum(dim=1), z, codes.T, alpha=2)
+            logits = torch.addmm(-code_vectors.square().sum(dim=1), z, code_vectors.T, alpha=2)
         else:
             logits = -(near - z[:, None]).square().sum(dim=-1)
-        if noise:
+        if noise:  # minus the logarithm of an exponential variable is Gumbel noise
             logits = logits - torch.empty_like(logits).exponential_().log()
         weights = torch.softmax(logits / self.temperatures(z), dim=1)
-        return (weights @ codes if near is None else (weights[:, None] @ near)[:, 0]), weights
+        return (weights @ code_vectors if near is None else (weights[:, None] @ near)[:, 0]), weights
 
     def _diversity_loss(self, weights: Tensor, candidates: Tensor | None) -> Tensor:
         if not self.diversity or not len(weights):
@@ -122,14 +123,15 @@ class Gumbel(CodebookQuantizer):
         return -self.diversity * torch.special.entr(share.clamp_min(1e-30)).sum()
 
 
-@register("ibq", "IBQ: straight-through on the softmax over all codes, each of which gets a gradient")
+@register("ibq", "IBQ: straight-through on the softmax over all code vectors, each of which gets a gradient")
 class IBQ(CodebookQuantizer):
-    """`z_q = sum_i (onehot + p - sg p)_i c_i`, `p = softmax(z . c)`: the value is the code of the largest product.
+    """`z_q = sum_i (onehot + p - sg p)_i c_i`, `p = softmax(z . c)`: the value is the c_i of the largest product.
 
-    The loss is the double quantization loss with z_q and the hard code q, each term a mean over all numbers:
-    `|z_q - z|^2 + |sg q - z|^2 + beta |q - sg z|^2`, and with an `entropy_weight` that times `E H(p') - H(E p')`, with
-    `p' = softmax(z . c / entropy_temperature)`: each latent sure of its code, all codes alike. Without it the longest
-    code can win every latent, and dead-code replacement cannot help, as it places codes where distances are large.
+    The loss is the double quantization loss of z_q and of q, that c_i without the softmax, each term a mean over all
+    numbers: `|z_q - z|^2 + |sg q - z|^2 + beta |q - sg z|^2`. `entropy_weight` times `E H(p') - H(E p')` joins it,
+    with `p' = softmax(z . c / entropy_temperature)`: least where each latent is sure of its code and all codes are
+    used alike. Without that the longest c_i can win every latent, and dead-code replacement cannot help, as it places
+    vectors where distances are large, not products.
 
     Source: Shi et al., "Scalable Image Tokenization with Index Backpropagation Quantization" (2024),
     https://arxiv.org/abs/2412.02692, section 3.2, and its published code, from which beta, the products in place of
@@ -137,7 +139,7 @@ class IBQ(CodebookQuantizer):
 
     Args:
         dim: D, the width of a latent.
-        beta: weight of the loss that pulls codes to latents.
+        beta: weight of the loss that pulls code vectors to latents.
         entropy_weight: of the entropy loss, in nats.
         entropy_temperature: of its softmax.
         shared: options of every codebook.
@@ -162,17 +164,17 @@ class IBQ(CodebookQuantizer):
             )
         self.beta, self.entropy_weight, self.entropy_temperature = beta, entropy_weight, entropy_temperature
 
-    def select(self, z: Tensor, codes: Tensor) -> Tensor:
-        """Return the (...,) index of the largest product with each (..., D) latent, the lowest of equals."""
-        return largest_product(z.reshape(-1, self.dim), codes).reshape(z.shape[:-1])
+    def select(self, z: Tensor, code_vectors: Tensor) -> Tensor:
+        """Return the (...,) code of the largest product with each (..., D) latent, the lowest of equals."""
+        return largest_product(z.reshape(-1, self.dim), code_vectors).reshape(z.shape[:-1])
 
-    def approximate(self, z: Tensor, codes: Tensor, chosen: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the (..., D) codes with a gradient to every code, and the double quantization loss."""
+    def approximate(self, z: Tensor, code_vectors: Tensor, chosen: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the (..., D) chosen vectors, whose gradient reaches every code vector, and the loss."""
         flat = z.reshape(-1, self.dim)
-        hard = nn.functional.embedding(chosen, codes).reshape(-1, self.dim)
-        products = flat @ codes.T
+        hard = nn.functional.embedding(chosen, code_vectors).reshape(-1, self.dim)
+        products = flat @ code_vectors.T
         weights = torch.softmax(products, dim=1)
-        vectors = hard + (weights - weights.detach()) @ codes
+        vectors = hard + (weights - weights.detach()) @ code_vectors
         loss = (
             mean_square(vectors - flat)
             + mean_square(hard.detach() - flat)

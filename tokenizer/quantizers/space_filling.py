@@ -1,4 +1,4 @@
-"""Space-filling curves: the codes are the corners of a curve through the latents, a token is a piece of it."""
+"""Space-filling curves: code vectors are the corners of a curve through the latents, a token is a piece of it."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from tokenizer.runtime import from_first_rank
 
 
 class Curve(CodebookQuantizer):
-    """A curve through K corners: K - 1 segments, each cut into `points` equal pieces.
+    """A curve through K corners, the code vectors: K - 1 segments, each cut into `points` equal pieces.
 
     A token is a piece, and decodes to its middle; the alphabet is `(K - 1) points`. Training takes one random point
     of each segment, the nearest of which a latent steps to.
 
-    Departure from the authors' code, whose inference projects on the curve: a place on a segment that no integer
-    holds, so that its pictures cannot be decoded from its tokens.
+    Departure: at inference the authors' code takes the latent's projection on the curve. No integer holds that place,
+    so that their reconstructions cannot be had from tokens.
 
     Args:
         dim: D, the width of a latent.
@@ -43,7 +43,7 @@ class Curve(CodebookQuantizer):
         transform: Transform = "none",
         normalize: Normalize = "none",
     ) -> None:
-        # A corner that moves bends the curve for its neighbors: the dither keeps corners alive, not replacement.
+        # A corner that moves bends the curve for its neighbors, so none is replaced: random points keep all in use.
         super().__init__(
             dim, codebook_size=codebook_size, transform=transform, normalize=normalize, dead_code_patience=0
         )
@@ -73,7 +73,7 @@ class Curve(CodebookQuantizer):
             return nn.functional.embedding(tokens[..., 0].long(), self.pieces())
 
     def learn(self, z: Tensor) -> Quantized:
-        """Quantize (..., D) latents for training: each to the nearest of one random point a segment."""
+        """Quantize (..., D) latents for training: each segment shows one random point, the nearest of these counts."""
         self.check_width(z)
         with torch.autocast(z.device.type, enabled=False):
             z = self.prepare(z.float())
@@ -107,7 +107,7 @@ class Curve(CodebookQuantizer):
         self.table.place(from_first_rank(corners[short_tour(corners)]))
 
 
-@register("sf-diveq", "SF-DiVeQ: DiVeQ's step to a random point on a curve through the codes")
+@register("sf-diveq", "SF-DiVeQ: DiVeQ's step to a random point on a curve through the code vectors")
 class SFDiVeQ(Curve):
     """`z + |a| sg[(1 - t) unit(a + v1)] + |b| sg[t unit(b + v2)]`, `a = c_i - z`, `b = c_(i+1) - z`, v noise.
 
@@ -140,6 +140,7 @@ class SFDiVeQDetach(Curve):
 
 
 def _towards_both(z: Tensor, first: Tensor, second: Tensor, place: Tensor, noise_std: float) -> Tensor:
+    """Return (..., D) latents plus a step to each corner, weighed by how near the point `place` lies to it."""
     moved = z
     for corner, share in ((first, 1 - place), (second, place)):
         gap = corner - z

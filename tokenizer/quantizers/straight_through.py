@@ -1,4 +1,4 @@
-"""Methods that copy the decoder's gradient from the code to the latent: VQ-VAE, its moving averages, rotation."""
+"""Straight-through methods: VQ-VAE, its moving averages, and rotation pass the decoder's gradient to the latent."""
 
 from __future__ import annotations
 
@@ -39,28 +39,28 @@ class STE(CodebookQuantizer):
         self.beta = beta
         self.log_beta = nn.Parameter(torch.tensor(beta).log()) if learn_beta else None
 
-    def estimate(self, z: Tensor, codes: Tensor) -> Tensor:
-        """Return the (..., D) codes with the identity's gradient at the latents."""
-        return z + (codes - z).detach()
+    def estimate(self, z: Tensor, chosen_vectors: Tensor) -> Tensor:
+        """Return the (..., D) chosen vectors with the identity's gradient at the latents."""
+        return z + (chosen_vectors - z).detach()
 
-    def auxiliary_loss(self, z: Tensor, codes: Tensor) -> Tensor:
+    def auxiliary_loss(self, z: Tensor, chosen_vectors: Tensor) -> Tensor:
         """Return codebook and commitment loss."""
-        return self.codebook_loss(z, codes) + self.commitment_loss(z, codes)
+        return self.codebook_loss(z, chosen_vectors) + self.commitment_loss(z, chosen_vectors)
 
-    def codebook_loss(self, z: Tensor, codes: Tensor) -> Tensor:
-        """Return the () mean squared distance that pulls codes to their latents."""
-        return mean_square(codes - z.detach())
+    def codebook_loss(self, z: Tensor, chosen_vectors: Tensor) -> Tensor:
+        """Return the () mean squared distance that pulls code vectors to their latents."""
+        return mean_square(chosen_vectors - z.detach())
 
-    def commitment_loss(self, z: Tensor, codes: Tensor) -> Tensor:
-        """Return the () weighted mean squared distance that pulls latents to their codes."""
-        distance = mean_square(z - codes.detach())
+    def commitment_loss(self, z: Tensor, chosen_vectors: Tensor) -> Tensor:
+        """Return the () weighted mean squared distance that pulls latents to their code vectors."""
+        distance = mean_square(z - chosen_vectors.detach())
         if self.log_beta is None:
             return self.beta * distance
         return self.log_beta.exp() * distance - self.log_beta / 2
 
 
 class _Averaged(STE):
-    """Straight-through, with a codebook that follows moving averages where `decay` is given."""
+    """Straight-through, with a codebook that moving averages set where `decay` is given."""
 
     def __init__(self, dim: int, decay: float | None, **shared: Any) -> None:
         super().__init__(dim, **shared)
@@ -68,30 +68,34 @@ class _Averaged(STE):
         if self.averages is None:
             return
         if shared.get("transform", "none") != "none" or shared.get("normalize", "none") != "none":
-            raise ValueError("moving averages set each code themselves: they take no transform and no normalization")
+            raise ValueError(
+                "moving averages set each code vector themselves: they take no transform and no normalization"
+            )
         self.table.requires_grad_(False)
 
-    def codebook_loss(self, z: Tensor, codes: Tensor) -> Tensor:
-        """Return 0 where the codes follow averages."""
-        return super().codebook_loss(z, codes) if self.averages is None else torch.zeros((), device=z.device)
+    def codebook_loss(self, z: Tensor, chosen_vectors: Tensor) -> Tensor:
+        """Return 0 where moving averages set the code vectors."""
+        if self.averages is not None:
+            return torch.zeros((), device=z.device)
+        return super().codebook_loss(z, chosen_vectors)
 
-    def observe(self, z: Tensor, codes: Tensor, chosen: Tensor) -> None:
-        """Note one training step, and move the codes to the averages."""
-        super().observe(z, codes, chosen)
+    def observe(self, z: Tensor, chosen_vectors: Tensor, chosen: Tensor) -> None:
+        """Note one training step, and move the code vectors to the averages."""
+        super().observe(z, chosen_vectors, chosen)
         if self.averages is not None:
             self.averages.add(z, chosen)
             self.table.place(self.averages.means(self.table()))
 
     @torch.no_grad()
     def initialize(self, z: Tensor) -> None:
-        """Place the codes on (N, D) latents by k-means, and the averages with them."""
+        """Place the code vectors on (N, D) latents by k-means, and the averages with them."""
         super().initialize(z)
         if self.averages is not None:
             self.averages.restart(self.table())
 
     @torch.no_grad()
     def replace_dead_codes(self) -> list[ReplacedRows]:
-        """Move dead codes, and their averages with them."""
+        """Replace the vectors of dead codes, and start their averages anew."""
         moved = super().replace_dead_codes()
         if self.averages is not None:
             for change in moved:
@@ -101,11 +105,11 @@ class _Averaged(STE):
 
 @register("ema", "VQ-VAE-2: straight-through, the codebook a moving average of the latents that chose it")
 class EMA(_Averaged):
-    """`z_q = z + sg[q - z]`, loss `beta |z - sg q|^2`; each code is the moving average of its latents.
+    """`z_q = z + sg[q - z]`, loss `beta |z - sg q|^2`; each c_i is the moving average of the latents that chose it.
 
     Source: Razavi, van den Oord, Vinyals, "Generating Diverse High-Fidelity Images with VQ-VAE-2" (2019),
-    https://arxiv.org/abs/1906.00446, equations 2 and 3, with the smoothed counts of its published code. Where a code
-    is replaced its sums are too: otherwise the next step would put it back.
+    https://arxiv.org/abs/1906.00446, equations 2 and 3, with the smoothed counts of its published code. Where a
+    c_i is replaced its sums are too: otherwise the next step would put it back.
 
     Args:
         dim: D, the width of a latent.
@@ -118,12 +122,11 @@ class EMA(_Averaged):
         super().__init__(dim, decay, beta=beta, **shared)
 
 
-@register("rotation", "rotation trick: the gradient is turned and scaled with the step from latent to code")
+@register("rotation", "rotation trick: the gradient is turned and scaled as the latent is to its code vector")
 class Rotation(_Averaged):
     """`z_q = sg[|q| / |z|] R z`, with R the rotation of `unit(z)` onto `unit(q)`, without gradient.
 
-    The value is the code, exactly; angles between the gradient and the latent are those between the decoder's
-    gradient and the code.
+    The value is q, exactly. The gradient's angle to the latent is that of the decoder's gradient to q.
 
     Source: Fifty et al., "Restructuring Vector Quantization with the Rotation Trick" (2024),
     https://arxiv.org/abs/2410.06424, section 4. The codebook learns as that of `ste`, or of `ema`.
@@ -141,10 +144,10 @@ class Rotation(_Averaged):
     ) -> None:
         super().__init__(dim, decay if update == "ema" else None, beta=beta, **shared)
 
-    def estimate(self, z: Tensor, codes: Tensor) -> Tensor:
-        """Return the (..., D) codes with a rotated and scaled gradient at the latents."""
-        turned = rotate(z, codes.detach())
-        return codes.detach() + (turned - turned.detach())
+    def estimate(self, z: Tensor, chosen_vectors: Tensor) -> Tensor:
+        """Return the (..., D) chosen vectors with a rotated and scaled gradient at the latents."""
+        turned = rotate(z, chosen_vectors.detach())
+        return chosen_vectors.detach() + (turned - turned.detach())
 
 
 def mean_square(gap: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Where the codes of a codebook come from: a plain table, or a function with parameters that all codes share."""
+"""Code tables: free vectors, or vectors that a function with shared parameters makes."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ _PATCH, _WIDTH, _HEADS, _DEPTH = 16, 64, 4, 2
 
 
 class CodeTable(nn.Module, ABC):
-    """(K, D) codes."""
+    """K code vectors, each D wide."""
 
     @abstractmethod
     def forward(self) -> Tensor:
-        """Return the (K, D) codes, with their gradient."""
+        """Return the (K, D) code vectors, with their gradient."""
 
     @abstractmethod
-    def place(self, codes: Tensor) -> None:
-        """Put the codes where (K, D) `codes` say, as nearly as the function can."""
+    def place(self, vectors: Tensor) -> None:
+        """Put the code vectors at (K, D) `vectors`, as nearly as the function can."""
 
     @abstractmethod
-    def replace(self, codes: Tensor, rows: Tensor) -> ReplacedRows:
-        """Move the codes of (K,) bool `rows` to their places in (K, D) `codes`, and no other code."""
+    def replace(self, vectors: Tensor, rows: Tensor) -> ReplacedRows:
+        """Put the code vectors of (K,) bool `rows` at their places in (K, D) `vectors`, and move no others."""
 
 
 class PlainTable(CodeTable):
@@ -40,23 +40,23 @@ class PlainTable(CodeTable):
         self.weight = nn.Parameter(torch.randn(codebook_size, dim))
 
     def forward(self) -> Tensor:
-        """Return the codes."""
+        """Return the vectors."""
         return self.weight
 
     @torch.no_grad()
-    def place(self, codes: Tensor) -> None:
-        """Overwrite all codes."""
-        self.weight.copy_(codes)
+    def place(self, vectors: Tensor) -> None:
+        """Overwrite all vectors."""
+        self.weight.copy_(vectors)
 
     @torch.no_grad()
-    def replace(self, codes: Tensor, rows: Tensor) -> ReplacedRows:
-        """Overwrite some codes."""
-        self.weight.copy_(torch.where(rows[:, None], codes, self.weight))
+    def replace(self, vectors: Tensor, rows: Tensor) -> ReplacedRows:
+        """Overwrite some vectors."""
+        self.weight.copy_(torch.where(rows[:, None], vectors, self.weight))
         return ReplacedRows(self.weight, rows)
 
 
 class LinearTable(CodeTable):
-    """`C W`: K vectors through one (D, D) map, so that a step on one code moves all of them.
+    """`C W`: K vectors through one (D, D) map, so that a step on one moves all of them.
 
     Source: Zhu et al., "Addressing Representation Collapse in Vector Quantized Models with One Linear Layer" (SimVQ,
     2024), https://arxiv.org/abs/2411.02038, equation 5.
@@ -73,22 +73,22 @@ class LinearTable(CodeTable):
         self.map = nn.Parameter(torch.eye(dim))
 
     def forward(self) -> Tensor:
-        """Return the mapped codes."""
+        """Return the mapped vectors."""
         return self.basis @ self.map
 
     @torch.no_grad()
-    def place(self, codes: Tensor) -> None:
-        """Overwrite C so that the mapped codes lie at `codes`."""
-        self.basis.copy_(self._before_map(codes))
+    def place(self, vectors: Tensor) -> None:
+        """Overwrite C so that the mapped vectors lie at `vectors`."""
+        self.basis.copy_(self._before_map(vectors))
 
     @torch.no_grad()
-    def replace(self, codes: Tensor, rows: Tensor) -> ReplacedRows:
-        """Overwrite some rows of C so that their mapped codes lie at `codes`."""
-        self.basis.copy_(torch.where(rows[:, None], self._before_map(codes), self.basis))
+    def replace(self, vectors: Tensor, rows: Tensor) -> ReplacedRows:
+        """Overwrite some rows of C so that, mapped, they lie at `vectors`."""
+        self.basis.copy_(torch.where(rows[:, None], self._before_map(vectors), self.basis))
         return ReplacedRows(self.basis, rows)
 
-    def _before_map(self, codes: Tensor) -> Tensor:
-        return codes @ torch.linalg.pinv(self.map)
+    def _before_map(self, vectors: Tensor) -> Tensor:
+        return vectors @ torch.linalg.pinv(self.map)
 
 
 class MLPTable(CodeTable):
@@ -116,22 +116,22 @@ class MLPTable(CodeTable):
         nn.init.zeros_(self.second.bias)
 
     def forward(self) -> Tensor:
-        """Return the codes that the network makes."""
+        """Return the vectors that the network makes."""
         bent: Tensor = self.second(nn.functional.relu(self.first(self.basis)))
         return self.mean + self.basis @ self.plane + bent
 
     @torch.no_grad()
-    def place(self, codes: Tensor) -> None:
-        """Span the plane of the codes' largest variance, and put each code on its nearest point there."""
-        self.mean.copy_(codes.mean(dim=0))
-        directions = torch.linalg.svd(codes - self.mean, full_matrices=False).Vh[: len(self.plane)]
+    def place(self, vectors: Tensor) -> None:
+        """Span the plane of the vectors' largest variance, and put each vector on its nearest point there."""
+        self.mean.copy_(vectors.mean(dim=0))
+        directions = torch.linalg.svd(vectors - self.mean, full_matrices=False).Vh[: len(self.plane)]
         self.plane.zero_()[: len(directions)] = directions
-        self.basis.copy_((codes - self.mean) @ self.plane.T)
+        self.basis.copy_((vectors - self.mean) @ self.plane.T)
 
     @torch.no_grad()
-    def replace(self, codes: Tensor, rows: Tensor) -> ReplacedRows:
-        """Move some codes to their nearest point on the plane, the network's bend left out."""
-        before = (codes - self.mean) @ torch.linalg.pinv(self.plane)
+    def replace(self, vectors: Tensor, rows: Tensor) -> ReplacedRows:
+        """Move some vectors to their nearest point on the plane, without what the network adds to it."""
+        before = (vectors - self.mean) @ torch.linalg.pinv(self.plane)
         self.basis.copy_(torch.where(rows[:, None], before, self.basis))
         return ReplacedRows(self.basis, rows)
 
@@ -162,13 +162,13 @@ class AttentionBlock(nn.Module):
 class BridgeTable(CodeTable):
     """`C + f(C)`: K vectors that a network over all of them moves together.
 
-    f takes 16 neighboring codes (or the largest divisor of K that 16 has) as one vector of 64 (compress), lets these
-    attend to each other in two blocks (process), and spreads each over its codes again (recover), at first by 0.
+    f makes one vector of 64 numbers of every `gcd(K, 16)` neighboring rows of C (compress), lets these attend to each
+    other in two blocks (process), and makes a step for each row of them (recover), which is 0 at first.
 
     Source: Chang et al., "Scalable Training for Vector-Quantized Networks with 100% Codebook Utilization" (FVQ,
-    VQBridge, 2025), https://arxiv.org/abs/2509.10140. Departures: there f(C) alone are the codes; added to C, k-means
-    and dead-code replacement can place them. Sizes are for latents of a few numbers; heads, norms and positions are
-    our reading.
+    VQBridge, 2025), https://arxiv.org/abs/2509.10140. Departures: there the code vectors are f(C) alone; added to C,
+    k-means and dead-code replacement can place them. Sizes are for latents of a few numbers; heads, norms and
+    positions are our reading.
 
     Args:
         codebook_size: K.
@@ -187,21 +187,22 @@ class BridgeTable(CodeTable):
         nn.init.zeros_(self.recover.bias)
 
     def forward(self) -> Tensor:
-        """Return the codes that the network makes."""
+        """Return the vectors that the network makes."""
         patches = self.compress(self.basis.reshape(len(self.positions), -1)) + self.positions
         return self.basis + self.recover(self.process(patches)).reshape(self.basis.shape)
 
     @torch.no_grad()
-    def place(self, codes: Tensor) -> None:
-        """Put the codes at `codes`."""
-        self.replace(codes, torch.ones_like(codes[:, 0], dtype=torch.bool))
+    def place(self, vectors: Tensor) -> None:
+        """Put the code vectors at `vectors`, but for what three rounds leave."""
+        self.replace(vectors, torch.ones_like(vectors[:, 0], dtype=torch.bool))
 
     @torch.no_grad()
-    def replace(self, codes: Tensor, rows: Tensor) -> ReplacedRows:
-        """Move some codes, and the others only as far as the network answers."""
-        # Its answer depends on where the codes go: a few rounds settle it, one where it is still 0.
+    def replace(self, vectors: Tensor, rows: Tensor) -> ReplacedRows:
+        """Move some code vectors; the others move too, by what the network makes of the new rows."""
+        # f(C) changes with C, so that `C += wanted - (C + f(C))` is off by the change of f: repeated, it settles. While
+        # f is still 0, one round is exact.
         for _ in range(3):
-            self.basis.add_(torch.where(rows[:, None], codes - self(), 0.0))
+            self.basis.add_(torch.where(rows[:, None], vectors - self(), 0.0))
         return ReplacedRows(self.basis, rows)
 
 

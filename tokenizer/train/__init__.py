@@ -6,7 +6,6 @@ from tokenizer.train.crops import no_validation_images, validation_batches
 from tokenizer.train.evaluation import Evaluation
 from tokenizer.train.init_from import init_settings
 from tokenizer.train.loop import VALIDATION_FILE, Step, train
-from tokenizer.train.losses import LEARNED, TERMS
 from tokenizer.train.metrics_log import METRICS_FILE, MetricsLog
 from tokenizer.train.planning import Plan, plan_run
 from tokenizer.train.preflight import CostEstimate, ImageSample, estimate_cost, look_at_images
@@ -15,9 +14,7 @@ from tokenizer.train.start import begin_run, clear_run, identify_images, resume_
 from tokenizer.train.state import Saved, TrainingState
 
 __all__ = [
-    "LEARNED",
     "METRICS_FILE",
-    "TERMS",
     "VALIDATION_FILE",
     "CostEstimate",
     "Evaluation",

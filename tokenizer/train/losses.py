@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from tokenizer.config import LOSSES
 from tokenizer.errors import ConfigError, nearest_name
 
 Term = Callable[[Tensor, Tensor], Tensor]
@@ -37,23 +38,19 @@ def frequency(images: Tensor, targets: Tensor) -> Tensor:
     return torch.fft.rfft2(images - targets, norm="ortho").abs().mean()
 
 
+# `LOSSES` says in words what each is.
 TERMS: dict[str, Term] = {"l1": l1, "l2": l2, "multiscale": multiscale, "frequency": frequency}
-# Terms with networks of their own, which `train.objective` adds, and the least side in pixels of what those can see.
-LEARNED = {
-    "perceptual": "the distance between the features of VGG-16, whose weights the setting perceptual_weights names",
-    "adversarial": "minus the score that a discriminator, trained alongside, gives the images",
-}
+# The other terms have networks of their own, which `train.objective` adds; the least side in pixels of what these see.
 _SMALLEST = {"perceptual": 16, "adversarial": 24}
 
 
 def check_loss(weights: Mapping[str, float]) -> None:
     """Raise ConfigError unless every name is a term and every weight 0 or more, one but `adversarial` above 0."""
-    known = [*TERMS, *LEARNED]
-    faults = [f"unknown setting 'loss.{name}'{nearest_name(name, known)}" for name in weights if name not in known]
+    faults = [f"unknown setting 'loss.{name}'{nearest_name(name, LOSSES)}" for name in weights if name not in LOSSES]
     faults += [f"loss.{name} is {weight}, expected 0 or more" for name, weight in weights.items() if weight < 0]
     if not any(weight > 0 for name, weight in weights.items() if name != "adversarial"):
         beside = " beside adversarial" if weights.get("adversarial", 0) > 0 else ""
-        faults.append(f"loss has no term above 0{beside}, known: {', '.join(known)}")
+        faults.append(f"loss has no term above 0{beside}, known: {', '.join(LOSSES)}")
     if faults:
         raise ConfigError(faults)
 

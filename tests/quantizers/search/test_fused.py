@@ -10,8 +10,8 @@ import textwrap
 import pytest
 import torch
 
-from tokenizer.quantizers import Scores
 from tokenizer.quantizers.search.fused import _runs, fits_kernel
+from tokenizer.quantizers.search.scores import ScoreFactors
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="Triton is not on this machine")
 
@@ -28,16 +28,16 @@ def interpret(code: str) -> None:
 def test_the_kernel_finds_what_the_tiles_find() -> None:
     interpret("""
         import torch
-        from tokenizer.search import fused, tiles
-        from tokenizer.search.scores import Scores
+        from tokenizer.quantizers.search import fused, tiles
+        from tokenizer.quantizers.search.scores import ScoreFactors
         torch.manual_seed(0)
         for rows, codes, dim in [(1, 1, 1), (70, 700, 3), (130, 2500, 8), (65, 3000, 64), (5, 4097, 33), (64, 64, 16)]:
             z, codebook = torch.randn(rows, dim), torch.randn(codes, dim)
-            for scores in (Scores.distances(z, codebook), Scores.products(z, codebook)):
-                found, expected = fused.scan(scores), tiles.scan(scores)
-                sure = found.certain(scores)
+            for factors in (ScoreFactors.of_distances(z, codebook), ScoreFactors.of_products(z, codebook)):
+                found, expected = fused.scan_fused(factors), tiles.scan_tiles(factors)
+                sure = found.certain(factors)
                 assert sure.float().mean() > 0.95, (rows, codes, dim)
-                assert torch.equal(found.index[sure], expected.index[sure])
+                assert torch.equal(found.codes[sure], expected.codes[sure])
                 torch.testing.assert_close(found.best, expected.best)
                 torch.testing.assert_close(found.second, expected.second)
     """)
@@ -46,17 +46,17 @@ def test_the_kernel_finds_what_the_tiles_find() -> None:
 def test_ties_are_seen_within_and_across_tiles_and_shares() -> None:
     interpret("""
         import torch
-        from tokenizer.search import fused, kernel
-        from tokenizer.search.scores import Scores
+        from tokenizer.quantizers.search import fused
+        from tokenizer.quantizers.search.scores import ScoreFactors
         torch.manual_seed(0)
         for first, again in ((3, 5), (3, 67), (3, 2500)):
             codebook = torch.randn(3000, 4)
             codebook[again] = codebook[first]
             z = codebook[[first, 10]] + 0.001
-            scores = Scores.distances(z, codebook)
-            found = fused.scan(scores)
-            assert found.index.tolist() == [first, 10]
-            assert found.certain(scores).tolist() == [False, True]
+            factors = ScoreFactors.of_distances(z, codebook)
+            found = fused.scan_fused(factors)
+            assert found.codes.tolist() == [first, 10]
+            assert found.certain(factors).tolist() == [False, True]
     """)
 
 
@@ -64,24 +64,24 @@ def test_the_whole_search_through_the_kernel() -> None:
     interpret("""
         import torch
         from tokenizer.errors import NonFiniteError
-        from tokenizer.search import fused, nearest
+        from tokenizer.quantizers import search
         torch.manual_seed(0)
         z, codebook = torch.randint(-2, 3, (90, 5)).float(), torch.randint(-2, 3, (1500, 5)).float()
         expected = ((z[:, None] - codebook) ** 2).sum(dim=2).argmin(dim=1)
-        fused.fits = lambda scores: True
-        assert torch.equal(nearest(z, codebook), expected)
+        search.fits_kernel = lambda factors: True
+        assert torch.equal(search.nearest(z, codebook), expected)
         codebook[700, 2] = torch.nan
         try:
-            nearest(z, codebook)
+            search.nearest(z, codebook)
         except NonFiniteError as error:
-            assert "code" in str(error)
+            assert "code vector" in str(error)
         else:
-            raise AssertionError("a code is NaN")
+            raise AssertionError("a code vector is NaN")
     """)
 
 
 def test_it_is_for_gpus_only() -> None:
-    assert not fits_kernel(Scores.distances(torch.randn(3, 4), torch.randn(5, 4)))
+    assert not fits_kernel(ScoreFactors.of_distances(torch.randn(3, 4), torch.randn(5, 4)))
 
 
 def test_where_it_does_not_run_it_says_why_once_and_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -103,10 +103,10 @@ def test_it_compiles_for_gpus_that_are_not_here(capability: int, whole: bool) ->
     code = f"""
         from triton.backends.compiler import GPUTarget
         from triton.compiler import ASTSource, compile
-        from tokenizer.search import kernel
-        floats, numbers = ("latents", "codes", "best", "second"), ("rows", "count", "dim", "per_share")
+        from tokenizer.quantizers.search import kernel
+        floats, numbers = ("latents", "vectors", "best", "second"), ("rows", "count", "dim", "per_share")
         shape = {{"ROWS": kernel._ROWS, "CODES": kernel._CODES, "DEPTH": kernel._DEPTH, "WHOLE": {whole}}}
-        types = {{"index": "*i32", **dict.fromkeys(floats, "*fp32"), **dict.fromkeys(numbers, "i32")}}
+        types = {{"codes": "*i32", **dict.fromkeys(floats, "*fp32"), **dict.fromkeys(numbers, "i32")}}
         types |= dict.fromkeys(shape, "constexpr")
         source = ASTSource(kernel._scan, {{name: types[name] for name in kernel._scan.arg_names}}, shape)
         options = {{"num_warps": kernel._WARPS, "num_stages": 2}}

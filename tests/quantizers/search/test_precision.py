@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tokenizer.quantizers import full_precision
+from tokenizer.quantizers.search.precision import full_precision
 
 
 class Old:

@@ -14,6 +14,7 @@ from tokenizer.errors import NonFiniteError
 from tokenizer.quantizers import nearest_several
 from tokenizer.quantizers.search import largest_product, nearest, tiles
 from tokenizer.quantizers.search.groups import CodeGroups
+from tokenizer.quantizers.search.scores import ScoreFactors
 
 Data = tuple[Tensor, Tensor]
 Search = Callable[[Tensor, Tensor], Tensor]
@@ -146,8 +147,8 @@ def test_the_size_of_tiles_changes_nothing(search: str, monkeypatch: pytest.Monk
     z, codebook = clustered(700, 3000, 5)
     whole = SEARCHES[search](z, codebook)
     monkeypatch.setattr(CodeGroups, "of", classmethod(lambda cls, codes: cls(-(-codes // 72), 2, 36)))
-    monkeypatch.setitem(tiles._ROWS, "cpu", 64)
-    monkeypatch.setattr(tiles, "_KEPT", 3000)
+    monkeypatch.setitem(tiles._LATENTS, "cpu", 64)
+    monkeypatch.setattr(tiles, "_SCORES", 3000)
     assert torch.equal(SEARCHES[search](z, codebook), whole)
 
 
@@ -208,7 +209,7 @@ def test_what_is_not_finite_is_an_error_that_says_where(value: float, search: st
     with pytest.raises(NonFiniteError, match="2 of 20 latents are not finite, first number 3"):
         SEARCHES[search](spoiled, codebook)
     codebook[40, 0] = value
-    with pytest.raises(NonFiniteError, match=f"1 of {codes} codes are not finite, first number 40"):
+    with pytest.raises(NonFiniteError, match=f"1 of {codes} code vectors are not finite, first number 40"):
         SEARCHES[search](z, codebook)
 
 
@@ -241,9 +242,9 @@ def test_few_rows_are_left_to_float64() -> None:
     """What makes the search fast: on latents like any others, float32 settles nearly all of them."""
     torch.manual_seed(0)
     for codes, dim in ((1024, 64), (16384, 8), (16384, 64)):
-        scores = tiles.Scores.distances(*random(1000, codes, dim))
-        assert tiles.scan_tiles(scores).certain(scores).float().mean() > 0.99
-        assert tiles.scan_several(scores, 10)[1].float().mean() > 0.99
+        factors = ScoreFactors.of_distances(*random(1000, codes, dim))
+        assert tiles.scan_tiles(factors).certain(factors).float().mean() > 0.99
+        assert tiles.scan_several(factors, 10)[1].float().mean() > 0.99
 
 
 @pytest.mark.parametrize("dim", [1, 8, 200])
@@ -251,13 +252,13 @@ def test_no_computed_score_is_further_off_than_the_bound(dim: int) -> None:
     torch.manual_seed(0)
     z, codebook = random(50, 400, dim)
     z, codebook = z * 10 ** torch.empty(50, 1).uniform_(-3, 3), codebook * 10 ** torch.empty(400, 1).uniform_(-3, 3)
-    scores = tiles.Scores.distances(z, codebook)
+    factors = ScoreFactors.of_distances(z, codebook)
     center = codebook.double().mean(dim=0)
     exact_z, exact_c = z.double() - center, codebook.double() - center
     exact = exact_z @ exact_c.T - exact_c.square().sum(dim=1) / 2
     # The float32 center is a vector of its own: it moves every score of a latent alike.
-    shift = (scores.latents.double() @ scores.codes[:400].double().T) - exact
+    shift = (factors.latents.double() @ factors.vectors[:400].double().T) - exact
     error = (shift - shift.median(dim=1, keepdim=True).values).abs()
     sizes = exact_z.norm(dim=1)[:, None] * exact_c.norm(dim=1) + exact_c.square().sum(dim=1) / 2
     assert error.max() >= 0
-    assert (error <= 2 * scores.rounding(2.0**-24) * (sizes + sizes.median(dim=1, keepdim=True).values)).all()
+    assert (error <= 2 * factors.rounding(2.0**-24) * (sizes + sizes.median(dim=1, keepdim=True).values)).all()

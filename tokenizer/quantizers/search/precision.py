@@ -1,4 +1,4 @@
-"""Matrix products in full precision, whatever a program has allowed."""
+"""Full precision for matrix products, whatever the program has allowed elsewhere."""
 
 from __future__ import annotations
 

@@ -1,28 +1,25 @@
-"""`vqtok list`."""
+"""`vqtok list`, without torch."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
-from cli import options as o
+from cli import options
 from cli.console import write_json, write_rows
-from tokenizer.config import DOWNSAMPLES, PRESETS, RECIPES
-from tokenizer.images import IMAGE_SUFFIXES
-from tokenizer.models import shipped_folder, shipped_names
-from tokenizer.tokens import TOKEN_FORMATS
+from tokenizer.config import DOWNSAMPLES, LOSSES, PRESETS, RECIPES
 
 if TYPE_CHECKING:
     from tokenizer.models import CheckpointDescription
-    from tokenizer.quantizers import Method
+    from tokenizer.quantizers import CatalogEntry
 
 
-def list_all(
-    as_json: o.AsJson = False,
-    quiet: o.Quiet = False,  # noqa: ARG001  # every command takes these three
-    verbose: o.Verbose = False,  # noqa: ARG001
-    no_progress: o.NoProgress = False,  # noqa: ARG001
-    debug: o.Debug = False,  # noqa: ARG001  # read by main
+def list_(
+    as_json: options.AsJson = False,
+    quiet: options.Quiet = False,  # noqa: ARG001  # every command takes these three
+    verbose: options.Verbose = False,  # noqa: ARG001
+    no_progress: options.NoProgress = False,  # noqa: ARG001
+    debug: options.Debug = False,  # noqa: ARG001  # read by main
 ) -> None:
     """List shipped checkpoints, quantizers, presets, losses and formats.
 
@@ -30,23 +27,24 @@ def list_all(
     vqtok list
     vqtok list --json | jq '.quantizers | keys'
     """
-    from tokenizer.models import describe_checkpoint
-    from tokenizer.quantizers import METHODS
-    from tokenizer.train import LEARNED, TERMS
+    from tokenizer.images import IMAGE_SUFFIXES
+    from tokenizer.models import describe_checkpoint, shipped_folder, shipped_names
+    from tokenizer.quantizers import method_catalog
 
-    # Those made of others last.
-    methods = sorted(METHODS.values(), key=lambda method: ("stages" in method.options, method.name))
+    methods = sorted(method_catalog().values(), key=lambda method: (method.is_combinator, method.name))
     values = {
         "checkpoints": {name: _checkpoint(describe_checkpoint(shipped_folder() / name)) for name in shipped_names()},
         "quantizers": {method.name: method.summary for method in methods},
         "quantizer options": {method.name: _options(method) for method in methods},
         "presets": {name: _shape(preset) for name, preset in PRESETS.items()}
         | {name: _recipe(recipe) for name, recipe in RECIPES.items()},
-        "losses": {name: (term.__doc__ or "").splitlines()[0].removeprefix("Return ") for name, term in TERMS.items()}
-        | {name: f"{text}." for name, text in LEARNED.items()},
+        "losses": {name: f"{text}." for name, text in LOSSES.items()},
         "downsample": {str(factor): f"one position for {factor}x{factor} pixels" for factor in DOWNSAMPLES},
-        "token formats": {name: f".{name}" for name in TOKEN_FORMATS},
-        "image suffixes": {"read": " ".join(IMAGE_SUFFIXES), "written": ".png .jpg .webp"},
+        "token formats": {name: f".{name}" for name in get_args(options.TokenFormat)},
+        "image suffixes": {
+            "read": " ".join(IMAGE_SUFFIXES),
+            "written": " ".join(f".{name}" for name in get_args(options.ImageFormat)),
+        },
     }
     if as_json:
         write_json(values)
@@ -68,7 +66,7 @@ def _checkpoint(made: CheckpointDescription) -> str:
     return f"one position for {side}x{side} pixels, {codes} codes, {made.bits_per_pixel:.4f} bits a pixel{measured}"
 
 
-def _options(method: Method) -> str:
+def _options(method: CatalogEntry) -> str:
     from tokenizer.quantizers import write_spec
 
     defaults = {key: default for key, (_, default) in method.options.items()}

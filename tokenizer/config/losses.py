@@ -1,0 +1,12 @@
+"""Loss terms: what `loss` can weigh, and what each term is."""
+
+from __future__ import annotations
+
+LOSSES: dict[str, str] = {
+    "l1": "the mean absolute error",
+    "l2": "the mean squared error, what PSNR measures",
+    "multiscale": "the absolute error averaged over the image and its halves, quarters and eighths",
+    "frequency": "the mean absolute difference of the images' orthonormal Fourier spectra",
+    "perceptual": "the distance between the features of VGG-16, whose weights the setting perceptual_weights names",
+    "adversarial": "minus the score that a discriminator, trained alongside, gives the images",
+}
