@@ -219,7 +219,7 @@ def test_numbers_as_text_are_understood(vqtok: Vqtok, photos: Path, tmp_path: Pa
         (["PHOTOS", "-o", "full"], 1, "full exists: pass --overwrite to replace it, or name another output"),
         (["PHOTOS", "-o", "full/x", "-f"], 1, "cannot write full/x: full/x is not a folder"),
         (["PHOTOS", "-o", "run", "--resume"], 1, "there is no training to resume in run: it has no states/step_*."),
-        (["PHOTOS", "-o", "full", "--resume", "-f"], 2, "--resume goes on with a run, --overwrite replaces it"),
+        (["PHOTOS", "-o", "full", "--resume", "-f"], 2, "--resume keeps what is there, --overwrite replaces it"),
     ],
 )
 def test_wrong_paths(
@@ -297,7 +297,7 @@ def test_resume_equals_an_unbroken_run(
         stopped = vqtok("train", photos, "-o", tmp_path / "run", "-c", tiny, "--steps", 10)
     assert stopped.code == 130
     assert stopped.out == b""
-    again = f"vqtok train {photos} -o {tmp_path}/run --resume"
+    again = f"vqtok train --resume {photos} -o {tmp_path}/run -c {tiny} --steps 10"
     last = stopped.err.splitlines()[-1]
     assert last == f"vqtok train: warning: stopped at step 5, everything is saved. To go on: {again}"
     assert "interrupted" not in stopped.err
@@ -355,7 +355,7 @@ def test_second_signal_stops_at_once(
     assert (result.code, result.out) == (130, b"")
     assert "stopping after this step; once more to stop at once, without saving" in result.err
     assert result.err.endswith("vqtok train: interrupted: no half-written file is left\n")
-    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["validation.txt", "metrics.jsonl"]
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["metrics.jsonl", "validation.txt"]
 
 
 @pytest.mark.parametrize("saved", [False, True])
@@ -372,7 +372,7 @@ def test_full_disk(vqtok: Vqtok, photos: Path, run: Path, tiny: Path, tmp_path: 
     assert result.code == 1
     file = "states/step_0000012.safetensors" if saved else "best/model.safetensors"
     assert f"vqtok train: error: cannot write {tmp_path}/run/{file}: File too large\n" in result.err
-    hint = f"what was saved before stands. To go on from there: vqtok train {photos} -o {tmp_path}/run --resume\n"
+    hint = f"what was saved before stands. To go on from there: vqtok train --resume {photos} -o {tmp_path}/run\n"
     assert (hint in result.err) == saved
     assert not list(tmp_path.rglob("*.tmp"))
 
@@ -406,7 +406,7 @@ def test_data_that_begins_with_a_dash(
         stop_at(patch, 2, signal.SIGTERM)
         stopped = vqtok("train", "-o", "run", "-c", tiny, "--steps", 4, "--", "-in [1]")
     assert stopped.code == 143
-    assert stopped.err.rstrip().endswith("To go on: vqtok train -o run --resume -- '-in [1]'")
+    assert stopped.err.rstrip().endswith(f"To go on: vqtok train --resume -o run -c {tiny} --steps 4 -- '-in [1]'")
     assert vqtok("train", "-o", "run", "--resume", "--", "-in [1]").code == 0
 
 
@@ -436,7 +436,8 @@ def test_ctrl_c_reaches_the_process(
         out, err = process.communicate(timeout=200)
     assert (process.returncode, out) == (130, b"")
     last = err.decode().splitlines()[-1]
-    assert last.endswith(f"everything is saved. To go on: vqtok train {photos} -o run --resume")
+    again = f"vqtok train --resume {photos} -o run -c {tiny} --steps 60 --no-progress"
+    assert last.endswith(f"everything is saved. To go on: {again}")
     assert "Traceback" not in err.decode()
     monkeypatch.chdir(tmp_path)
     resumed = vqtok(*shlex.split(last.partition("To go on: ")[2])[1:])

@@ -220,10 +220,10 @@ class TestToml:
         assert tomllib.loads(to_toml({"a": text, "b": {text: [text]}})) == {"a": text, "b": {text: [text]}}
 
     def test_tables_in_tables(self) -> None:
-        assert to_toml({"a": {"b": {"c": 1}}, "x": 2}) == "x = 2\n\n[a]\n\n[a.b]\nc = 1\n"
+        assert to_toml({"a": {"b": {"c": 1}}, "x": 2}) == "x = 2\n\n[a.b]\nc = 1\n"
 
     def test_what_has_no_value_is_left_out(self) -> None:
-        assert to_toml({"a": None, "b": {"c": None, "d": True}}) == "\n[b]\nd = true\n"
+        assert to_toml({"a": None, "b": {"c": None, "d": True}}) == "[b]\nd = true\n"
 
     @pytest.mark.parametrize(
         "config",

@@ -73,7 +73,7 @@ def test_missing_and_foreign_folders(tmp_path: Path, copy: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"version": 99}, "format version 99, this vqtok reads 1: upgrade"),
+        ({"version": 99}, "format version 99, this vqtok reads 2: upgrade"),
         ({"format": "other"}, "not that of a vqtok checkpoint"),
         ({"network": {"downsample": 7}}, "damaged: network.downsample is 7"),
         ({"network": 5}, "damaged"),

@@ -83,7 +83,7 @@ def _named(stages: Any, before: Spec) -> dict[str, Any]:
     return {STAGES: [{"name": first["name"], **stage} for stage in stages]}
 
 
-def spec_misfits(before: Spec, now: Spec, where: str = "quantizer", *, grows: bool = True) -> list[str]:
+def misfitting_settings(before: Spec, now: Spec, where: str = "quantizer", *, grows: bool = True) -> list[str]:
     """Return a line for each setting for which codes of `before` cannot be those of `now`, with both values.
 
     Args:
@@ -119,7 +119,7 @@ def _misfits_of_stages(before: Spec, now: Spec, where: str, *, grows: bool) -> l
     return [_line(where, key, before, now) for key in own] + [
         line
         for number, pair in enumerate(zip(before[STAGES], now[STAGES], strict=True))
-        for line in spec_misfits(*pair, f"{where}.{STAGES}.{number}", grows=grows)
+        for line in misfitting_settings(*pair, f"{where}.{STAGES}.{number}", grows=grows)
     ]
 
 

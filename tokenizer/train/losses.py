@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from tokenizer.errors import ConfigError, nearest_name
+from tokenizer.config import unknown_setting
 
 Term = Callable[[Tensor, Tensor], Tensor]
 
@@ -46,16 +46,18 @@ LEARNED = {
 _SMALLEST = {"perceptual": 16, "adversarial": 24}
 
 
-def check_loss(weights: Mapping[str, float]) -> None:
-    """Raise ConfigError unless every name is a term and every weight 0 or more, one but `adversarial` above 0."""
+def loss_faults(weights: Mapping[str, float]) -> list[str]:
+    """Return what is wrong with the weights of the terms, one line each.
+
+    Every name is a term and every weight 0 or more; one but `adversarial` is above 0.
+    """
     known = [*TERMS, *LEARNED]
-    faults = [f"unknown setting 'loss.{name}'{nearest_name(name, known)}" for name in weights if name not in known]
+    faults = [unknown_setting(name, known, "loss.", "the loss") for name in weights if name not in known]
     faults += [f"loss.{name} is {weight}, expected 0 or more" for name, weight in weights.items() if weight < 0]
     if not any(weight > 0 for name, weight in weights.items() if name != "adversarial"):
         beside = " beside adversarial" if weights.get("adversarial", 0) > 0 else ""
         faults.append(f"loss has no term above 0{beside}, known: {', '.join(known)}")
-    if faults:
-        raise ConfigError(faults)
+    return faults
 
 
 def smallest_loss_side(weights: Mapping[str, float]) -> int:

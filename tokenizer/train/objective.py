@@ -22,11 +22,14 @@ _ADVERSARY = "adversary/"
 class Objective:
     """The weighted terms of a run's loss.
 
-    A term is differentiated down to the reconstructed images only, where gradients of several terms can be weighed
-    against each other; the network takes the sum from there. Around each step of the network come `begin` and, where
-    it succeeded, `end`, which moves the discriminator.
+    Each term's gradient is computed down to the reconstructed images, and no further. There the gradients of several
+    terms can be weighed against each other; their sum then goes back through the network, once.
 
-    Networks of terms run in the run's precision, but for float16, whose range their gradients leave: in float32.
+    `begin` is called before each step of the network, and `end` after it if it succeeded: `end` moves the
+    discriminator.
+
+    The networks of the perceptual and the adversarial term run in the run's precision, but in float32 where that is
+    float16: their gradients are too small, or too large, for its range.
 
     Args:
         config: of the run, planned; `loss` names the terms and their weights.
