@@ -203,6 +203,58 @@ def test_wrong_settings(
     assert not Path("run").exists()
 
 
+def test_all_faults_are_named_in_one_line(vqtok: Vqtok, photos: Path, tmp_path: Path) -> None:
+    wrong = ["--set", "lrr=1", "--set", "stepz=2", "--set", "quantizer.bta=2", "--set", "loss.foo=1"]
+    error = vqtok("train", photos, "-o", tmp_path / "run", *wrong).error
+    for fault in (
+        "unknown setting 'lrr', did you mean 'lr'?",
+        "unknown setting 'stepz', did you mean 'steps'?",
+        "unknown setting 'quantizer.bta' of diveq, known: codebook_size, ",
+        "unknown setting 'loss.foo' of the loss, known: l1, ",
+    ):
+        assert fault in error
+    (tmp_path / "c.toml").write_text("lr = 'x'\nwarmup = 2\n[quantizer]\nname = 'ste'\nbta = 1\n[loss]\nl3 = 1\n")
+    error = vqtok("train", photos, "-n", "-c", tmp_path / "c.toml", "--preset", "smal", "--alpha", "glass").error
+    for fault in ("lr is 'x'", "warmup is 2.0", "'beta'?", "'l2'?", "'smal', did you mean 'small'?", "'glass' is not"):
+        assert fault in error
+
+
+@pytest.mark.parametrize(
+    ("arguments", "config", "old", "new"),
+    [
+        (["--set", "revive_until=0.5"], "", "revive_until", "replace_dead_until"),
+        (["--quantizer", "ste(normalise=rms)"], "", "quantizer.normalise' of ste", "normalize"),
+        (["--set", "quantizer.revival_patience=9"], "", "quantizer.revival_patience' of diveq", "dead_code_patience"),
+        ([], "revive_until = 1", "revive_until", "replace_dead_until"),
+        ([], "[quantizer]\nname = 'ema'\nnormalise = 'rms'", "quantizer.normalise' of ema", "normalize"),
+    ],
+)
+def test_old_names_are_refused_with_the_new_ones(
+    vqtok: Vqtok, photos: Path, tmp_path: Path, arguments: list[str], config: str, old: str, new: str
+) -> None:
+    (tmp_path / "c.toml").write_text(config)
+    result = vqtok("train", photos, "-n", "-c", tmp_path / "c.toml", *arguments)
+    assert result.code == 2
+    assert f"unknown setting '{old}" in result.error
+    assert result.error.endswith(f": it is called {new} now")
+
+
+def test_every_option_that_is_a_setting_is_read(
+    vqtok: Vqtok, photos: Path, run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VQTOK_COMPILE", "true")
+    options = ["--lr", 1e-4, "--grad-accum", 2, "--deterministic", "--seed", 3, "--alpha", "red", "--steps", 9]
+    options += ["--val-data", photos / "a", "--log-every", 5, "--eval-every", 6, "--patience", 7, "--save-every", 8]
+    options += ["--keep", 4, "--log-to", "tensorboard", "--init-from", run, "--device", "cpu", "-j", 1, "-b", 3]
+    options += ["--freeze", "encoder", "--freeze", "codebook", "--freeze", "encoder", "--image-size", 32]
+    found = settings(vqtok, photos, *options, "--precision", "float32")
+    wanted = {"lr": 1e-4, "grad_accum": 2, "deterministic": True, "seed": 3, "alpha": "red", "steps": 9, "log_every": 5}
+    wanted |= {"val_data": f"{photos}/a", "eval_every": 6, "patience": 7, "save_every": 8.0, "keep": 4, "compile": True}
+    wanted |= {"log_to": "tensorboard", "init_from": str(run), "device": "cpu", "workers": 1, "batch_size": 3}
+    wanted |= {"freeze": ["codebook", "encoder"], "image_size": 32, "precision": "float32"}
+    assert {name: found[name] for name in wanted} == wanted
+
+
 def test_numbers_as_text_are_understood(vqtok: Vqtok, photos: Path, tmp_path: Path) -> None:
     (tmp_path / "c.toml").write_text('lr = "1e-4"\nsteps = "12"\n[network]\nwidths = "8, 8, 8"\n')
     found = settings(vqtok, photos, "-c", tmp_path / "c.toml")

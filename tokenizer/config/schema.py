@@ -59,7 +59,8 @@ class NetworkConfig:
                 found.append(
                     f"network.widths has {len(self.widths)} stages, a downsample of {self.downsample} takes {wanted}"
                 )
-        if len(self.widths) != len(self.depths) and unread.isdisjoint(("network.widths", "network.depths")):
+        shapes = ("network.downsample", "network.widths", "network.depths")
+        if len(self.widths) != len(self.depths) and unread.isdisjoint(shapes):
             found.append(f"network.widths {self.widths} and network.depths {self.depths} differ in length")
         if not all(1 <= width <= _WIDEST for width in self.widths) or not all(0 <= d <= _DEEPEST for d in self.depths):
             found.append(f"network.widths must be 1 to {_WIDEST} and network.depths 0 to {_DEEPEST}")
