@@ -210,7 +210,7 @@ def test_all_faults_are_named_in_one_line(vqtok: Vqtok, photos: Path, tmp_path: 
         "unknown setting 'lrr', did you mean 'lr'?",
         "unknown setting 'stepz', did you mean 'steps'?",
         "unknown setting 'quantizer.bta' of diveq, known: codebook_size, ",
-        "unknown setting 'loss.foo' of the loss, known: l1, ",
+        "unknown setting 'loss.foo', known: l1, ",
     ):
         assert fault in error
     (tmp_path / "c.toml").write_text("lr = 'x'\nwarmup = 2\n[quantizer]\nname = 'ste'\nbta = 1\n[loss]\nl3 = 1\n")
@@ -298,7 +298,7 @@ def test_wrong_paths(
 def test_said_before_training(vqtok: Vqtok, photos: Path, tmp_path: Path) -> None:
     few = vqtok("train", photos / "a", "-n")
     assert few.code == 0
-    assert "warning: 8 images are too few to hold any out: figures are on training images" in few.err
+    assert "warning: 8 images are too few to keep some for validation: figures are on training images" in few.err
     large = vqtok("train", photos, "-n", "--codebook-size", 65536)
     assert large.code == 0
     said = (

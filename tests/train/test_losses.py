@@ -33,7 +33,7 @@ def test_weights_multiply_terms() -> None:
 def test_faults_are_named_together() -> None:
     assert loss_faults({"l1": 1.0}) == []
     first, second = loss_faults({"l3": 1.0, "l2": -1.0})
-    assert first.startswith("unknown setting 'loss.l3' of the loss, did you mean")
+    assert first.startswith("unknown setting 'loss.l3', did you mean")
     assert second == "loss.l2 is -1.0, expected 0 or more"
     (none,) = loss_faults({"l1": 0.0})
     assert none.startswith("loss has no term above 0, known: l1, l2")

@@ -171,6 +171,6 @@ def test_faults_of_python_code_are_named_together(photos: Path, tmp_path: Path) 
             "lr is 'fast', expected a number",
             "warmup is 2.0, expected 0 or more and less than 1",
             "'glass' is not a color: pass a name such as white, or #rrggbb",
-            "unknown setting 'loss.l3' of the loss, did you mean 'l2'?",
+            "unknown setting 'loss.l3', did you mean 'l2'?",
             "unknown setting 'quantizer.bta' of ste, did you mean 'beta'?",
         )

@@ -43,7 +43,7 @@ def test_four_unknown_names_in_one_error() -> None:
     assert faults(given) == (
         "unknown setting 'lrr', did you mean 'lr'?",
         "unknown setting 'stepz', did you mean 'steps'?",
-        "unknown setting 'loss.foo' of the loss, known: l1, l2, multiscale, frequency, perceptual, adversarial",
+        "unknown setting 'loss.foo', known: l1, l2, multiscale, frequency, perceptual, adversarial",
         f"unknown setting 'quantizer.bta' of diveq, known: {', '.join(METHODS['diveq'].options)}",
     )
 
@@ -71,7 +71,7 @@ def test_types_values_presets_colors_and_stages_together() -> None:
         "unknown setting 'quantizer.bta' of ste, did you mean 'beta'?",
         "quantizer.levels is 'x', expected a list, each a whole number",
         "loss.l2 is 'x', expected a number",
-        "unknown setting 'loss.l3' of the loss, did you mean 'l2'?",
+        "unknown setting 'loss.l3', did you mean 'l2'?",
     }
 
 
@@ -171,6 +171,6 @@ def test_faults_of_a_resumed_run_together(saved: TrainConfig) -> None:
         "unknown setting 'workes', did you mean 'workers'?",
         "keep is 'x', expected a whole number",
         "unknown setting 'quantizer.noise' of diveq, did you mean 'noise_std'?",
-        "unknown setting 'loss.l3' of the loss, did you mean 'l2'?",
+        "unknown setting 'loss.l3', did you mean 'l2'?",
     )
     assert to_dict(saved)["keep"] == 2

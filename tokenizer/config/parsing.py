@@ -82,20 +82,21 @@ def read_settings(cls: type[T], values: Mapping[str, Any], where: str = "") -> R
     return ReadSettings(value, tuple(faults.lines), frozenset(faults.unread))
 
 
-def unknown_setting(key: str, known: Iterable[str], table: str = "", owner: str = "") -> str:
+def unknown_setting(key: str, known: Iterable[str], table: str = "", owner: str = "", *, listed: bool = False) -> str:
     """Return the line that says that there is no such setting, and which one may have been meant.
 
     Args:
         key: its name within its table.
         known: names of the settings that are there.
         table: the table's name with a dot behind it, or nothing.
-        owner: what has them, such as a quantizer's name. They are all listed where none is near.
+        owner: what has them, such as a quantizer's name, or nothing.
+        listed: list all of them where none is near.
     """
     known = list(known)
     line = f"unknown setting {_shown.repr(table + key)}{owner and f' of {owner}'}"
     if RENAMED.get(key) in known:
         return f"{line}: it is called {RENAMED[key]} now"
-    return line + (nearest_name(key, known) or (owner and f", known: {', '.join(known)}"))
+    return line + (nearest_name(key, known) or (f", known: {', '.join(known)}" if listed else ""))
 
 
 def _parse(cls: type[T], values: Mapping[str, Any], where: str, faults: _Faults) -> T:

@@ -87,7 +87,8 @@ def _resolve(spec: Mapping[str, Any]) -> dict[str, Any]:
     options = METHODS[name].options
     if STAGES in options:
         given = _push_down(given, options)
-    faults = [unknown_setting(str(key), options, "quantizer.", name) for key in given if key not in options]
+    unknown = [str(key) for key in given if key not in options]
+    faults = [unknown_setting(key, options, "quantizer.", name, listed=True) for key in unknown]
     resolved: dict[str, Any] = {"name": name}
     for key, (wanted, default) in options.items():
         try:

@@ -19,10 +19,10 @@ _TINY = 1e-12
 
 
 def adversarial_ramp(progress: float, after: float, warmup: float) -> float:
-    """Return the share of its weight that the term has at `progress`, 0 to 1.
+    """Return the share of its weight that the adversarial term has at `progress`; all three are shares of the budget.
 
-    The discriminator learns from `after` on, alone for a share `warmup` of the budget; over another one the term
-    grows linearly from 0 to its weight.
+    The discriminator learns from `after` on. It learns alone for `warmup`; then, for as long again, the term grows
+    linearly from 0 to its weight.
     """
     grown = progress - after - warmup
     if grown < 0:

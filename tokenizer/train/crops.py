@@ -48,7 +48,7 @@ class Crops:
     unreadable: dict[str, str] = field(default_factory=dict)
     _cache: dict[int, Pixels] = field(default_factory=dict, init=False, repr=False)
     _cached_bytes: int = field(default=0, init=False)
-    _told: int = field(default=0, init=False)
+    _taken: int = field(default=0, init=False)
     _order: tuple[int, NDArray[np.int64]] | None = field(default=None, init=False, repr=False)
     _folders: list[NDArray[np.int64]] = field(default_factory=list, init=False, repr=False)
 
@@ -73,7 +73,7 @@ class Crops:
     def take_unreadable(self) -> tuple[tuple[str, str], ...]:
         """Return name and reason of the images that turned out unreadable since the last call."""
         found = tuple(self.unreadable.copy().items())  # threads add to it
-        new, self._told = found[self._told :], len(found)
+        new, self._taken = found[self._taken :], len(found)
         return new
 
     def _index(self, number: int) -> int:

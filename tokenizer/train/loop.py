@@ -75,7 +75,7 @@ def train(plan: Plan, state: TrainingState, folder: Path) -> Generator[Step]:
         TrainingError: they are not finite again; what was saved before stands.
         OutputError: a file cannot be written; what was saved before stands.
     """
-    run = _Run(plan, state, folder)
+    run = _Loop(plan, state, folder)
     with contextlib.closing(run):
         try:
             while (progress := run.budget.progress()) < 1:
@@ -91,8 +91,8 @@ def train(plan: Plan, state: TrainingState, folder: Path) -> Generator[Step]:
         yield Step(state.step, 1.0, state.seconds, evaluation=evaluation)
 
 
-class _Run:
-    """A run between its beginning and its end."""
+class _Loop:
+    """What the steps of a run share, between its beginning and its end."""
 
     def __init__(self, plan: Plan, state: TrainingState, folder: Path) -> None:
         config, alpha = plan.config, parse_color(plan.config.alpha)

@@ -52,7 +52,7 @@ def loss_faults(weights: Mapping[str, float]) -> list[str]:
     Every name is a term and every weight 0 or more; one but `adversarial` is above 0.
     """
     known = [*TERMS, *LEARNED]
-    faults = [unknown_setting(name, known, "loss.", "the loss") for name in weights if name not in known]
+    faults = [unknown_setting(name, known, "loss.", listed=True) for name in weights if name not in known]
     faults += [f"loss.{name} is {weight}, expected 0 or more" for name, weight in weights.items() if weight < 0]
     if not any(weight > 0 for name, weight in weights.items() if name != "adversarial"):
         beside = " beside adversarial" if weights.get("adversarial", 0) > 0 else ""

@@ -14,7 +14,7 @@ from tokenizer.config import TrainConfig, read_settings, to_dict
 from tokenizer.errors import ConfigError, ImageError, InputError
 from tokenizer.images import Source, probe_image
 from tokenizer.inputs import find_images
-from tokenizer.quantizers import Quantizer, resolve_spec
+from tokenizer.quantizers import Quantizer, fitting_width, resolve_spec
 from tokenizer.train.settings_check import image_size_faults, settings_faults, shape_of_quantizer
 from tokenizer.train.tensorboard import check_log_to
 from tokenizer.train.validation import split_validation
@@ -115,12 +115,12 @@ def _complete_quantizer(config: TrainConfig) -> tuple[TrainConfig, Quantizer, li
     if faults:
         raise ConfigError(faults)
     config = found.value
-    made = shape_of_quantizer(config)
-    width, wanted = made.dim, config.network.latent_dim
+    wanted = config.network.latent_dim
+    width = fitting_width(config.quantizer, wanted)
     network = dataclasses.replace(config.network, latent_dim=width)
     note = f"{config.quantizer['name']} needs wider latents: network.latent_dim is {width}, not {wanted}"
     complete = dataclasses.replace(config, network=network, quantizer=resolve_spec(config.quantizer))
-    return complete, made, [note] if width != wanted else []
+    return complete, shape_of_quantizer(complete), [note] if width != wanted else []
 
 
 def _median_side(sources: Sequence[Source]) -> int:
@@ -145,10 +145,10 @@ def _workers() -> int:
 def _notes(config: TrainConfig, images: int, tokens: int, size: int, *, overlap: bool) -> list[str]:
     notes = []
     if config.init_from:
-        kept = f"; kept as they are: {', '.join(config.freeze)}" if config.freeze else ""
-        notes.append(f"weights and codes start from the checkpoint {config.init_from}{kept}")
+        frozen = f"; kept as they are: {', '.join(config.freeze)}" if config.freeze else ""
+        notes.append(f"weights and codes start from the checkpoint {config.init_from}{frozen}")
     if overlap:
-        notes.append(f"{images} images are too few to hold any out: figures are on training images")
+        notes.append(f"{images} images are too few to keep some for validation: figures are on training images")
     if config.batch_size is not None and config.batch_size > images:
         notes.append(f"{images} images are fewer than a batch of {config.batch_size}: each step sees some twice")
     if tokens < 8 * size:
@@ -165,4 +165,5 @@ def _notes(config: TrainConfig, images: int, tokens: int, size: int, *, overlap:
 
 
 def _fillable(tokens: int) -> int:
+    """Return the largest power of two, 16 or more, of which each code has 8 of the tokens or more."""
     return 2 ** max(4, (tokens // 8).bit_length() - 1)

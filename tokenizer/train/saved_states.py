@@ -98,7 +98,7 @@ def _read(path: Path) -> Saved:
     try:
         tensors, metadata = read_tensors(path)
         header = json.loads(metadata[_KEY])
-        version = header.get("version", 1)
+        version, settings, values = header.get("version", 1), header["config"], header["plain"]
     except Exception as error:  # of the library, of torch, of the system; of JSON that is another's
         raise _unreadable(path, error) from error
     if version != VERSION:
@@ -107,8 +107,8 @@ def _read(path: Path) -> Saved:
             f"that wrote it, or start a new run from its checkpoint with --init-from {path.parent.parent}"
         )
     try:
-        plain = _plain(header["plain"])
-        saved = Saved(parse_settings(TrainConfig, header["config"]), str(header["data"]), plain, tensors)
+        plain = _plain(values)
+        saved = Saved(parse_settings(TrainConfig, settings), str(header["data"]), plain, tensors)
         intact = header["checksum"] == _checksum(tensors)
     except Exception as error:  # what a header can hold is without end
         raise _unreadable(path, error) from error
