@@ -86,7 +86,7 @@ def use_adamw() -> None:
 
 def start_on_random_codes() -> None:
     """Leave the codebook where the constructor put it."""
-    loop.place_codes = lambda state, *_: setattr(state, "quantizing", True)  # type: ignore[assignment]
+    loop.place_codebook = lambda state, *_: setattr(state, "quantizing", True)  # type: ignore[assignment]
 
 
 Variant = tuple[dict[str, Any], Callable[[], None] | None]

@@ -9,8 +9,8 @@ import typer
 
 from cli import comparing
 from cli import options as o
-from cli import settings as layers
 from cli.console import Console, printable, write_json, write_rows, write_text
+from tokenizer.config import gather_settings
 from tokenizer.errors import TrainingError, UsageError
 from tokenizer.files import locked_folder, write_bytes
 
@@ -98,7 +98,7 @@ def compare(
     table_file = Path(csv) if csv not in (None, _STDOUT) else None
     if not dry_run:
         comparing.check_outputs(data, output, [table_file, html], resume=resume, overwrite=overwrite)
-    given = layers.gather(flags, layers.from_environment(context), config_file, settings or [])
+    given = gather_settings(*o.by_source(context, flags), config_file, settings or [])
     size = comparing.take_codebook_size(given, settings or [], console)
     contest = _prepare(given, data, quantizers, seeds, output, size)
     comparing.announce(console, contest)
@@ -117,11 +117,12 @@ def _prepare(
     given: dict[str, Any], data: list[Path], quantizers: str | None, seeds: str, output: Path, size: int | None
 ) -> Comparison:
     from tokenizer import compare as library
+    from tokenizer.train import new_settings
 
     specs, numbers = comparing.read_quantizers(quantizers), comparing.read_seeds(seeds)
     if not {"steps", "minutes"} & set(given):
         given["steps"] = _STEPS
-    return library.prepare_comparison(layers.fresh(given), data, specs, numbers, output, size)
+    return library.prepare_comparison(new_settings(given), data, specs, numbers, output, size)
 
 
 def _run(console: Console, contest: Comparison, *, resume: bool, overwrite: bool) -> tuple[ComparisonReport, bool]:

@@ -16,7 +16,7 @@ import typer
 from cli.console import Console
 from cli.inputs import check_writable
 from cli.stop import between_steps
-from cli.telling import evaluation
+from cli.train import evaluation_line
 from tokenizer.config import coerce_option
 from tokenizer.errors import ConfigError, OutputError, TrainingError, UsageError
 from tokenizer.files import refuse_existing
@@ -192,7 +192,7 @@ class Runner:
                     psnr = f"loss {step.figures['loss']:.4f}  psnr {step.figures['psnr']:.2f} dB"
                     self._bar.update(self._task, figures=f"{who}, step {step.step}  {psnr}")
                 if step.evaluation:
-                    self._console.detail(f"{who}: step {step.step}: {evaluation(step)}")
+                    self._console.detail(f"{who}: step {step.step}: {evaluation_line(step)}")
                 for name, reason in step.unreadable:
                     if name not in self.unreadable:
                         self._console.warn(f"{name}: {reason}")

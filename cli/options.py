@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
-from tokenizer.config import PRESETS, RECIPES, Precision
+from tokenizer.config import PRESETS, RECIPES, SETTING_OPTIONS, Precision, gather_settings
 from tokenizer.models import DEFAULT_CHECKPOINT, shipped_names
+
+_RENAMED_PARAMETERS = {"compiled": "compile"}  # which is a name of Python's own
 
 
 def option(*names: str, help: str, env: bool = True, **settings: Any) -> Any:  # noqa: A002  # Typer's own word
@@ -21,6 +24,34 @@ def option(*names: str, help: str, env: bool = True, **settings: Any) -> Any:  #
 def complete_model(incomplete: str) -> list[str]:
     """Return the names of shipped checkpoints that begin so; where there are none, the shell completes paths."""
     return [name for name in shipped_names() if name.startswith(incomplete)]
+
+
+def given_settings(context: typer.Context, config_file: Path | None, pairs: Sequence[str]) -> dict[str, Any]:
+    """Return the settings of a run that a command line gave, nested: every parameter that is a setting is one.
+
+    Raises:
+        ConfigError: one of `pairs`, which are KEY=VALUE, is malformed.
+        InputError: the config file cannot be read.
+    """
+    options = {_RENAMED_PARAMETERS.get(name, name): _plain(value) for name, value in context.params.items()}
+    typed, environment = by_source(context, {name: options[name] for name in options if name in SETTING_OPTIONS})
+    return gather_settings(typed, environment, config_file, pairs)
+
+
+def by_source(context: typer.Context, options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return those of the options that were typed, and those whose values variables of the environment gave."""
+    parameters = {option: parameter for parameter, option in _RENAMED_PARAMETERS.items()}
+    sources = {name: context.get_parameter_source(parameters.get(name, name)) for name in options}
+    environment = {name for name, source in sources.items() if source is not None and source.name == "ENVIRONMENT"}
+    typed = {name: value for name, value in options.items() if name not in environment}
+    return typed, {name: value for name, value in options.items() if name in environment}
+
+
+def _plain(value: Any) -> Any:
+    """Return the value of a parameter as a config file would hold it."""
+    if isinstance(value, (list, tuple)):
+        return sorted(set(value)) or None
+    return str(value) if isinstance(value, Path) else value
 
 
 OnError = Literal["skip", "fail"]

@@ -67,10 +67,8 @@ def run(images: list[Source], steps: int, folder: Path) -> None:
         quantizer={"name": "diveq", "codebook_size": 256},
         steps=steps,
     )
-    plan = train.plan_run(config, images)
     torch.manual_seed(0)
-    state = train.begin_run(plan, encoder=encoder(), decoder=decoder())
-    for step in train.train(plan, state, folder):
+    for step in train.run_training(config, images, folder, encoder=encoder(), decoder=decoder()):
         if step.figures:
             print(f"step {step.step}: {step.figures['psnr']:.2f} dB on the batch")
         if step.evaluation:

@@ -258,14 +258,14 @@ class Config(Target):
 
     def read(self, data: bytes) -> None:
         """Make the settings of a run of it, and the quantizer."""
-        from cli.settings import fresh, gather
-        from tokenizer.config import to_dict, to_toml
+        from tokenizer.config import gather_settings, to_dict, to_toml
         from tokenizer.quantizers import build_quantizer, min_parameters
+        from tokenizer.train import new_settings
 
         path = self.scratch / "c.toml"
         text, _, pairs = data.partition(_MARK)
         path.write_bytes(text)
-        config = fresh(gather({}, [], path, pairs.decode("utf-8", "surrogateescape").splitlines()))
+        config = new_settings(gather_settings({}, {}, path, pairs.decode("utf-8", "surrogateescape").splitlines()))
         assert to_toml(to_dict(config))
         assert config.network.min_parameters > 0
         if min_parameters(config.quantizer, config.network.latent_dim) < 10**6:

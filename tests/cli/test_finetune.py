@@ -167,7 +167,7 @@ def test_a_checkpoint_that_cannot_be_loaded(
     assert train(tmp_path / "no").startswith(f"there is no checkpoint {tmp_path}/no: train one with vqtok train")
     assert train(photos) == f"{photos} is not a checkpoint: it has no config.json"
     newer = broken(config=lambda values: values.update(version=99))
-    assert train(newer) == f"{newer} has format version 99, this vqtok reads 1: upgrade vqtok"
+    assert train(newer) == f"{newer} has format version 99, this vqtok reads 2: upgrade vqtok"
     shutil.rmtree(newer)
 
     def spoil(arrays: dict[str, Any]) -> None:

@@ -204,6 +204,58 @@ def test_wrong_settings(
     assert not Path("run").exists()
 
 
+def test_all_faults_are_named_in_one_line(vqtok: Vqtok, photos: Path, tmp_path: Path) -> None:
+    wrong = ["--set", "lrr=1", "--set", "stepz=2", "--set", "quantizer.bta=2", "--set", "loss.foo=1"]
+    error = vqtok("train", photos, "-o", tmp_path / "run", *wrong).error
+    for fault in (
+        "unknown setting 'lrr', did you mean 'lr'?",
+        "unknown setting 'stepz', did you mean 'steps'?",
+        "unknown setting 'quantizer.bta' of diveq, known: codebook_size, ",
+        "unknown setting 'loss.foo', known: l1, ",
+    ):
+        assert fault in error
+    (tmp_path / "c.toml").write_text("lr = 'x'\nwarmup = 2\n[quantizer]\nname = 'ste'\nbta = 1\n[loss]\nl3 = 1\n")
+    error = vqtok("train", photos, "-n", "-c", tmp_path / "c.toml", "--preset", "smal", "--alpha", "glass").error
+    for fault in ("lr is 'x'", "warmup is 2.0", "'beta'?", "'l2'?", "'smal', did you mean 'small'?", "'glass' is not"):
+        assert fault in error
+
+
+@pytest.mark.parametrize(
+    ("arguments", "config", "old", "new"),
+    [
+        (["--set", "revive_until=0.5"], "", "revive_until", "replace_dead_until"),
+        (["--quantizer", "ste(normalise=rms)"], "", "quantizer.normalise' of ste", "normalize"),
+        (["--set", "quantizer.revival_patience=9"], "", "quantizer.revival_patience' of diveq", "dead_code_patience"),
+        ([], "revive_until = 1", "revive_until", "replace_dead_until"),
+        ([], "[quantizer]\nname = 'ema'\nnormalise = 'rms'", "quantizer.normalise' of ema", "normalize"),
+    ],
+)
+def test_old_names_are_refused_with_the_new_ones(
+    vqtok: Vqtok, photos: Path, tmp_path: Path, arguments: list[str], config: str, old: str, new: str
+) -> None:
+    (tmp_path / "c.toml").write_text(config)
+    result = vqtok("train", photos, "-n", "-c", tmp_path / "c.toml", *arguments)
+    assert result.code == 2
+    assert f"unknown setting '{old}" in result.error
+    assert result.error.endswith(f": it is called {new} now")
+
+
+def test_every_option_that_is_a_setting_is_read(
+    vqtok: Vqtok, photos: Path, run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VQTOK_COMPILE", "true")
+    options = ["--lr", 1e-4, "--grad-accum", 2, "--deterministic", "--seed", 3, "--alpha", "red", "--steps", 9]
+    options += ["--val-data", photos / "a", "--log-every", 5, "--eval-every", 6, "--patience", 7, "--save-every", 8]
+    options += ["--keep", 4, "--log-to", "tensorboard", "--init-from", run, "--device", "cpu", "-j", 1, "-b", 3]
+    options += ["--freeze", "encoder", "--freeze", "codebook", "--freeze", "encoder", "--image-size", 32]
+    found = settings(vqtok, photos, *options, "--precision", "float32")
+    wanted = {"lr": 1e-4, "grad_accum": 2, "deterministic": True, "seed": 3, "alpha": "red", "steps": 9, "log_every": 5}
+    wanted |= {"val_data": f"{photos}/a", "eval_every": 6, "patience": 7, "save_every": 8.0, "keep": 4, "compile": True}
+    wanted |= {"log_to": "tensorboard", "init_from": str(run), "device": "cpu", "workers": 1, "batch_size": 3}
+    wanted |= {"freeze": ["codebook", "encoder"], "image_size": 32, "precision": "float32"}
+    assert {name: found[name] for name in wanted} == wanted
+
+
 def test_numbers_as_text_are_understood(vqtok: Vqtok, photos: Path, tmp_path: Path) -> None:
     (tmp_path / "c.toml").write_text('lr = "1e-4"\nsteps = "12"\n[network]\nwidths = "8, 8, 8"\n')
     found = settings(vqtok, photos, "-c", tmp_path / "c.toml")
@@ -220,7 +272,7 @@ def test_numbers_as_text_are_understood(vqtok: Vqtok, photos: Path, tmp_path: Pa
         (["PHOTOS", "-o", "full"], 1, "full exists: pass --overwrite to replace it, or name another output"),
         (["PHOTOS", "-o", "full/x", "-f"], 1, "cannot write full/x: full/x is not a folder"),
         (["PHOTOS", "-o", "run", "--resume"], 1, "there is no training to resume in run: it has no states/step_*."),
-        (["PHOTOS", "-o", "full", "--resume", "-f"], 2, "--resume goes on with a run, --overwrite replaces it"),
+        (["PHOTOS", "-o", "full", "--resume", "-f"], 2, "--resume keeps what is there, --overwrite replaces it"),
     ],
 )
 def test_wrong_paths(
@@ -248,7 +300,7 @@ def test_wrong_paths(
 def test_said_before_training(vqtok: Vqtok, photos: Path, tmp_path: Path) -> None:
     few = vqtok("train", photos / "a", "-n")
     assert few.code == 0
-    assert "warning: 8 images are too few to hold any out: figures are on training images" in few.err
+    assert "warning: 8 images are too few to keep some for validation: figures are on training images" in few.err
     large = vqtok("train", photos, "-n", "--codebook-size", 65536)
     assert large.code == 0
     said = (
@@ -299,7 +351,7 @@ def test_resume_equals_an_unbroken_run(
         stopped = vqtok("train", photos, "-o", tmp_path / "run", "-c", tiny, "--steps", 10)
     assert stopped.code == 130
     assert stopped.out == b""
-    again = f"vqtok train {photos} -o {tmp_path}/run --resume"
+    again = f"vqtok train --resume {photos} -o {tmp_path}/run -c {tiny} --steps 10"
     last = stopped.err.splitlines()[-1]
     assert last == f"vqtok train: warning: stopped at step 5, everything is saved. To go on: {again}"
     assert "interrupted" not in stopped.err
@@ -357,7 +409,7 @@ def test_second_signal_stops_at_once(
     assert (result.code, result.out) == (130, b"")
     assert "stopping after this step; once more to stop at once, without saving" in result.err
     assert result.err.endswith("vqtok train: interrupted: no half-written file is left\n")
-    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["validation.txt", "metrics.jsonl"]
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["metrics.jsonl", "validation.txt"]
 
 
 @pytest.mark.parametrize("saved", [False, True])
@@ -374,7 +426,7 @@ def test_full_disk(vqtok: Vqtok, photos: Path, run: Path, tiny: Path, tmp_path: 
     assert result.code == 1
     file = "states/step_0000012.safetensors" if saved else "best/model.safetensors"
     assert f"vqtok train: error: cannot write {tmp_path}/run/{file}: File too large\n" in result.err
-    hint = f"what was saved before stands. To go on from there: vqtok train {photos} -o {tmp_path}/run --resume\n"
+    hint = f"what was saved before stands. To go on from there: vqtok train --resume {photos} -o {tmp_path}/run\n"
     assert (hint in result.err) == saved
     assert not list(tmp_path.rglob("*.tmp"))
 
@@ -408,7 +460,7 @@ def test_data_that_begins_with_a_dash(
         stop_at(patch, 2, signal.SIGTERM)
         stopped = vqtok("train", "-o", "run", "-c", tiny, "--steps", 4, "--", "-in [1]")
     assert stopped.code == 143
-    assert stopped.err.rstrip().endswith("To go on: vqtok train -o run --resume -- '-in [1]'")
+    assert stopped.err.rstrip().endswith(f"To go on: vqtok train --resume -o run -c {tiny} --steps 4 -- '-in [1]'")
     assert vqtok("train", "-o", "run", "--resume", "--", "-in [1]").code == 0
 
 
@@ -438,7 +490,8 @@ def test_ctrl_c_reaches_the_process(
         out, err = process.communicate(timeout=200)
     assert (process.returncode, out) == (130, b"")
     last = err.decode().splitlines()[-1]
-    assert last.endswith(f"everything is saved. To go on: vqtok train {photos} -o run --resume")
+    again = f"vqtok train --resume {photos} -o run -c {tiny} --steps 60 --no-progress"
+    assert last.endswith(f"everything is saved. To go on: {again}")
     assert "Traceback" not in err.decode()
     monkeypatch.chdir(tmp_path)
     resumed = vqtok(*shlex.split(last.partition("To go on: ")[2])[1:])

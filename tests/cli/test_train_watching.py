@@ -9,9 +9,8 @@ from typing import Any
 
 import pytest
 
-from cli import telling
 from cli.console import Console
-from cli.telling import Teller
+from cli.train import Teller, _clock
 from tests.cli.conftest import Vqtok
 from tests.cli.test_train import TINY
 from tests.conftest import draw, save
@@ -92,7 +91,7 @@ def test_dry_run_tells_the_cost(
     vqtok: Vqtok, photos: Path, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cost = preflight.CostEstimate(seconds_per_step=0.213, steps=3000, epochs=4.84, seconds=639.2, peak_memory_mb=912.3)
-    monkeypatch.setattr(preflight, "estimate_cost", lambda plan: cost)
+    monkeypatch.setattr(train, "estimate_cost", lambda plan: cost)
     result = vqtok("train", photos, "-n", "-c", tiny, "--steps", 3000)
     assert (result.code, result.out) == (0, b"")
     assert "sizes: 72x48 to 56x80 px, median 64x64, of 20 images looked at\n" in result.err
@@ -218,7 +217,7 @@ def test_quiet_where_there_is_no_terminal(plan: train.Plan, monkeypatch: pytest.
     assert told(plan, monkeypatch, io.StringIO(), *steps) == (
         " 50 %  step 40  0:09 left  loss 0.0123  psnr 21.20 dB  no codes yet  112 images/s  waiting 3 %  "
         "perceptual 0.3\n"
-        "step 41: held out psnr 22.50 dB, used 50.0 %, perplexity 12\n"
+        "step 41: validation psnr 22.50 dB, used 50.0 %, perplexity 12\n"
     )
 
 
@@ -228,4 +227,4 @@ def test_no_time_is_left_to_tell_at_the_start(plan: train.Plan, monkeypatch: pyt
 
 @pytest.mark.parametrize(("seconds", "text"), [(0.4, "0:00"), (59.6, "1:00"), (754, "12:34"), (3723, "1:02:03")])
 def test_times(seconds: float, text: str) -> None:
-    assert telling._clock(seconds) == text
+    assert _clock(seconds) == text

@@ -18,12 +18,15 @@ from tokenizer.config import (
     NetworkConfig,
     TrainConfig,
     coerce_option,
+    gather_settings,
     merge_settings,
     parse_assignments,
     parse_settings,
+    read_settings,
     read_toml,
     to_dict,
     to_toml,
+    unknown_setting,
 )
 from tokenizer.errors import ConfigError, InputError
 
@@ -152,7 +155,56 @@ class TestCoercion:
             coerce_option({"a": "x"}, Mapping[str, float], "q")
 
 
+class TestFaultsTogether:
+    def test_types_and_ranges(self) -> None:
+        assert set(
+            faults(TrainConfig, {"lr": "x", "warmup": 2, "seed": -1, "stepz": 1, "network": {"latent_dim": 0}})
+        ) == {
+            "lr is 'x', expected a number",
+            "warmup is 2.0, expected 0 or more and less than 1",
+            "seed is -1, expected 0 or more",
+            "unknown setting 'stepz', did you mean 'steps'?",
+            "network.latent_dim is 0, expected 1 to 4096",
+        }
+
+    @pytest.mark.parametrize(
+        "values",
+        [
+            {"network": {"downsample": "x", "widths": [8], "depths": [1]}},
+            {"network": {"widths": "x", "depths": [1]}},
+            {"network": {"widht": [8, 8], "downsample": 8}},
+            {"steps": "x", "minutes": 3},
+            {"image_size": 40, "network": {"downsample": "x"}},
+            {"image_size": 40, "network": 3},
+            {"freeze": ["encoder"], "init_from": 3},
+        ],
+    )
+    def test_nothing_is_compared_with_what_cannot_be_read(self, values: dict[str, Any]) -> None:
+        assert len(faults(TrainConfig, values)) == 1
+
+    def test_old_names(self) -> None:
+        (line,) = faults(TrainConfig, {"revive_until": 1})
+        assert line == "unknown setting 'revive_until': it is called replace_dead_until now"
+        assert unknown_setting("normalise", ["normal"], "a.") == "unknown setting 'a.normalise', did you mean 'normal'?"
+
+    def test_what_could_be_read(self) -> None:
+        found = read_settings(Outer, {"count": "x", "rate": 2, "nmae": 1, "inner": {"size": "x"}})
+        assert found.value == Outer(rate=2.0)
+        assert found.unread == {"count", "name", "inner.size"}
+        assert len(found.faults) == 3
+
+
 class TestLayers:
+    def test_which_wins(self, tmp_path: Path) -> None:
+        (tmp_path / "c.toml").write_text("seed = 1\nlr = 1\nkeep = 1\nminutes = 1\n[quantizer]\nname = 'ste'\n")
+        found = gather_settings(
+            {"seed": 4, "codebook_size": 8, "workers": None},
+            {"seed": 2, "lr": 2, "keep": 2, "steps": 2},
+            tmp_path / "c.toml",
+            ["seed=3", "lr=3", "quantizer.codebook_size=3"],
+        )
+        assert found == {"seed": 4, "lr": "3", "keep": 2, "steps": 2, "quantizer": {"name": "ste", "codebook_size": 8}}
+
     def test_a_later_layer_wins_key_by_key(self) -> None:
         first = {"a": 1, "b": {"x": 1, "y": {"z": 1}}}
         merged = merge_settings(first, {"b": {"y": {"w": 2}, "x": 3}}, {"c": 4})
@@ -220,10 +272,10 @@ class TestToml:
         assert tomllib.loads(to_toml({"a": text, "b": {text: [text]}})) == {"a": text, "b": {text: [text]}}
 
     def test_tables_in_tables(self) -> None:
-        assert to_toml({"a": {"b": {"c": 1}}, "x": 2}) == "x = 2\n\n[a]\n\n[a.b]\nc = 1\n"
+        assert to_toml({"a": {"b": {"c": 1}}, "x": 2}) == "x = 2\n\n[a.b]\nc = 1\n"
 
     def test_what_has_no_value_is_left_out(self) -> None:
-        assert to_toml({"a": None, "b": {"c": None, "d": True}}) == "\n[b]\nd = true\n"
+        assert to_toml({"a": None, "b": {"c": None, "d": True}}) == "[b]\nd = true\n"
 
     @pytest.mark.parametrize(
         "config",

@@ -15,7 +15,6 @@ import pytest
 import safetensors.torch
 import torch
 
-from cli.settings import fresh
 from tokenizer import quantizers, train
 from tokenizer.config import NetworkConfig, TrainConfig, parse_assignments, read_toml
 from tokenizer.errors import CheckpointError, ConfigError, InputError
@@ -199,15 +198,15 @@ def test_settings_without_end(tmp_path: Path) -> None:
     ):
         path.write_text(text)
         with pytest.raises((InputError, ConfigError)):
-            fresh(read_toml(path))
+            train.new_settings(read_toml(path))
     for value in ({}, [[]], 3):
         with pytest.raises(ConfigError, match=r"preset is .*, expected text"):
-            fresh({"preset": value})
+            train.new_settings({"preset": value})
     with pytest.raises(ConfigError, match="has too many dots"):
         parse_assignments(["a." * 5000 + "b=1"])
     for key in ("steps", "seed", "batch_size", "val_images"):
         with pytest.raises(ConfigError, match=f"{key} is 1000.*expected a whole number"):
-            fresh({key: 10**30})
+            train.new_settings({key: 10**30})
 
 
 @pytest.fixture

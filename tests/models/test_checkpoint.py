@@ -70,10 +70,43 @@ def test_missing_and_foreign_folders(tmp_path: Path, copy: Path) -> None:
         load_checkpoint(copy)
 
 
+def test_a_checkpoint_of_version_1_is_read(copy: Path) -> None:
+    """Version 0.1 wrote other names, in stages and in the settings of the run too."""
+    path = copy / "config.json"
+    values = json.loads(path.read_text())
+    assert values["version"] == 2
+    table = {"codebook_size": 32, "transform": "none", "normalise": "none", "revival_patience": 9}
+    spec = {"name": "residual", "stages": [{"name": "diveq", **table, "noise_std": 0.001}], "drop": 0.0}
+    settings = {**values["training"]["settings"], "quantizer": spec, "revive_until": 0.8}
+    del settings["replace_dead_until"]
+    training = {"images": 20, "steps": 12, "held_out": {"psnr": 20.0, "seen_in_training": False}, "settings": settings}
+    path.write_text(json.dumps({**values, "version": 1, "quantizer": spec, "training": training, "vqtok": "0.1.0"}))
+    found = describe_checkpoint(copy)
+    (stage,) = found.quantizer["stages"]
+    assert stage == {
+        "name": "diveq",
+        "codebook_size": 32,
+        "transform": "none",
+        "normalize": "none",
+        "dead_code_patience": 9,
+        "noise_std": 0.001,
+    }
+    assert found.training["validation"] == {"psnr": 20.0, "seen_in_training": False}
+    assert found.training["settings"]["replace_dead_until"] == 0.8
+    assert found.training["settings"]["quantizer"] == found.quantizer
+    assert found.vqtok == "0.1.0"
+    plain = {"name": "diveq", **table, "noise_std": 0.001}
+    path.write_text(json.dumps({**values, "version": 1, "quantizer": plain}))
+    assert load_checkpoint(copy).quantizer.spec["dead_code_patience"] == 9
+    path.write_text(json.dumps({**values, "quantizer": plain}))
+    with pytest.raises(CheckpointError, match="normalise' of diveq: it is called normalize now"):
+        load_checkpoint(copy)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"version": 99}, "format version 99, this vqtok reads 1: upgrade"),
+        ({"version": 99}, "format version 99, this vqtok reads 2: upgrade"),
         ({"format": "other"}, "not that of a vqtok checkpoint"),
         ({"network": {"downsample": 7}}, "damaged: network.downsample is 7"),
         ({"network": 5}, "damaged"),

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from tokenizer.config import TrainConfig
-from tokenizer.train.adversary import Adversary, adaptive_weight, ramp
-from tokenizer.train.discriminator import Discriminator, hinge, lecam
+from tokenizer.train.adversary import Adversary, adaptive_weight, adversarial_ramp
+from tokenizer.train.discriminator import Discriminator, hinge_loss, lecam_penalty
 
 CPU = torch.device("cpu")
 
@@ -23,13 +23,13 @@ def config(quick: TrainConfig) -> TrainConfig:
 
 def test_hinge_by_hand() -> None:
     real, fake = torch.tensor([0.5, 2.0, -1.0]), torch.tensor([-3.0, 0.0, 1.0, -0.5])
-    assert float(hinge(real, fake)) == pytest.approx((0.5 + 0 + 2) / 3 + (0 + 1 + 2 + 0.5) / 4)
-    assert hinge(torch.tensor([1.0]), torch.tensor([-1.0])) == 0
+    assert float(hinge_loss(real, fake)) == pytest.approx((0.5 + 0 + 2) / 3 + (0 + 1 + 2 + 0.5) / 4)
+    assert hinge_loss(torch.tensor([1.0]), torch.tensor([-1.0])) == 0
 
 
 def test_lecam_by_hand() -> None:
     real, fake = torch.tensor([0.5, 2.0]), torch.tensor([-1.0, 3.0])
-    found = lecam(real, fake, torch.tensor(1.5), torch.tensor(1.0))
+    found = lecam_penalty(real, fake, torch.tensor(1.5), torch.tensor(1.0))
     assert float(found) == pytest.approx((0 + 1**2) / 2 + (2.5**2 + 0) / 2)
 
 
@@ -37,11 +37,11 @@ def test_lecam_by_hand() -> None:
     ("progress", "wanted"), [(0, 0), (0.5, 0), (0.599, 0), (0.6, 0), (0.65, 0.5), (0.675, 0.75), (0.7, 1), (1, 1)]
 )
 def test_ramp_by_hand(progress: float, wanted: float) -> None:
-    assert ramp(progress, 0.5, 0.1) == pytest.approx(wanted)
+    assert adversarial_ramp(progress, 0.5, 0.1) == pytest.approx(wanted)
 
 
 def test_ramp_without_a_warmup_is_a_step() -> None:
-    assert (ramp(0.49, 0.5, 0.0), ramp(0.5, 0.5, 0.0)) == (0, 1)
+    assert (adversarial_ramp(0.49, 0.5, 0.0), adversarial_ramp(0.5, 0.5, 0.0)) == (0, 1)
 
 
 def test_the_adaptive_weight_by_hand() -> None:
@@ -142,7 +142,7 @@ def test_lecam_counts_from_the_second_step_with_the_averages_of_those_before(con
         scores = [adversary.network(images).detach() for images in (real, fake)]
     assert found[0] == found[3]
     # The discriminator hardly moves, so the averages are the means, however many steps they are over.
-    wanted = 100 * float(lecam(*scores, scores[0].mean(), scores[1].mean()))
+    wanted = 100 * float(lecam_penalty(*scores, scores[0].mean(), scores[1].mean()))
     assert found[4] - found[1] == pytest.approx(wanted, rel=1e-3)
     assert found[5] - found[2] == pytest.approx(wanted, rel=1e-3)
 

@@ -13,7 +13,8 @@ from tokenizer.errors import TrainingError
 from tokenizer.images import Source
 from tokenizer.inputs import find_images
 from tokenizer.train import validation_batches
-from tokenizer.train.crops import Crops, crop_batches, split_validation
+from tokenizer.train.crops import Crops, crop_batches
+from tokenizer.train.validation import split_validation
 
 
 def test_split_is_fixed_by_the_seed_and_loses_nothing(photos: Path) -> None:

@@ -150,7 +150,7 @@ def test_a_network_of_ones_own_learns_is_saved_and_loaded(quick: TrainConfig, tm
 def test_it_is_refused_without_its_modules(quick: TrainConfig, tmp_path: Path) -> None:
     plan = train.plan_run(dataclasses.replace(quick, steps=1), dataset_sources(Pictures()))
     finish(plan, train.begin_run(plan, **both()), tmp_path)
-    advice = "if it was trained from Python with others, pass these to checkpoint.load: "
+    advice = "if it was trained from Python with others, pass these to load_checkpoint: "
     for given in ({}, {"encoder": encoder()}, {"encoder": encoder(5), "decoder": decoder()}):
         with pytest.raises(CheckpointError, match=advice) as caught:
             load_checkpoint(tmp_path, **given)

@@ -22,7 +22,7 @@ from tokenizer.errors import CheckpointError, ConfigError
 from tokenizer.models import Tokenizer, describe_checkpoint, load_checkpoint, save_checkpoint
 from tokenizer.quantizers import CodebookQuantizer, MovingAverages, Quantizer, dead_codes
 from tokenizer.train import TrainingState, init_settings
-from tokenizer.train.init_from import put_codes
+from tokenizer.train.init_from import place_code_vectors
 from tokenizer.train.optimizers import update_ema
 
 Begin = Callable[..., TrainingState]
@@ -124,7 +124,7 @@ def test_new_codes_start_where_the_error_is_largest(run: Path, begin: Begin) -> 
     near = old.repeat(50, 1) + 1e-3 * torch.randn(1600, 4)
     assert codes_of(model.quantizer)[32:].isnan().all()
     z = torch.cat([near, far])
-    put_codes(model.quantizer, z)
+    place_code_vectors(model.quantizer, z)
     codes = codes_of(model.quantizer)
     assert same_bits(codes[:32], old)
     # A noise of a hundredth of the latents' spread keeps two codes on one latent apart.
@@ -155,13 +155,13 @@ def test_every_rank_has_the_new_codes_of_the_first(run: Path, begin: Begin, monk
     drawn = torch.arange(160.0).reshape(40, 4)
     monkeypatch.setattr(dead_codes, "from_first_rank", lambda mine: drawn if mine.ndim == 2 else mine)
     quantizer = begin(run, quantizer={"name": "diveq", "codebook_size": 40}).model.quantizer
-    put_codes(quantizer, torch.randn(500, 4))
+    place_code_vectors(quantizer, torch.randn(500, 4))
     assert torch.equal(codes_of(quantizer)[32:], drawn[32:])
 
 
 def test_averages_of_new_codes_start_there(run: Path, begin: Begin) -> None:
     quantizer = begin(run, quantizer={"name": "ema", "codebook_size": 40}).model.quantizer
-    put_codes(quantizer, torch.randn(500, 4))
+    place_code_vectors(quantizer, torch.randn(500, 4))
     averages = quantizer.averages
     assert isinstance(averages, MovingAverages)
     assert torch.equal(averages.sums, codes_of(quantizer))
@@ -177,7 +177,7 @@ def test_stages_grow_on_what_they_see(tmp_path: Path, begin: Begin) -> None:
     first, second = quantizer.parts  # type: ignore[union-attr, operator, misc]
     kept, old = codes_of(first), codes_of(second)[:16].clone()
     z = 10 + torch.randn(400, 4)
-    put_codes(quantizer, z)
+    place_code_vectors(quantizer, z)
     assert torch.equal(codes_of(first), kept), "a stage that has all of its codes keeps them"
     assert torch.equal(codes_of(second)[:16], old)
     left = z - first.decode(first.encode(z))
@@ -190,7 +190,7 @@ def test_all_stages_grow(tmp_path: Path, begin: Begin, spec: str) -> None:
     source = untrained(small, tmp_path / "c")
     state = begin(tmp_path / "c", quantizer=large)
     assert not state.quantizing
-    put_codes(state.model.quantizer, torch.randn(300, 4))
+    place_code_vectors(state.model.quantizer, torch.randn(300, 4))
     assert set(state.model.codebook_sizes) == {20}
     olds, news = source.state_dict(), state.model.state_dict()
     tables = [name for name in olds if name.endswith("table.weight")]
@@ -204,7 +204,7 @@ def test_normalized_codes_grow_on_the_sphere(tmp_path: Path, begin: Begin) -> No
     spec = {"name": "diveq", "normalize": "sphere", "codebook_size": 16}
     untrained(spec, tmp_path / "c")
     quantizer = begin(tmp_path / "c", quantizer={**spec, "codebook_size": 20}).model.quantizer
-    put_codes(quantizer, 7 * torch.randn(300, 4))
+    place_code_vectors(quantizer, 7 * torch.randn(300, 4))
     assert codes_of(quantizer).norm(dim=1) == pytest.approx(1)
     assert quantizer.table.weight.detach()[16:].norm(dim=1) == pytest.approx(1, abs=0.1)  # type: ignore[union-attr]
 
@@ -314,7 +314,7 @@ def test_settings_of_a_library_s_user(run: Path, begin: Begin) -> None:
     found = init_settings(run, {"steps": 3, "quantizer": {"noise_std": 0.1}})
     assert found["network"]["widths"] == (32, 32)
     assert (found["quantizer"]["codebook_size"], found["quantizer"]["noise_std"]) == (32, 0.1)
-    assert init_settings(run, {"network": 3}) == {"network": 3}
+    assert init_settings(run, {"network": 3}) == {"network": 3, "quantizer": load_checkpoint(run).quantizer.spec}
     with pytest.raises(ConfigError) as error:
         begin(run, network=dataclasses.replace(TINY, latent_dim=6), quantizer={"name": "diveq", "codebook_size": 16})
     assert str(error.value) == (

@@ -8,7 +8,7 @@ import pytest
 
 from tokenizer.errors import ConfigError
 from tokenizer.quantizers import read_spec, resolve_spec, short_spec
-from tokenizer.train.lineage import inherit_spec, spec_misfits
+from tokenizer.train.lineage import inherit_spec, misfitting_settings
 
 
 def spec(text: str) -> dict[str, Any]:
@@ -91,7 +91,7 @@ def test_what_no_quantizer_has(given: dict[str, Any], fault: str) -> None:
     ],
 )
 def test_fits(before: str, now: str) -> None:
-    assert spec_misfits(spec(before), spec(now)) == []
+    assert misfitting_settings(spec(before), spec(now)) == []
 
 
 @pytest.mark.parametrize(
@@ -128,9 +128,9 @@ def test_fits(before: str, now: str) -> None:
     ],
 )
 def test_does_not_fit(before: str, now: str, faults: list[str]) -> None:
-    assert spec_misfits(spec(before), spec(now)) == [f"quantizer.{fault}" for fault in faults]
+    assert misfitting_settings(spec(before), spec(now)) == [f"quantizer.{fault}" for fault in faults]
 
 
 def test_another_number_of_stages() -> None:
-    found = spec_misfits(spec("residual(2*diveq)"), spec("residual(3*diveq)"))
+    found = misfitting_settings(spec("residual(2*diveq)"), spec("residual(3*diveq)"))
     assert found == ["quantizer has 2 stages there, now 3"]

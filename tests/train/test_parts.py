@@ -143,7 +143,7 @@ def test_large_pictures_are_cropped_at_128(tmp_path: Path) -> None:
     assert plan.overlap
     assert plan.validation == plan.train
     assert plan.config.val_images == 0
-    assert any("too few to hold any out" in note for note in plan.notes)
+    assert any("too few to keep some for validation" in note for note in plan.notes)
     assert any("1 images are fewer than a batch of 16" in note for note in plan.notes)
 
 

@@ -28,7 +28,7 @@ def patient(quick: TrainConfig) -> TrainConfig:
 def scripted(monkeypatch: pytest.MonkeyPatch) -> None:
     """Validation figures that are those of `PSNR`, by the step."""
 
-    def begin(run: loop._Run, *arguments: object) -> None:
+    def begin(run: loop._Loop, *arguments: object) -> None:
         plain(run, *arguments)  # type: ignore[arg-type]
         monkeypatch.setattr(
             loop,
@@ -36,8 +36,8 @@ def scripted(monkeypatch: pytest.MonkeyPatch) -> None:
             lambda *_: Evaluation(PSNR[run.state.step - 4], used=1.0, perplexity=9.0, tokens=9),
         )
 
-    plain = loop._Run.__init__
-    monkeypatch.setattr(loop._Run, "__init__", begin)
+    plain = loop._Loop.__init__
+    monkeypatch.setattr(loop._Loop, "__init__", begin)
 
 
 def evaluated(steps: Sequence[train.Step]) -> list[int]:

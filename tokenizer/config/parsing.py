@@ -1,72 +1,123 @@
-"""Reading settings: a mapping (from TOML, JSON or `key=value`) becomes a dataclass by `parse`, which coerces by
-declared type and reports every fault at once.
-"""
+"""Settings of declared types, made of mappings, which came from TOML, JSON or KEY=VALUE."""
 
 from __future__ import annotations
 
 import dataclasses
-import json
-import re
 import reprlib
-import tomllib
 import types
 import typing
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Generic, TypeVar
 
-from tokenizer.errors import ConfigError, InputError, nearest_name
+from tokenizer.config.renamed import RENAMED
+from tokenizer.errors import ConfigError, nearest_name
 
 T = TypeVar("T")
 _WRONG = (TypeError, ValueError, OverflowError)
-_MOST_PARTS = 32  # of a dotted name
 # Values in messages: without end, a file's error would be as long as the file.
 _shown = reprlib.Repr()
 _shown.maxlevel, _shown.maxstring, _shown.maxother, _shown.maxlong = 4, 200, 200, 500
 _shown.maxlist = _shown.maxtuple = _shown.maxdict = 20
 
 
+@dataclasses.dataclass
+class _Faults:
+    """What is found while settings are read: a line for each fault, and which settings cannot be read."""
+
+    lines: list[str] = dataclasses.field(default_factory=list)
+    unread: set[str] = dataclasses.field(default_factory=set)
+
+    def wrong_value(self, name: str, value: Any, wanted: Any) -> None:
+        self.lines.append(f"{name} is {_shown.repr(value)}, expected {_describe(wanted)}")
+        self.unread.add(name)
+
+    def unknown(self, table: str, key: str, known: Iterable[str]) -> None:
+        line = unknown_setting(key, known, table)
+        self.lines.append(line)
+        self.unread.update(table + name for name in known if line.endswith((f"mean {name!r}?", f"called {name} now")))
+
+
+@dataclasses.dataclass(frozen=True)
+class ReadSettings(Generic[T]):
+    """Settings as far as they could be read.
+
+    Attributes:
+        value: with defaults for what was not given, or could not be read.
+        faults: names that are unknown, and values of the wrong type, one line each.
+        unread: full names of the settings whose given value could not be read; for an unknown name, the one that may
+            have been meant.
+    """
+
+    value: T
+    faults: tuple[str, ...]
+    unread: frozenset[str]
+
+
 def parse_settings(cls: type[T], values: Mapping[str, Any], where: str = "") -> T:
-    """Make a `cls` of `values`, coerced by the declared types; `where` prefixes each fault's key.
+    """Make a `cls` of `values`, coerced by the declared types; `where` prefixes the settings' names in messages.
 
     Raises:
-        ConfigError: unknown keys, values of the wrong type, or values out of range, all of them at once.
+        ConfigError: unknown names, values of the wrong type, or values out of range, all of them at once.
     """
-    faults: list[str] = []
-    try:
-        result = _parse(cls, values, where, faults)
-    except TypeError:  # one that has no default is missing, or wrong
-        if not faults:
-            raise
-        raise ConfigError(faults) from None
-    if not faults and hasattr(result, "faults"):
-        faults = result.faults()
+    found = read_settings(cls, values, where)
+    faults = [*found.faults, *(found.value.faults(found.unread) if hasattr(found.value, "faults") else ())]
     if faults:
         raise ConfigError(faults)
-    return result
+    return found.value
 
 
-def _parse(cls: type[T], values: Mapping[str, Any], where: str, faults: list[str]) -> T:
+def read_settings(cls: type[T], values: Mapping[str, Any], where: str = "") -> ReadSettings[T]:
+    """Read `values` as `parse_settings` does, and collect what is wrong instead of raising it.
+
+    Raises:
+        ConfigError: a setting without a default cannot be read.
+    """
+    faults = _Faults()
+    try:
+        value = _parse(cls, values, where, faults)
+    except TypeError:  # one that has no default is missing, or wrong
+        if not faults.lines:
+            raise
+        raise ConfigError(faults.lines) from None
+    return ReadSettings(value, tuple(faults.lines), frozenset(faults.unread))
+
+
+def unknown_setting(key: str, known: Iterable[str], table: str = "", owner: str = "", *, listed: bool = False) -> str:
+    """Return the line that says that there is no such setting, and which one may have been meant.
+
+    Args:
+        key: its name within its table.
+        known: names of the settings that are there.
+        table: the table's name with a dot behind it, or nothing.
+        owner: what has them, such as a quantizer's name, or nothing.
+        listed: list all of them where none is near.
+    """
+    known = list(known)
+    line = f"unknown setting {_shown.repr(table + key)}{owner and f' of {owner}'}"
+    if RENAMED.get(key) in known:
+        return f"{line}: it is called {RENAMED[key]} now"
+    return line + (nearest_name(key, known) or (f", known: {', '.join(known)}" if listed else ""))
+
+
+def _parse(cls: type[T], values: Mapping[str, Any], where: str, faults: _Faults) -> T:
     hints = typing.get_type_hints(cls)
-    faults += [
-        f"unknown setting {_shown.repr(where + str(key))}{nearest_name(str(key), hints)}"
-        for key in values
-        if key not in hints
-    ]
+    for key in values:
+        if key not in hints:
+            faults.unknown(where, str(key), hints)
     return cls(**_coerce_items({key: values[key] for key in values if key in hints}, hints, where, faults))
 
 
-def _coerce_items(values: Mapping[str, Any], hints: Mapping[str, Any], where: str, faults: list[str]) -> dict[str, Any]:
+def _coerce_items(values: Mapping[str, Any], hints: Mapping[str, Any], where: str, faults: _Faults) -> dict[str, Any]:
     made: dict[str, Any] = {}
     for key, value in values.items():
         try:
             made[key] = _coerce(value, hints[key], f"{where}{key}", faults)
         except _WRONG:
-            faults.append(f"{where}{key} is {_shown.repr(value)}, expected {_describe(hints[key])}")
+            faults.wrong_value(f"{where}{key}", value, hints[key])
     return made
 
 
-def _coerce(value: Any, wanted: Any, where: str, faults: list[str]) -> Any:
+def _coerce(value: Any, wanted: Any, where: str, faults: _Faults) -> Any:
     if typing.get_origin(wanted) in (typing.Union, types.UnionType):
         if value is None:
             return None
@@ -150,89 +201,16 @@ def coerce_option(value: Any, wanted: Any, where: str) -> Any:
     Raises:
         ConfigError: the value is of another type.
     """
-    faults: list[str] = []
+    faults = _Faults()
     try:
         coerced = _coerce(value, wanted, where, faults)
-    except _WRONG as error:
-        raise ConfigError([f"{where} is {_shown.repr(value)}, expected {_describe(wanted)}"]) from error
-    if faults:
-        raise ConfigError(faults)
+    except _WRONG:
+        faults.wrong_value(where, value, wanted)
+    if faults.lines:
+        raise ConfigError(faults.lines)
     return coerced
 
 
 def to_dict(config: Any) -> dict[str, Any]:
-    """Return a config as nested plain dicts, as JSON and TOML hold it; `parse` is the inverse."""
+    """Return a config as nested plain dicts, as JSON and TOML hold it; `parse_settings` is the inverse."""
     return dataclasses.asdict(config)
-
-
-def read_toml(path: Path) -> dict[str, Any]:
-    """Read a TOML file.
-
-    Raises:
-        InputError: the file is missing or not TOML.
-    """
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:  # ValueError: also of a number of 4,300 digits
-        raise InputError(f"cannot read the config file {path}: {error}") from error
-
-
-def parse_assignments(pairs: Sequence[str]) -> dict[str, Any]:
-    """Turn `["lr=1e-4", "quantizer.name=diveq"]` into nested dicts of text.
-
-    Raises:
-        ConfigError: a pair without `=`.
-    """
-    faults = [f"{pair!r} is not of the form KEY=VALUE" for pair in pairs if "=" not in pair]
-    faults += [f"{pair!r:.80} has too many dots" for pair in pairs if pair.partition("=")[0].count(".") >= _MOST_PARTS]
-    if faults:
-        raise ConfigError(faults)
-    nested: dict[str, Any] = {}
-    for pair in pairs:
-        key, _, text = pair.partition("=")
-        value: Any = text.strip()
-        for part in reversed(key.strip().split(".")):
-            value = {part: value}
-        nested = merge_settings(nested, value)
-    return nested
-
-
-def merge_settings(*layers: Mapping[str, Any]) -> dict[str, Any]:
-    """Merge nested dicts; a later layer wins."""
-    merged: dict[str, Any] = {}
-    for layer in layers:
-        for key, value in layer.items():
-            old = merged.get(key)
-            merged[key] = (
-                merge_settings(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
-            )
-    return merged
-
-
-def to_toml(values: Mapping[str, Any], where: str = "") -> str:
-    """Return nested settings as TOML; settings without a value are left out. `read_toml` is the inverse.
-
-    `where` is the name of the table that holds them, with a dot behind it.
-    """
-    lines: list[str] = []
-    tables: list[str] = []
-    for key, value in values.items():
-        name = _toml_key(key)
-        if isinstance(value, Mapping):
-            tables.append(f"\n[{where}{name}]\n{to_toml(value, f'{where}{name}.')}")
-        elif value is not None:
-            lines.append(f"{name} = {_toml_value(value)}\n")
-    return "".join(lines + tables)
-
-
-def _toml_key(key: str) -> str:
-    return key if re.fullmatch("[A-Za-z0-9_-]+", key) else _toml_value(key)
-
-
-def _toml_value(value: Any) -> str:
-    if isinstance(value, (list, tuple)):
-        return f"[{', '.join(map(_toml_value, value))}]"
-    if isinstance(value, Mapping):
-        return f"{{ {', '.join(f'{_toml_key(key)} = {_toml_value(item)}' for key, item in value.items())} }}"
-    # JSON's strings, numbers and booleans are TOML's too, but for surrogate pairs and a bare DEL.
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

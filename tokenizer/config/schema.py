@@ -1,11 +1,13 @@
-"""What can be set: frozen dataclasses of plain types, and presets. Each default stands in one place: the field's."""
+"""What can be set: frozen dataclasses of plain types. Each default stands in one place: the field's."""
 
 from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal, get_args
+
+from tokenizer.config.presets import PRESETS
 
 DOWNSAMPLES = (4, 8, 16, 32)
 Precision = Literal["auto", "float32", "tf32", "bfloat16", "float16"]
@@ -15,41 +17,6 @@ LogTo = Literal["tensorboard"]
 LOGS: tuple[str, ...] = get_args(LogTo)
 # Far above what is of use, and so low that no network of these sizes is a surprise.
 _WIDEST, _DEEPEST, _WIDEST_LATENT = 2**16, 2**8, 2**12
-
-# Widths and residual blocks of each stage: about 2 to 3, 8 to 15 and 35 to 50 million parameters.
-PRESETS: dict[str, dict[int, tuple[tuple[int, ...], tuple[int, ...]]]] = {
-    "tiny": {
-        4: ((160,), (3,)),
-        8: ((96, 128), (3, 3)),
-        16: ((64, 96, 128), (2, 2, 2)),
-        32: ((64, 96, 128, 128), (2, 2, 2, 2)),
-    },
-    "small": {
-        4: ((256,), (5,)),
-        8: ((160, 256), (3, 3)),
-        16: ((96, 192, 256), (2, 3, 3)),
-        32: ((96, 160, 192, 256), (2, 2, 2, 3)),
-    },
-    "base": {
-        4: ((384,), (8,)),
-        8: ((256, 448), (3, 4)),
-        16: ((128, 256, 448), (2, 3, 4)),
-        32: ((128, 256, 320, 384), (2, 3, 3, 3)),
-    },
-}
-
-# Whole settings, under those that are given; `preset` is the network's size. For hours on a GPU.
-_SHARP = {
-    "preset": "base",
-    "lr": 1e-3,
-    "ema_decay": 0.999,
-    "precision": "bfloat16",
-    "loss": {"l1": 1.0, "perceptual": 0.1, "adversarial": 0.2},
-}
-RECIPES: dict[str, dict[str, Any]] = {
-    "vqgan-f8": {**_SHARP, "network": {"downsample": 8}},
-    "vqgan-f16": {**_SHARP, "network": {"downsample": 16}},
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,7 +28,7 @@ class NetworkConfig:
         widths: channels of each stage, from that at a quarter of the resolution down to the latent grid's; each
             stage halves the one before, so there are `log2(downsample) - 1` of them.
         depths: residual blocks of each stage.
-        latent_dim: width of a latent, and of a code.
+        latent_dim: width of a latent, and of a code vector.
     """
 
     downsample: int = 16
@@ -76,17 +43,24 @@ class NetworkConfig:
         between = sum(4 * narrow * wide for narrow, wide in itertools.pairwise(self.widths))
         return 2 * (blocks + between + 432 * self.widths[0] + self.widths[-1] * self.latent_dim)
 
-    def faults(self) -> list[str]:
-        """Return what is wrong with these settings, one line each."""
+    def faults(self, unread: frozenset[str] = frozenset()) -> list[str]:
+        """Return what is wrong with these settings, one line each.
+
+        Args:
+            unread: full names of settings whose given value could not be read. Their defaults stand here, which nothing
+                else is compared with.
+        """
         found = []
         if self.downsample not in DOWNSAMPLES:
             found.append(f"network.downsample is {self.downsample}, expected one of {DOWNSAMPLES}")
-        elif 2 ** (len(self.widths) + 1) != self.downsample:
-            wanted = self.downsample.bit_length() - 2
-            found.append(
-                f"network.widths has {len(self.widths)} stages, a downsample of {self.downsample} takes {wanted}"
-            )
-        if len(self.widths) != len(self.depths):
+        elif unread.isdisjoint(("network.downsample", "network.widths")):
+            wanted = self.downsample.bit_length() - 2  # log2(downsample) - 1
+            if len(self.widths) != wanted:
+                found.append(
+                    f"network.widths has {len(self.widths)} stages, a downsample of {self.downsample} takes {wanted}"
+                )
+        shapes = ("network.downsample", "network.widths", "network.depths")
+        if len(self.widths) != len(self.depths) and unread.isdisjoint(shapes):
             found.append(f"network.widths {self.widths} and network.depths {self.depths} differ in length")
         if not all(1 <= width <= _WIDEST for width in self.widths) or not all(0 <= d <= _DEEPEST for d in self.depths):
             found.append(f"network.widths must be 1 to {_WIDEST} and network.depths 0 to {_DEEPEST}")
@@ -97,13 +71,13 @@ class NetworkConfig:
 
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
-    """One training run. Where a value is None, `train.plan` chooses it from the data and the machine.
+    """One training run. Where a value is None, `train.plan_run` chooses it from the data and the machine.
 
     Attributes:
         network: the encoder's and decoder's shape.
         quantizer: name of a registered quantizer and its options, which its constructor declares and checks.
-        init_from: checkpoint, a folder or the name of one that ships, whose weights and codes the run starts from.
-            `network` and `quantizer` must fit it, `train.initial.settings` makes them so; there is no phase without
+        init_from: checkpoint, a folder or the name of one that ships, whose weights and code vectors the run starts
+            from. `network` and `quantizer` must fit it, `train.new_settings` makes them so; there is no phase without
             quantization, and no k-means.
         freeze: parts that stay as the checkpoint has them: encoder, decoder, codebook.
         image_size: side of the training crops in pixels.
@@ -119,7 +93,7 @@ class TrainConfig:
         warmup: share of the budget over which the rate rises from 0; then it falls to 0 by a cosine.
         clip_norm: largest norm of the whole gradient.
         ema_decay: of the moving average of the weights, which is what is saved and evaluated.
-        loss: weight of each term of `tokenizer.losses`.
+        loss: weight of each term of `train.TERMS` and `train.LEARNED`.
         perceptual_weights: file of VGG-16's weights, which the term `perceptual` needs.
         adversarial_after: share of the budget after which a discriminator begins to learn, for the term `adversarial`.
         adversarial_warmup: share of the budget over which it learns alone, and then another over which the term grows.
@@ -136,7 +110,7 @@ class TrainConfig:
         seed: of everything random.
         alpha: color under transparent pixels.
         val_data: folder of images to evaluate on, in place of validation ones.
-        val_images: how many images are held out of training, or taken from `val_data`.
+        val_images: how many validation images are kept out of training, or taken from `val_data`.
         log_every: steps between lines of `metrics.jsonl`.
         eval_every: steps between evaluations.
         patience: evaluations in a row without a better PSNR after which the run ends; None for never.
@@ -186,26 +160,33 @@ class TrainConfig:
     keep: int = 2
     log_to: str | None = None
 
-    def faults(self) -> list[str]:
-        """Return what is wrong with these settings, one line each."""
-        found = self.network.faults()
+    def faults(self, unread: frozenset[str] = frozenset()) -> list[str]:
+        """Return what is wrong with these settings, one line each; see `NetworkConfig.faults` for `unread`.
+
+        Not looked at here: the quantizer's options, the terms of the loss, the color, the device.
+        """
+        found = self.network.faults(unread)
         for names, holds, wanted in _RULES:
             values = {name: getattr(self, name) for name in names}
             found += [f"{n} is {v!r}, expected {wanted}" for n, v in values.items() if v is not None and not holds(v)]
+        return found + [line for names, line in self._contradictions() if unread.isdisjoint(names)]
+
+    def _contradictions(self) -> Iterator[tuple[tuple[str, ...], str]]:
+        """Yield names of settings that do not go together, and why."""
         if self.steps is not None and self.minutes is not None:
-            found.append("steps and minutes are both given: name one budget")
+            yield ("steps", "minutes"), "steps and minutes are both given: name one budget"
         if set(self.freeze) == set(FREEZABLE):
-            found.append("freeze names all parts: nothing is left to train")
+            yield ("freeze",), "freeze names all parts: nothing is left to train"
         elif self.freeze and self.init_from is None:
-            found.append(f"freeze is {self.freeze!r} without init_from: only what a checkpoint has trained can be kept")
+            why = "without init_from: only what a checkpoint has trained can be kept"
+            yield ("freeze", "init_from"), f"freeze is {self.freeze!r} {why}"
         if self.loss.get("adversarial") and self.adversarial_after + self.adversarial_warmup >= 1:
-            found.append(
-                "adversarial_after and adversarial_warmup are 1 together: the adversarial term would never begin"
-            )
+            names = ("adversarial_after", "adversarial_warmup")
+            yield names, f"{' and '.join(names)} are 1 together: the adversarial term would never begin"
         multiple = self.network.downsample
         if self.image_size is not None and multiple in DOWNSAMPLES and self.image_size % multiple:
-            found.append(f"image_size is {self.image_size}, expected a multiple of network.downsample ({multiple})")
-        return found
+            why = f"expected a multiple of network.downsample ({multiple})"
+            yield ("image_size", "network", "network.downsample"), f"image_size is {self.image_size}, {why}"
 
 
 _RULES: tuple[tuple[tuple[str, ...], Callable[[Any], bool], str], ...] = (

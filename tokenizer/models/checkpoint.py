@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tokenizer._version import __version__
-from tokenizer.config import NetworkConfig, parse_settings, to_dict
+from tokenizer.config import RENAMED, NetworkConfig, parse_settings, to_dict
 from tokenizer.errors import CheckpointError, ConfigError
 from tokenizer.models.shipped import shipped_names
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from tokenizer.models.tokenizer import Tokenizer
 
 FORMAT = "vqtok-checkpoint"
-VERSION = 1
+VERSION = 2
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
 _QUANTIZER = "quantizer."
@@ -53,10 +53,10 @@ class CheckpointDescription:
     reads: tuple[str, ...] = ()
     vqtok: str = __version__
 
-    def faults(self) -> list[str]:
-        """Return what is wrong with it, one line each."""
+    def faults(self, unread: frozenset[str] = frozenset()) -> list[str]:
+        """Return what is wrong with it, one line each; see `NetworkConfig.faults` for `unread`."""
         sizes = self.codebook_sizes
-        found = self.network.faults()
+        found = self.network.faults(unread)
         if not sizes or min(sizes) < 1:
             found.append(f"codebook_sizes is {sizes[:9]}, expected one or more sizes of 1 or more")
         if self.downsample < 1:
@@ -82,9 +82,17 @@ def describe_checkpoint(folder: Path) -> CheckpointDescription:
     if version > VERSION:
         raise CheckpointError(f"{folder} has format version {version}, this vqtok reads {VERSION}: upgrade vqtok")
     try:
-        return parse_settings(CheckpointDescription, values)
+        return parse_settings(CheckpointDescription, _upgrade(values) if version == 1 else values)
     except (ConfigError, TypeError, RecursionError) as error:
         raise CheckpointError(f"{folder / CONFIG_FILE} is damaged: {_short(error)}") from error
+
+
+def _upgrade(values: Any) -> Any:
+    """Return what `config.json` of version 1, as vqtok 0.1 wrote it, holds, with the names of version 2."""
+    if isinstance(values, dict):
+        names = {**RENAMED, "held_out": "validation"}
+        return {names.get(name, name): _upgrade(value) for name, value in values.items()}
+    return [_upgrade(value) for value in values] if isinstance(values, list) else values
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
@@ -254,5 +262,5 @@ def _misfit(folder: Path, reason: str) -> str:
         return f"the weights in {folder} do not fit its {CONFIG_FILE}: {line}"
     return (
         f"the weights in {folder} do not fit its encoder and decoder; if it was trained from Python with others, pass "
-        f"these to checkpoint.load: {line}"
+        f"these to load_checkpoint: {line}"
     )

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from tokenizer.config import coerce_option
+from tokenizer.config import coerce_option, unknown_setting
 from tokenizer.errors import ConfigError, nearest_name
 from tokenizer.quantizers.base import Quantizer
 from tokenizer.quantizers.notation import MOST_DEPTH, MOST_STAGES, STAGES, count_stages, read_spec, write_spec
@@ -87,11 +87,8 @@ def _resolve(spec: Mapping[str, Any]) -> dict[str, Any]:
     options = METHODS[name].options
     if STAGES in options:
         given = _push_down(given, options)
-    faults = [
-        f"unknown setting 'quantizer.{key}' of {name}{nearest_name(key, options)}"
-        for key in given
-        if key not in options
-    ]
+    unknown = [str(key) for key in given if key not in options]
+    faults = [unknown_setting(key, options, "quantizer.", name, listed=True) for key in unknown]
     resolved: dict[str, Any] = {"name": name}
     for key, (wanted, default) in options.items():
         try:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from tokenizer import runtime
 from tokenizer.config import TrainConfig
-from tokenizer.train.discriminator import Discriminator, hinge, lecam
+from tokenizer.train.discriminator import Discriminator, hinge_loss, lecam_penalty
 from tokenizer.train.optimizers import optimizer_state, restore_optimizer_state
 
 _BETAS = (0.5, 0.9)
@@ -18,11 +18,11 @@ _MEMORY = 0.99  # decay of the usual scores
 _TINY = 1e-12
 
 
-def ramp(progress: float, after: float, warmup: float) -> float:
-    """Return the share of its weight that the term has at `progress`, 0 to 1.
+def adversarial_ramp(progress: float, after: float, warmup: float) -> float:
+    """Return the share of its weight that the adversarial term has at `progress`; all three are shares of the budget.
 
-    The discriminator learns from `after` on, alone for a share `warmup` of the budget; over another one the term
-    grows linearly from 0 to its weight.
+    The discriminator learns from `after` on. It learns alone for `warmup`; then, for as long again, the term grows
+    linearly from 0 to its weight.
     """
     grown = progress - after - warmup
     if grown < 0:
@@ -78,7 +78,7 @@ class Adversary:
         """Begin a step at `progress` (0 to 1) and the run's learning rate."""
         config = self.config
         self.learning = progress >= config.adversarial_after
-        share = ramp(progress, config.adversarial_after, config.adversarial_warmup)
+        share = adversarial_ramp(progress, config.adversarial_after, config.adversarial_warmup)
         self.weight = config.loss["adversarial"] * share
         for group in self.optimizer.param_groups:
             group["lr"] = rate * config.adversarial_lr
@@ -103,10 +103,10 @@ class Adversary:
             added = self.weight * adaptive * down
             loss = -self.weight * (adaptive * fake.detach().mean(dim=(1, 2, 3), keepdim=True)).mean()
             figures["adaptive_weight"] = adaptive.mean()
-        discriminator = hinge(real, fake)
+        discriminator = hinge_loss(real, fake)
         if self.steps and self.config.lecam:
             usual_real, usual_fake = self._usual / (1 - _MEMORY**self.steps)
-            discriminator = discriminator + self.config.lecam * lecam(real, fake, usual_real, usual_fake)
+            discriminator = discriminator + self.config.lecam * lecam_penalty(real, fake, usual_real, usual_fake)
         figures["discriminator"] = discriminator.detach()
         torch.autograd.backward(share * discriminator, inputs=list(self.network.parameters()))
         self._scores += share * torch.stack([real.detach().mean(), fake.detach().mean()])
@@ -130,7 +130,7 @@ class Adversary:
     def tensors(self) -> dict[str, Tensor]:
         """Return what an exact continuation needs, by flat names; not copies."""
         found = {f"discriminator/{name}": value.detach() for name, value in self.network.state_dict().items()}
-        found |= {f"slots/{name}": value for name, value in optimizer_state(self.optimizer).items()}
+        found |= {f"optimizer/{name}": value for name, value in optimizer_state(self.optimizer).items()}
         return found | {"usual": self._usual, "counts": torch.tensor([self.steps, self.skipped])}
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
@@ -142,8 +142,9 @@ class Adversary:
         """
         state = {name: tensors[f"discriminator/{name}"] for name in self.network.state_dict()}
         self.network.load_state_dict(state)
-        kept = {name.removeprefix("slots/"): value for name, value in tensors.items() if name.startswith("slots/")}
-        restore_optimizer_state(self.optimizer, kept)
+        prefix = "optimizer/"
+        moments = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+        restore_optimizer_state(self.optimizer, moments)
         self._usual.copy_(tensors["usual"])
         self.steps, self.skipped = tensors["counts"].tolist()
 

@@ -1,4 +1,4 @@
-"""Training images: the validation split, random crops in an order that a seed fixes, and their prefetching."""
+"""Random crops of the training images, in an order that a seed fixes, and their reading ahead."""
 
 from __future__ import annotations
 
@@ -13,35 +13,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tokenizer.errors import ImageError, InputError, TrainingError
+from tokenizer.errors import ImageError, TrainingError
 from tokenizer.images import Pixels, Source, read_image, resize
 
-EVAL_SIZE = 256
 _CACHE_BYTES = 2**30
-_DRAWS = 10
-
-
-def split_validation(sources: Sequence[Source], validation: int, seed: int) -> tuple[list[Source], list[Source]]:
-    """Return (training, validation) images: `validation` of them drawn by `seed`, both in the order given.
-
-    Where none of those drawn can be read, as happens when it is one that is damaged, the next in the seed's order are
-    taken, up to `_DRAWS` times.
-    """
-    order = np.random.default_rng([seed, len(sources)]).permutation(len(sources))
-    last = min(len(sources) - validation, (_DRAWS - 1) * validation)
-    draws = (order[start : start + validation].tolist() for start in range(0, last + 1, max(1, validation)))
-    readable = (rows for rows in draws if any(_readable(sources[row]) for row in rows))
-    drawn = set(next(readable, order[:validation].tolist()))
-    train = [source for row, source in enumerate(sources) if row not in drawn]
-    return train, [sources[row] for row in sorted(drawn)]
-
-
-def _readable(source: Source) -> bool:
-    try:
-        read_image(source.file, (255, 255, 255), shrink_to=EVAL_SIZE)
-    except ImageError:
-        return False
-    return True
 
 
 @dataclass
@@ -73,7 +48,7 @@ class Crops:
     unreadable: dict[str, str] = field(default_factory=dict)
     _cache: dict[int, Pixels] = field(default_factory=dict, init=False, repr=False)
     _cached_bytes: int = field(default=0, init=False)
-    _told: int = field(default=0, init=False)
+    _taken: int = field(default=0, init=False)
     _order: tuple[int, NDArray[np.int64]] | None = field(default=None, init=False, repr=False)
     _folders: list[NDArray[np.int64]] = field(default_factory=list, init=False, repr=False)
 
@@ -98,7 +73,7 @@ class Crops:
     def take_unreadable(self) -> tuple[tuple[str, str], ...]:
         """Return name and reason of the images that turned out unreadable since the last call."""
         found = tuple(self.unreadable.copy().items())  # threads add to it
-        new, self._told = found[self._told :], len(found)
+        new, self._taken = found[self._taken :], len(found)
         return new
 
     def _index(self, number: int) -> int:
@@ -199,41 +174,3 @@ def _ahead(crops: Crops, numbers: Iterator[range], workers: int) -> Iterator[Ten
         finally:
             for future in waiting:
                 future.cancel()
-
-
-def no_validation_images(sources: Sequence[Source]) -> InputError:
-    """Return the error to raise where `validation_batches` found none of the images readable."""
-    return InputError(f"none of the {len(sources)} images to evaluate on can be read, such as {sources[0].name}")
-
-
-def validation_batches(
-    sources: Sequence[Source],
-    downsample: int,
-    batch_size: int,
-    alpha: tuple[int, int, int],
-    unreadable: dict[str, str],
-) -> list[Tensor]:
-    """Return the validation images as (B, S, S, 3) uint8 batches of one size each.
-
-    Those that cannot be read, which can be all, are left out; their name and reason are added to `unreadable`.
-
-    Each is shrunk to a shorter side of 256 pixels where it is larger, and cut to the center square whose side is a
-    multiple of `downsample`; only an image smaller than `downsample` is enlarged.
-    """
-    groups: dict[int, list[Pixels]] = {}
-    for source in sources:
-        try:
-            pixels = read_image(source.file, alpha, shrink_to=EVAL_SIZE)
-        except ImageError as error:
-            unreadable[source.name] = str(error)
-            continue
-        height, width = pixels.shape[:2]
-        size = max(downsample, min(height, width) // downsample * downsample)
-        side = min(height, width, size)
-        box = ((height - side) // 2, (width - side) // 2, side, side)
-        groups.setdefault(size, []).append(resize(pixels, size, size, box))
-    return [
-        torch.from_numpy(np.stack(group[start : start + batch_size]))
-        for group in groups.values()
-        for start in range(0, len(group), batch_size)
-    ]

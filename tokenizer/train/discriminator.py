@@ -53,7 +53,7 @@ def _layers(halvings: int = 3) -> list[nn.Module]:
     return [*layers, nn.Conv2d(inputs, 1, 4, padding=1)]
 
 
-def hinge(real: Tensor, fake: Tensor) -> Tensor:
+def hinge_loss(real: Tensor, fake: Tensor) -> Tensor:
     """Return the discriminator's () loss: how far scores of real images are below 1, of reconstructions above -1.
 
     Source: Lim and Ye, "Geometric GAN" (2017), https://arxiv.org/abs/1705.02894. The other side's is minus the mean
@@ -62,7 +62,7 @@ def hinge(real: Tensor, fake: Tensor) -> Tensor:
     return functional.relu(1 - real).mean() + functional.relu(1 + fake).mean()
 
 
-def lecam(real: Tensor, fake: Tensor, usual_real: Tensor, usual_fake: Tensor) -> Tensor:
+def lecam_penalty(real: Tensor, fake: Tensor, usual_real: Tensor, usual_fake: Tensor) -> Tensor:
     """Return the () LeCam regularizer: how far scores are on their own side of the other kind's usual score.
 
     Source: Tseng et al., "Regularizing Generative Adversarial Networks under Limited Data" (2021),

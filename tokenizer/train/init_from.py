@@ -1,7 +1,8 @@
-"""Starting from a checkpoint: what fits it, what a run takes over, where new codes start, and what stays as it is."""
+"""Starting from a checkpoint: settings that fit it, weights taken over, code vectors added, parts that stay."""
 
 from __future__ import annotations
 
+import contextlib
 import typing
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,7 +23,7 @@ from tokenizer.quantizers import (
     Quantizer,
     Residual,
 )
-from tokenizer.train.lineage import inherit_spec, spec_misfits
+from tokenizer.train.lineage import inherit_spec, misfitting_settings
 from tokenizer.train.state import TrainingState
 
 
@@ -35,43 +36,84 @@ def init_settings(folder: Path, given: Mapping[str, Any]) -> dict[str, Any]:
         CheckpointError: the checkpoint cannot be loaded.
         ConfigError: something given does not fit it; the message names each such setting with both values.
     """
+    settings, faults = inherit_settings(folder, given)
+    if faults:
+        raise ConfigError(faults)
+    return settings
+
+
+def inherit_settings(folder: Path, given: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """Return what `init_settings` does, and what is wrong instead of raising it.
+
+    Where something does not fit, the checkpoint's own stands in the settings; values of a wrong type and unknown names
+    stay in them, for the parser to tell.
+
+    Raises:
+        CheckpointError: the checkpoint cannot be loaded.
+    """
     source = load_checkpoint(folder)
+    own_network, own_spec = to_dict(source.network), source.quantizer.spec
     shape, spec = given.get("network", {}), given.get("quantizer", {})
     if not isinstance(shape, Mapping) or not isinstance(spec, Mapping):
-        return dict(given)  # not a table, which the parser says
+        return {"network": own_network, "quantizer": own_spec, **given}, []  # not a table, which the parser says
+    typed = _typed(shape)
+    network = {**own_network, **typed}
+    faults: list[str] = []
+    try:
+        quantizer = inherit_spec(own_spec, spec)
+    except ConfigError as error:
+        faults += error.faults
+        quantizer = own_spec
+    misfits = _misfits(source, network, quantizer)
+    if misfits:
+        faults.append(f"cannot start from {folder} with other settings: {'; '.join(misfits)}: leave them out")
+        network, quantizer = own_network, own_spec
+    untyped = {key: value for key, value in shape.items() if key not in typed}
+    return {**given, "network": {**network, **untyped}, "quantizer": quantizer}, faults
+
+
+def _typed(shape: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those settings of a network that are known and can be read, as what they are."""
     hints = typing.get_type_hints(NetworkConfig)
-    typed = {key: coerce_option(shape[key], hints[key], f"network.{key}") for key in shape if key in hints}
-    network = {**to_dict(source.network), **shape, **typed}
-    quantizer = inherit_spec(source.quantizer.spec, spec)
-    _check(folder, source, network, quantizer)
-    return {**given, "network": network, "quantizer": quantizer}
+    typed: dict[str, Any] = {}
+    for key in shape:
+        if key in hints:
+            with contextlib.suppress(ConfigError):
+                typed[key] = coerce_option(shape[key], hints[key], f"network.{key}")
+    return typed
 
 
-def _check(folder: Path, source: Tokenizer, network: Mapping[str, Any], spec: Mapping[str, Any]) -> None:
+def _misfits(source: Tokenizer, network: Mapping[str, Any], spec: Mapping[str, Any]) -> list[str]:
+    """Return a line for each setting for which a run cannot start from `source`, with both values."""
     shape = to_dict(source.network)
-    faults = [f"network.{key} is {shape[key]} there, now {network[key]}" for key in shape if shape[key] != network[key]]
-    faults += spec_misfits(source.quantizer.spec, spec)
-    if faults:
-        raise ConfigError([f"cannot start from {folder} with other settings: {'; '.join(faults)}: leave them out"])
+    found = [f"network.{key} is {shape[key]} there, now {network[key]}" for key in shape if shape[key] != network[key]]
+    return found + misfitting_settings(source.quantizer.spec, spec)
 
 
 @torch.no_grad()
-def init_state(
+def start_from_checkpoint(
     state: TrainingState, folder: Path, encoder: nn.Module | None = None, decoder: nn.Module | None = None
 ) -> None:
     """Put a state that has not started where the checkpoint in `folder` ended.
 
-    `encoder` and `decoder` load it where its network is not vqtok's, see `checkpoint.load`.
+    Weights and code vectors of the model and of its moving average become the checkpoint's, and the codebook is in use
+    from the first step. Where the run has more code vectors than the checkpoint, those that are missing are NaN until
+    `place_code_vectors` gives them a place; until then the run trains without quantization.
 
-    Weights, codes and the average are the checkpoint's, and the codebook is in use. Codes that the checkpoint does
-    not have are NaN until `place` gives them one, and until then it is not.
+    Args:
+        state: of a new run.
+        folder: of the checkpoint.
+        encoder: module to load its encoder into, where that is not vqtok's own, see `load_checkpoint`.
+        decoder: the same for its decoder.
 
     Raises:
         CheckpointError: the checkpoint cannot be loaded.
         ConfigError: the state's network or quantizer does not fit it.
     """
     source, model = load_checkpoint(folder, encoder=encoder, decoder=decoder), state.model
-    _check(folder, source, to_dict(model.network), model.quantizer.spec)
+    misfits = _misfits(source, to_dict(model.network), model.quantizer.spec)
+    if misfits:
+        raise ConfigError([f"cannot start from {folder} with other settings: {'; '.join(misfits)}: leave them out"])
     model.encoder.load_state_dict(source.encoder.state_dict())
     model.decoder.load_state_dict(source.decoder.state_dict())
     _take_over(model.quantizer, source.quantizer)
@@ -91,14 +133,14 @@ def readable_fingerprints(folder: Path, frozen: Sequence[str]) -> tuple[str, ...
 
 
 def _take_over(target: Quantizer, source: Quantizer) -> None:
-    """Give `target` the codes of `source`, and all else that both have."""
+    """Give `target` the code vectors of `source`, and all else that both have; those that are missing are NaN."""
     if isinstance(target, Combinator) and isinstance(source, Combinator):
         for stages in zip(target.parts, source.parts, strict=True):
             _take_over(*stages)
     elif isinstance(target, CodebookQuantizer) and isinstance(source, CodebookQuantizer):
-        codes, room = source.table(), target.table()
-        missing = torch.full((len(room) - len(codes), codes.shape[1]), torch.nan)
-        target.table.place(torch.cat([codes, missing]).to(room.device))
+        vectors, before = source.table(), target.table()
+        missing = torch.full((len(before) - len(vectors), vectors.shape[1]), torch.nan)
+        target.table.place(torch.cat([vectors, missing]).to(before.device))
         own = [name for name in target.state_dict() if not name.startswith("table.")]
         shared = {name: value for name, value in source.state_dict().items() if name in own}
         target.load_state_dict(shared, strict=False)
@@ -108,7 +150,7 @@ def _take_over(target: Quantizer, source: Quantizer) -> None:
 
 
 def _restart(quantizer: CodebookQuantizer) -> None:
-    """Let moving averages begin at the codes."""
+    """Let the moving averages of a codebook begin at its code vectors."""
     for averages in quantizer.children():
         if isinstance(averages, MovingAverages):
             averages.restart(quantizer.table())
@@ -119,11 +161,12 @@ def _is_placed(quantizer: Quantizer) -> bool:
 
 
 @torch.no_grad()
-def put_codes(quantizer: Quantizer, z: Tensor) -> None:
-    """Place codes on (N, D) latents of the first batches: all of them, or those that a checkpoint did not have.
+def place_code_vectors(quantizer: Quantizer, z: Tensor) -> None:
+    """Place code vectors on (N, D) latents of the first batches: all of them, or those that a checkpoint did not have.
 
-    The latter start, with a little noise, at latents drawn in proportion to their squared error, as codes that
-    replacement moves do; on several ranks the first one draws for all.
+    All are placed by the quantizer's own k-means. Those that are added to a checkpoint's start where dead codes are
+    moved to: with a little noise at latents that are drawn in proportion to their squared error. On several ranks the
+    first one draws for all.
     """
     if _is_placed(quantizer):
         quantizer.initialize(z)
@@ -132,7 +175,7 @@ def put_codes(quantizer: Quantizer, z: Tensor) -> None:
 
 
 def _grow(quantizer: Quantizer, z: Tensor) -> None:
-    """Place the missing codes of each stage on what it will see of (N, D) latents."""
+    """Place the missing code vectors of each stage on what that stage will see of (N, D) latents."""
     if isinstance(quantizer, Residual):
         for stage in quantizer.parts:
             _grow(stage, z)
@@ -145,11 +188,12 @@ def _grow(quantizer: Quantizer, z: Tensor) -> None:
 
 
 def _add_codes(quantizer: CodebookQuantizer, z: Tensor) -> None:
-    codes = quantizer.code_vectors()
-    new = codes.isnan().any(dim=1)
-    chosen = quantizer.select(z, codes[~new])
-    replacement = DeadCodeReplacement(len(codes), patience=1).to(z.device)
-    replacement.observe(z, codes[chosen], chosen)
+    vectors = quantizer.code_vectors()
+    new = vectors.isnan().any(dim=1)
+    chosen = quantizer.select(z, vectors[~new])
+    # To a replacement of their own, missing code vectors are dead: idle for as long as its patience, one step.
+    replacement = DeadCodeReplacement(len(vectors), patience=1).to(z.device)
+    replacement.observe(z, vectors[chosen], chosen)
     replacement.idle_steps.copy_(new)
     placed = replacement.replacements()
     if placed is not None:

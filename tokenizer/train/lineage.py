@@ -23,50 +23,52 @@ from tokenizer.quantizers import (
 
 Spec = Mapping[str, Any]
 
-# Settings of a table of codes, which it keeps when another method takes it over.
+# Options of a table of code vectors, which stay when another method takes the table over.
 _OF_THE_TABLE = ("codebook_size", "normalize", "points", "dead_code_patience")
 
 
 def inherit_spec(before: Spec, given: Spec) -> dict[str, Any]:
     """Return the resolved spec of a run that starts from a quantizer of the resolved spec `before`.
 
-    What is given lies over it. Another method starts from its own defaults, but for what belongs to the table of
-    codes; what a combinator does not have goes to all of its stages that do.
+    What is given replaces what was there. Another method starts from its own defaults, except for the options of the
+    table of code vectors, which stay. An option that a combinator does not have is given to all of its stages that do.
 
     Raises:
         ConfigError: `given` names what no quantizer has.
     """
-    return resolve_spec(_over(before, given))
+    return resolve_spec(_overlay(before, given))
 
 
-def _over(before: Spec, given: Spec) -> dict[str, Any]:
+def _overlay(before: Spec, given: Spec) -> dict[str, Any]:
+    """Return the spec that `inherit_spec` resolves."""
     rest = {key: value for key, value in given.items() if key != "name"}
     given = {**read_spec(str(given["name"])), **rest} if "name" in given else rest
     name = given.get("name", before["name"])
     options = METHODS[name].options if name in METHODS else {}
     stages = given.get(STAGES)
     if name != before["name"]:
-        kept = {key: before[key] for key in _OF_THE_TABLE if key in before and key in options}
-        return {**kept, **given, **_named(stages, before)}
+        table = {key: before[key] for key in _OF_THE_TABLE if key in before and key in options}
+        return {**table, **given, **_named(stages, before)}
     if STAGES not in before:
         return {**before, **given}
     if stages is not None and (not _are_specs(stages) or len(stages) != len(before[STAGES])):
         return {**before, **given, **_named(stages, before)}
-    return _over_stages(before, given, stages or [{}] * len(before[STAGES]), options)
+    return _overlay_stages(before, given, stages or [{}] * len(before[STAGES]), options)
 
 
-def _over_stages(before: Spec, given: Spec, stages: Iterable[Spec], options: Mapping[str, Any]) -> dict[str, Any]:
+def _overlay_stages(before: Spec, given: Spec, stages: Iterable[Spec], options: Mapping[str, Any]) -> dict[str, Any]:
+    """Lay what is given over each stage: what it says of the stage, and what the combinator has no option for."""
     loose = {key: value for key, value in given.items() if key not in ("name", *options)}
     taken: set[str] = set()
     merged = []
     for old, new in zip(before[STAGES], stages, strict=True):
-        plain = _over(old, new)
+        plain = _overlay(old, new)
         known = METHODS[plain["name"]].options if plain["name"] in METHODS else {}
         wanted = {key: value for key, value in loose.items() if key in known or STAGES in known}
         taken |= set(wanted)
-        merged.append(_over(plain, wanted))
-    kept = {key: value for key, value in given.items() if key not in taken}
-    return {**before, **kept, STAGES: merged}
+        merged.append(_overlay(plain, wanted))
+    own = {key: value for key, value in given.items() if key not in taken}
+    return {**before, **own, STAGES: merged}
 
 
 def _are_specs(stages: Any) -> bool:
@@ -83,7 +85,7 @@ def _named(stages: Any, before: Spec) -> dict[str, Any]:
     return {STAGES: [{"name": first["name"], **stage} for stage in stages]}
 
 
-def spec_misfits(before: Spec, now: Spec, where: str = "quantizer", *, grows: bool = True) -> list[str]:
+def misfitting_settings(before: Spec, now: Spec, where: str = "quantizer", *, grows: bool = True) -> list[str]:
     """Return a line for each setting for which codes of `before` cannot be those of `now`, with both values.
 
     Args:
@@ -119,7 +121,7 @@ def _misfits_of_stages(before: Spec, now: Spec, where: str, *, grows: bool) -> l
     return [_line(where, key, before, now) for key in own] + [
         line
         for number, pair in enumerate(zip(before[STAGES], now[STAGES], strict=True))
-        for line in spec_misfits(*pair, f"{where}.{STAGES}.{number}", grows=grows)
+        for line in misfitting_settings(*pair, f"{where}.{STAGES}.{number}", grows=grows)
     ]
 
 

@@ -17,9 +17,9 @@ from tokenizer.files import write_bytes
 from tokenizer.images import encode_image, parse_color
 from tokenizer.models import save_checkpoint, to_unit_range
 from tokenizer.train.collapse import CollapseWatch
-from tokenizer.train.crops import Crops, crop_batches, no_validation_images, validation_batches
+from tokenizer.train.crops import Crops, crop_batches
 from tokenizer.train.evaluation import Evaluation, evaluate, validation_picture
-from tokenizer.train.init_from import put_codes
+from tokenizer.train.init_from import place_code_vectors
 from tokenizer.train.metrics_log import Meter
 from tokenizer.train.planning import Plan
 from tokenizer.train.run_budget import Budget
@@ -28,6 +28,7 @@ from tokenizer.train.start import BEST, identify_images
 from tokenizer.train.state import TrainingState, capture_state, restore_state
 from tokenizer.train.step import Learner
 from tokenizer.train.tensorboard import open_log
+from tokenizer.train.validation import no_validation_images, validation_batches
 
 VALIDATION_FILE = "validation.txt"
 _MAX_SKIPPED = 10
@@ -74,7 +75,7 @@ def train(plan: Plan, state: TrainingState, folder: Path) -> Generator[Step]:
         TrainingError: they are not finite again; what was saved before stands.
         OutputError: a file cannot be written; what was saved before stands.
     """
-    run = _Run(plan, state, folder)
+    run = _Loop(plan, state, folder)
     with contextlib.closing(run):
         try:
             while (progress := run.budget.progress()) < 1:
@@ -84,14 +85,14 @@ def train(plan: Plan, state: TrainingState, folder: Path) -> Generator[Step]:
             run.save()
             raise
         if not state.quantizing:
-            place_codes(state, run.crops, plan.config)
+            place_codebook(state, run.crops, plan.config)
         evaluation = run.evaluate()
         run.save()
         yield Step(state.step, 1.0, state.seconds, evaluation=evaluation)
 
 
-class _Run:
-    """A run between its beginning and its end."""
+class _Loop:
+    """What the steps of a run share, between its beginning and its end."""
 
     def __init__(self, plan: Plan, state: TrainingState, folder: Path) -> None:
         config, alpha = plan.config, parse_color(plan.config.alpha)
@@ -129,7 +130,7 @@ class _Run:
         """Take one step; return False where there was no image to learn from."""
         state, config = self.state, self.config
         if not state.quantizing and (config.init_from or progress >= config.quantize_after):
-            place_codes(state, self.crops, config)
+            place_codebook(state, self.crops, config)
         batch = self.meter.next_batch(self.feed)
         state.crops += (config.batch_size or 1) * config.grad_accum * runtime.world_size()
         if bool(runtime.any_over_ranks(torch.tensor(not len(batch)))):
@@ -227,7 +228,7 @@ class _Run:
 
 
 @torch.no_grad()
-def place_codes(state: TrainingState, crops: Crops, config: TrainConfig) -> None:
+def place_codebook(state: TrainingState, crops: Crops, config: TrainConfig) -> None:
     """Put the codebook on the latents of the coming crops, and quantize from now on; the same on every rank."""
     wanted = min(_MAX_LATENTS, _LATENTS_PER_CODE * max(state.model.codebook_sizes))
     latents: list[Tensor] = []
@@ -239,6 +240,6 @@ def place_codes(state: TrainingState, crops: Crops, config: TrainConfig) -> None
         if sum(map(len, latents)) >= wanted:
             break
     # As many whatever the size of a batch, so that the codes are the same.
-    put_codes(state.model.quantizer, torch.cat(latents)[:wanted])
+    place_code_vectors(state.model.quantizer, torch.cat(latents)[:wanted])
     state.ema.quantizer.load_state_dict(state.model.quantizer.state_dict())
     state.quantizing = True

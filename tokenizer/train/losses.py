@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from tokenizer.config import LOSSES
-from tokenizer.errors import ConfigError, nearest_name
+from tokenizer.config import LOSSES, unknown_setting
 
 Term = Callable[[Tensor, Tensor], Tensor]
 
@@ -44,15 +43,17 @@ TERMS: dict[str, Term] = {"l1": l1, "l2": l2, "multiscale": multiscale, "frequen
 _SMALLEST = {"perceptual": 16, "adversarial": 24}
 
 
-def check_loss(weights: Mapping[str, float]) -> None:
-    """Raise ConfigError unless every name is a term and every weight 0 or more, one but `adversarial` above 0."""
-    faults = [f"unknown setting 'loss.{name}'{nearest_name(name, LOSSES)}" for name in weights if name not in LOSSES]
+def loss_faults(weights: Mapping[str, float]) -> list[str]:
+    """Return what is wrong with the weights of the terms, one line each.
+
+    Every name is a term and every weight 0 or more; one but `adversarial` is above 0.
+    """
+    faults = [unknown_setting(name, LOSSES, "loss.", listed=True) for name in weights if name not in LOSSES]
     faults += [f"loss.{name} is {weight}, expected 0 or more" for name, weight in weights.items() if weight < 0]
     if not any(weight > 0 for name, weight in weights.items() if name != "adversarial"):
         beside = " beside adversarial" if weights.get("adversarial", 0) > 0 else ""
         faults.append(f"loss has no term above 0{beside}, known: {', '.join(LOSSES)}")
-    if faults:
-        raise ConfigError(faults)
+    return faults
 
 
 def smallest_loss_side(weights: Mapping[str, float]) -> int:

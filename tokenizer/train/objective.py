@@ -22,11 +22,14 @@ _ADVERSARY = "adversary/"
 class Objective:
     """The weighted terms of a run's loss.
 
-    A term is differentiated down to the reconstructed images only, where gradients of several terms can be weighed
-    against each other; the network takes the sum from there. Around each step of the network come `begin` and, where
-    it succeeded, `end`, which moves the discriminator.
+    Each term's gradient is computed down to the reconstructed images, and no further. There the gradients of several
+    terms can be weighed against each other; their sum then goes back through the network, once.
 
-    Networks of terms run in the run's precision, but for float16, whose range their gradients leave: in float32.
+    `begin` is called before each step of the network, and `end` after it if it succeeded: `end` moves the
+    discriminator.
+
+    The networks of the perceptual and the adversarial term run in the run's precision, but in float32 where that is
+    float16: their gradients are too small, or too large, for its range.
 
     Args:
         config: of the run, planned; `loss` names the terms and their weights.
@@ -54,7 +57,7 @@ class Objective:
             self.adversary = Adversary(config, self._device, self._precision)
 
     def begin(self, progress: float, rate: float) -> None:
-        """Begin a step of the network; what one before it left that never came to its `end` is dropped.
+        """Begin a step of the network; what an earlier one that failed has left is dropped.
 
         Args:
             progress: share of the budget spent, 0 to 1.
@@ -72,7 +75,7 @@ class Objective:
         Args:
             images: reconstructions, float32, about [-1, 1], detached.
             targets: (B, 3, H, W) float32 in [-1, 1].
-            share: of the batch that these images are, for what is kept until `end`.
+            share: of the batch that these images are, by which their figures count.
         """
         free = images.detach().requires_grad_()
         loss = reconstruction_loss(free, targets, self.weights)
@@ -95,11 +98,11 @@ class Objective:
         self._means.keep()
 
     def figures(self) -> dict[str, float]:
-        """Return means since last asked, of this rank: empty where neither term with a network is on.
+        """Return means over the steps since the last call, of this rank; empty where no term has a network.
 
-        `perceptual`, `adversarial` and `discriminator` are unweighted losses, `adaptive_weight` is what the adversarial
-        term was multiplied by beside its own weight and the ramp, each present if it was there; `discriminator_skipped`
-        counts the steps of the discriminator that were left out since the run began.
+        `perceptual`, `adversarial` and `discriminator` are losses without their weights. `adaptive_weight` balances the
+        gradient of the adversarial term with that of the others. Each is there if its term was. `discriminator_skipped`
+        counts the steps of the discriminator that were left out, since the run began.
         """
         found = self._means.take()
         if self.adversary is not None:
@@ -129,7 +132,10 @@ class Objective:
 
 
 class _Means:
-    """Means over steps of () values that come in shares, kept on the device until they are asked for."""
+    """Means over steps of () values, which come in one share for each part of a batch.
+
+    They stay on the device until they are asked for.
+    """
 
     def __init__(self) -> None:
         self._sums: dict[str, Tensor] = {}

@@ -45,50 +45,53 @@ def set_learning_rate(optimizers: Sequence[torch.optim.Optimizer], rate: float) 
 
 
 def optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """Return what an optimizer keeps of each parameter, as `index/name`; not copies."""
-    kept = optimizer.state_dict()["state"]
-    return {f"{index}/{name}": torch.as_tensor(value) for index, held in kept.items() for name, value in held.items()}
+    """Return an optimizer's state of each parameter, as `index/name`; not copies."""
+    states = optimizer.state_dict()["state"]
+    return {
+        f"{index}/{name}": torch.as_tensor(value) for index, state in states.items() for name, value in state.items()
+    }
 
 
 def restore_optimizer_state(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """Put copies of what `slots` returned in place of what an optimizer keeps, those of kernels channels last.
+    """Put copies of what `optimizer_state` returned in place of an optimizer's state, those of kernels channels last.
 
     Raises:
         ValueError: they are of other parameters, or of another optimizer.
     """
-    kept: dict[int, dict[str, Tensor]] = {}
-    for name, value in tensors.items():
-        index, slot = name.split("/")
+    states: dict[int, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        index, name = key.split("/")
         layout = torch.channels_last if value.ndim == 4 else torch.contiguous_format
-        kept.setdefault(int(index), {})[slot] = value.clone(memory_format=layout)
-    _check_slots(optimizer, kept)
-    optimizer.load_state_dict({"state": kept, "param_groups": optimizer.state_dict()["param_groups"]})
+        states.setdefault(int(index), {})[name] = value.clone(memory_format=layout)
+    _refuse_other_states(optimizer, states)
+    optimizer.load_state_dict({"state": states, "param_groups": optimizer.state_dict()["param_groups"]})
 
 
-def _check_slots(optimizer: torch.optim.Optimizer, kept: Mapping[int, Mapping[str, Tensor]]) -> None:
+def _refuse_other_states(optimizer: torch.optim.Optimizer, states: Mapping[int, Mapping[str, Tensor]]) -> None:
+    """Raise ValueError unless the states have the names and shapes of this optimizer's."""
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     names = {"momentum"} if isinstance(optimizer, Muon) else {"step", "exp_avg", "exp_avg_sq"}
-    for index, held in kept.items():
-        fits = 0 <= index < len(parameters) and held.keys() == names
+    for index, state in states.items():
+        fits = 0 <= index < len(parameters) and state.keys() == names
         if not fits or any(
-            value.shape != (() if slot == "step" else parameters[index].shape) for slot, value in held.items()
+            value.shape != (() if name == "step" else parameters[index].shape) for name, value in state.items()
         ):
-            raise ValueError(f"what the optimizer kept of parameter {index} is of another shape")
+            raise ValueError(f"the optimizer state of parameter {index} is of another shape")
 
 
 @torch.no_grad()
 def forget_moments(optimizers: Sequence[torch.optim.Optimizer], replaced: Sequence[ReplacedRows]) -> None:
     """Clear the moments of rows that were overwritten: they belong to what stood there before."""
     for change in replaced:
-        for slot in _slots(optimizers, change.parameter):
-            if slot.shape == change.parameter.shape:
-                slot.masked_fill_(change.rows[:, None], 0)
+        for moment in _moments(optimizers, change.parameter):
+            if moment.shape == change.parameter.shape:
+                moment.masked_fill_(change.rows[:, None], 0)
 
 
-def _slots(optimizers: Sequence[torch.optim.Optimizer], parameter: nn.Parameter) -> Iterator[Tensor]:
+def _moments(optimizers: Sequence[torch.optim.Optimizer], parameter: nn.Parameter) -> Iterator[Tensor]:
     for optimizer in optimizers:
         if parameter in optimizer.state:
-            yield from (slot for slot in optimizer.state[parameter].values() if isinstance(slot, Tensor))
+            yield from (value for value in optimizer.state[parameter].values() if isinstance(value, Tensor))
 
 
 @torch.no_grad()

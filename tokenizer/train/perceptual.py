@@ -116,8 +116,8 @@ def _read(path: Path) -> dict[str, Tensor]:
 
 @functools.lru_cache(maxsize=1)  # a run is planned and then begun, and `compare` plans many
 def _read_once(path: Path, _version: tuple[int, int]) -> dict[str, Tensor]:
-    held = load_weights(path, "VGG-16", f"get {SOURCE}")
+    tensors = load_weights(path, "VGG-16", f"get {SOURCE}")
     wanted = {f"features.{name}": tensor for name, tensor in _empty().state_dict().items()}
-    told = f"{path} does not hold torchvision's weights of VGG-16"
-    picked = pick_weights(held, wanted, told, f"get {SOURCE}")
+    misfit = f"{path} does not hold torchvision's weights of VGG-16"
+    picked = pick_weights(tensors, wanted, misfit, f"get {SOURCE}")
     return {name.removeprefix("features."): tensor for name, tensor in picked.items()}

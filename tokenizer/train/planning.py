@@ -9,18 +9,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
-from tokenizer import quantizers, runtime
-from tokenizer.config import TrainConfig
+from tokenizer import runtime
+from tokenizer.config import TrainConfig, read_settings, to_dict
 from tokenizer.errors import ConfigError, ImageError, InputError
-from tokenizer.images import Source, parse_color, probe_image
+from tokenizer.images import Source, probe_image
 from tokenizer.inputs import find_images
-from tokenizer.quantizers import Quantizer
-from tokenizer.train.crops import split_validation
-from tokenizer.train.losses import check_loss, smallest_loss_side
-from tokenizer.train.perceptual import check_perceptual_weights
+from tokenizer.quantizers import Quantizer, fitting_width, resolve_spec
+from tokenizer.train.settings_check import image_size_faults, settings_faults, shape_of_quantizer
 from tokenizer.train.tensorboard import check_log_to
+from tokenizer.train.validation import split_validation
 
 _PROBED = 200
 _CROP = 128
@@ -34,7 +31,7 @@ class Plan:
         config: without a None but for one of `steps` and `minutes`, and `val_data`.
         train: images to train on.
         validation: images to evaluate on.
-        overlap: true when there were too few images to hold any out, and `validation` are training images.
+        overlap: true when there were too few images to keep any for validation: `validation` are training images.
         multiple: pixels per position along each side, which the sides of what it sees are multiples of.
         notes: what the user should know before it starts, one line each.
         tokens: how many positions the training images hold, about.
@@ -59,14 +56,14 @@ def plan_run(config: TrainConfig, data: Sequence[Path | Source]) -> Plan:
 
     Args:
         config: settings; what is None is chosen.
-        data: images, folders that are searched for them, and sources, such as `tokenizer.datasets.sources` makes.
+        data: images, folders that are searched for them, and sources, such as `inputs.dataset_sources` makes.
 
     Raises:
         ConfigError: a setting is wrong, all faults listed.
         InputError: there are no images.
         DeviceError: the device is absent.
     """
-    config, made, notes = _check(config)
+    config, made, notes = _complete_quantizer(config)
     check_log_to(config)
     sources = _find(data)
     device = runtime.choose_device(config.device)
@@ -81,10 +78,9 @@ def plan_run(config: TrainConfig, data: Sequence[Path | Source]) -> Plan:
     validation = validation or train[:16]
     side, multiple = _median_side(train), config.network.downsample * made.block
     image_size = config.image_size or max(multiple, min(_CROP, side) // multiple * multiple)
-    if image_size % multiple:
-        raise ConfigError([f"image_size is {image_size}, expected a multiple of {multiple}, the side of a position"])
-    if image_size < smallest_loss_side(config.loss):
-        raise ConfigError([f"image_size is {image_size}, the loss takes {smallest_loss_side(config.loss)} or more"])
+    faults = image_size_faults(dataclasses.replace(config, image_size=image_size), multiple)
+    if faults:
+        raise ConfigError(faults)
     chosen = dataclasses.replace(
         config,
         device=str(device),
@@ -95,7 +91,7 @@ def plan_run(config: TrainConfig, data: Sequence[Path | Source]) -> Plan:
         workers=config.workers if config.workers is not None else _workers(),
         val_images=0 if overlap else len(validation),
     )
-    tokens = len(train) * (side // multiple) ** 2
+    tokens = len(train) * (side // multiple) ** 2  # one for each position of an image's smaller side, squared
     notes += _notes(chosen, len(train), tokens, max(made.sizes), overlap=overlap)
     return Plan(chosen, tuple(train), tuple(validation), overlap, multiple, tuple(notes), tokens)
 
@@ -108,30 +104,23 @@ def _find(data: Sequence[Path | Source]) -> list[Source]:
     return found
 
 
-def _check(config: TrainConfig) -> tuple[TrainConfig, Quantizer, list[str]]:
-    """Return the settings with every option of the quantizer and a width that it can work with; and what it is."""
-    faults = config.faults()
-    parse_color(config.alpha)
-    wanted, found = config.network.latent_dim, config.network.latent_dim
-    made: Quantizer | None = None
-    try:
-        found = quantizers.fitting_width(config.quantizer, wanted)
-        with torch.device("meta"):  # only its shape is wanted
-            made = quantizers.build_quantizer(config.quantizer, found)
-    except ConfigError as error:
-        faults += error.faults
-    try:
-        check_loss(config.loss)
-        if config.loss.get("perceptual"):
-            check_perceptual_weights(config.perceptual_weights)
-    except ConfigError as error:
-        faults += error.faults
-    if faults or made is None:
+def _complete_quantizer(config: TrainConfig) -> tuple[TrainConfig, Quantizer, list[str]]:
+    """Return the settings with every option of the quantizer and a width that it can work with; and what it is.
+
+    Raises:
+        ConfigError: a setting is wrong, all faults listed.
+    """
+    found = read_settings(TrainConfig, to_dict(config))  # of Python code, which may have passed other types
+    faults = [*found.faults, *settings_faults(found.value, found.unread)]
+    if faults:
         raise ConfigError(faults)
-    network = dataclasses.replace(config.network, latent_dim=found)
-    note = f"{config.quantizer['name']} needs wider latents: network.latent_dim is {found}, not {wanted}"
-    fitted = dataclasses.replace(config, network=network, quantizer=quantizers.resolve_spec(config.quantizer))
-    return fitted, made, [note] if found != wanted else []
+    config = found.value
+    wanted = config.network.latent_dim
+    width = fitting_width(config.quantizer, wanted)
+    network = dataclasses.replace(config.network, latent_dim=width)
+    note = f"{config.quantizer['name']} needs wider latents: network.latent_dim is {width}, not {wanted}"
+    complete = dataclasses.replace(config, network=network, quantizer=resolve_spec(config.quantizer))
+    return complete, shape_of_quantizer(complete), [note] if width != wanted else []
 
 
 def _median_side(sources: Sequence[Source]) -> int:
@@ -156,10 +145,10 @@ def _workers() -> int:
 def _notes(config: TrainConfig, images: int, tokens: int, size: int, *, overlap: bool) -> list[str]:
     notes = []
     if config.init_from:
-        kept = f"; kept as they are: {', '.join(config.freeze)}" if config.freeze else ""
-        notes.append(f"weights and codes start from the checkpoint {config.init_from}{kept}")
+        frozen = f"; kept as they are: {', '.join(config.freeze)}" if config.freeze else ""
+        notes.append(f"weights and codes start from the checkpoint {config.init_from}{frozen}")
     if overlap:
-        notes.append(f"{images} images are too few to hold any out: figures are on training images")
+        notes.append(f"{images} images are too few to keep some for validation: figures are on training images")
     if config.batch_size is not None and config.batch_size > images:
         notes.append(f"{images} images are fewer than a batch of {config.batch_size}: each step sees some twice")
     if tokens < 8 * size:
@@ -176,4 +165,5 @@ def _notes(config: TrainConfig, images: int, tokens: int, size: int, *, overlap:
 
 
 def _fillable(tokens: int) -> int:
+    """Return the largest power of two, 16 or more, of which each code has 8 of the tokens or more."""
     return 2 ** max(4, (tokens // 8).bit_length() - 1)

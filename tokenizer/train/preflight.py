@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import statistics
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -22,6 +24,7 @@ _LOOKED_AT = 200
 _READING_SECONDS = 4.0
 _TRAINING_SECONDS = 10.0
 _STEPS = 4
+_LESS_MEMORY = "pass a smaller --batch-size, --image-size or --preset"
 
 Size = tuple[int, int]
 
@@ -84,13 +87,23 @@ def _read(source: Source, config: TrainConfig) -> None:
     read_image(source.file, parse_color(config.alpha), shrink_to=round((config.image_size or 1) / config.smallest_crop))
 
 
+@contextlib.contextmanager
+def explained_memory() -> Iterator[None]:
+    """Turn torch's errors for want of memory, and others that a person can cause, into a DeviceError."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise runtime.explain_error(error, _LESS_MEMORY) or error from error
+
+
+@explained_memory()
 def estimate_cost(plan: Plan) -> CostEstimate | None:
     """Take a few steps of the run in memory, for about 10 s at most; None where no image can be read.
 
     The random numbers of this process are left as they were.
 
     Raises:
-        RuntimeError: the device has not enough memory.
+        DeviceError: the device has not enough memory.
     """
     config = plan.config
     device = torch.device(config.device)

@@ -21,6 +21,7 @@ from tokenizer.files import canonical_json, read_tensors, write_bytes
 from tokenizer.train.state import PLAIN, Saved, TrainingState
 
 FOLDER = "states"
+VERSION = 2  # 1 is that of vqtok 0.1, whose states do not say it
 _KEY = "vqtok"
 
 
@@ -44,6 +45,7 @@ def write_state(folder: Path, saved: Saved, keep: int) -> None:
         OutputError: it cannot be written.
     """
     header = {
+        "version": VERSION,
         "config": to_dict(saved.config),
         "data": saved.data,
         "plain": dict(saved.plain),
@@ -96,15 +98,28 @@ def _read(path: Path) -> Saved:
     try:
         tensors, metadata = read_tensors(path)
         header = json.loads(metadata[_KEY])
-        plain = _plain(header["plain"])
-        saved = Saved(parse_settings(TrainConfig, header["config"]), str(header["data"]), plain, tensors)
-        intact = header["checksum"] == _checksum(tensors)
+        version, settings, values = header.get("version", 1), header["config"], header["plain"]
     except Exception as error:  # of the library, of torch, of the system; of JSON that is another's
-        reason = " ".join(f"{error}".split())[:300]
-        raise CheckpointError(f"cannot read the training state {path}: {reason}") from error
+        raise _unreadable(path, error) from error
+    if version != VERSION:
+        raise CheckpointError(
+            f"the training state {path} has version {version}, this vqtok goes on from {VERSION}: go on with the vqtok "
+            f"that wrote it, or start a new run from its checkpoint with --init-from {path.parent.parent}"
+        )
+    try:
+        plain = _plain(values)
+        saved = Saved(parse_settings(TrainConfig, settings), str(header["data"]), plain, tensors)
+        intact = header["checksum"] == _checksum(tensors)
+    except Exception as error:  # what a header can hold is without end
+        raise _unreadable(path, error) from error
     if not intact:
         raise CheckpointError(f"the training state {path} is damaged: its checksum is another")
     return saved
+
+
+def _unreadable(path: Path, error: Exception) -> CheckpointError:
+    reason = " ".join(f"{error}".split())[:300]
+    return CheckpointError(f"cannot read the training state {path}: {reason}")
 
 
 def _plain(values: Mapping[str, Any]) -> dict[str, Any]:

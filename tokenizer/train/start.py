@@ -17,14 +17,14 @@ from tokenizer.config import TrainConfig
 from tokenizer.errors import CheckpointError, ConfigError, InputError
 from tokenizer.images import Source
 from tokenizer.models import CONFIG_FILE, WEIGHTS_FILE, Tokenizer, locate_checkpoint, refuse_larger_model
-from tokenizer.train.init_from import freeze_parts, init_state, readable_fingerprints
+from tokenizer.train.init_from import freeze_parts, readable_fingerprints, start_from_checkpoint
 from tokenizer.train.optimizers import make_optimizers
 from tokenizer.train.planning import Plan
 from tokenizer.train.saved_states import clear_states
 from tokenizer.train.state import Saved, TrainingState, new_state, restore_state
 
 BEST = "best"
-_OTHER_NETWORK = "the run began with another encoder or decoder: pass modules like those to train.resume"
+_OTHER_NETWORK = "the run began with another encoder or decoder: pass modules like those"
 
 
 def begin_run(plan: Plan, *, encoder: nn.Module | None = None, decoder: nn.Module | None = None) -> TrainingState:
@@ -44,7 +44,7 @@ def begin_run(plan: Plan, *, encoder: nn.Module | None = None, decoder: nn.Modul
     if plan.config.init_from:
         like = copy.deepcopy((encoder, decoder))
         source = locate_checkpoint(plan.config.init_from)
-        init_state(state, source, *like)
+        start_from_checkpoint(state, source, *like)
         state.reads = readable_fingerprints(source, plan.config.freeze)
     return state
 

@@ -87,7 +87,7 @@ class Learner:
         return Passed(reconstruction.loss + loss.detach(), reconstruction.error, tokens)
 
     def _in_parts(self, parts: list[Tensor]) -> Passed:
-        """Do the same with the activations of one part in memory: the encoder runs twice.
+        """Do what `_in_one` does, with the activations of one part at a time in memory: the encoder runs twice.
 
         Source: Gao et al., "Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup" (2021),
         https://arxiv.org/abs/2101.06983, section 3: a gradient cache.
