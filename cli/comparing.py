@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from cli.console import Console
-from cli.inputs import check_writable
-from cli.stop import between_steps
+from cli.signals import between_steps
 from cli.telling import evaluation
 from tokenizer.config import coerce_option
 from tokenizer.errors import ConfigError, OutputError, TrainingError, UsageError
-from tokenizer.files import refuse_existing
+from tokenizer.files import check_output as check_path
+from tokenizer.files import existing_of
 
 if TYPE_CHECKING:
     from tokenizer.compare import Comparison, Entry, EntryResult, FailedEntry
@@ -100,9 +100,7 @@ def check_outputs(
     if resume and overwrite:
         raise UsageError("--resume goes on with a comparison, --overwrite replaces it: pass one of the two")
     for path in (output, *(file for file in files if file is not None)):
-        if not resume:
-            refuse_existing(path, overwrite=overwrite)
-        check_writable(path, folder=path == output)
+        check_path(path, folder=path == output, existing=existing_of(resume=resume, overwrite=overwrite))
 
 
 def announce(console: Console, contest: Comparison) -> None:

@@ -8,15 +8,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from cli import models
 from cli import options as o
 from cli.console import Console, printable, write_json
-from cli.inputs import check_writable
 from tokenizer.errors import ImageError, UsageError
-from tokenizer.files import locked_folder, refuse_existing
+from tokenizer.files import check_output, locked_folder
 from tokenizer.images import Pixels, Source, read_image
 from tokenizer.inputs import find_images
-from tokenizer.models import locate_checkpoint
+from tokenizer.models import load_model, locate_checkpoint
 
 if TYPE_CHECKING:
     from tokenizer.export import ExportCheck
@@ -53,15 +51,15 @@ def export(
     if output in ("", "-"):
         raise UsageError("no output: pass -o FOLDER/")
     folder = Path(output)
-    refuse_existing(folder, overwrite=overwrite)
-    check_writable(folder, folder=True)
+    check_output(folder, folder=True, existing="overwrite" if overwrite else "refuse")
     checkpoint = locate_checkpoint(model)
     sources = find_images(images) if images else []
 
     from tokenizer import export as exporter
 
     exporter.require_packages()
-    loaded = models.load(checkpoint, "cpu", console, named=model is not None)
+    loaded = load_model(checkpoint, "cpu")
+    console.tell_checkpoint(loaded, named=model is not None)
     began = time.perf_counter()
     exported = exporter.to_onnx(loaded.network, loaded.fingerprint)
     console.detail(f"exported in {time.perf_counter() - began:.1f} s")

@@ -10,11 +10,10 @@ from typing import Annotated, Any
 import typer
 
 from cli import options as o
-from cli.console import Console, printable, write_json, write_rows
-from cli.tokens import read_all
+from cli.console import Console, printable, stdin_of, write_json, write_rows
 from tokenizer.errors import InputError
 from tokenizer.models import CONFIG_FILE, WEIGHTS_FILE, describe_checkpoint, fingerprint_of, locate_checkpoint
-from tokenizer.tokens import SUFFIXES, FailedInput, TokenSet, find_token_files
+from tokenizer.tokens import SUFFIXES, FailedInput, TokenSet, find_token_files, open_token_files
 
 _SHOWN = 20
 
@@ -92,7 +91,9 @@ def _checkpoint(folder: Path) -> dict[str, Any]:
 
 
 def _tokens(path: str, listed: Sequence[FailedInput], console: Console) -> dict[str, Any]:
-    files = read_all([path], console)
+    files = open_token_files([path], stdin=stdin_of([path]))
+    for warning in files.warnings:
+        console.warn(warning)
     grids, made, failed, tokens = Counter[str](), dict[tuple[Any, ...], TokenSet](), list(listed), 0
     for one in files:
         for _, _, block in one.blocks():

@@ -6,9 +6,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from cli.console import Console, printable, write_json, write_rows, write_text
-from cli.inputs import check_writable
 from tokenizer.errors import UsageError
-from tokenizer.files import refuse_existing
+from tokenizer.files import check_output as check_path
 from tokenizer.report import RFID_LEAST, Report, ReportSection, figure_lines
 
 _VERSION = 2
@@ -26,8 +25,7 @@ def check_outputs(files: Sequence[Path | None], *, overwrite: bool) -> None:
     if len({file.resolve() for file in named}) < len(named):
         raise UsageError(f"{named[0]} is named for two outputs: name two files")
     for file in named:
-        refuse_existing(file, overwrite=overwrite)
-        check_writable(file, folder=False)
+        check_path(file, folder=False, existing="overwrite" if overwrite else "refuse")
 
 
 def warn(console: Console, sections: Sequence[ReportSection]) -> None:

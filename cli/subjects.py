@@ -8,13 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cli import inputs as files
-from cli import models
-from cli.console import Console, printable
-from cli.tokens import check_all, read_all
+from cli.console import Console, printable, stdin_of
 from tokenizer.errors import InputError, UsageError
 from tokenizer.images import Source
-from tokenizer.models import DEFAULT_CHECKPOINT, LoadedModel, find_maker, locate_checkpoint
+from tokenizer.models import DEFAULT_CHECKPOINT, LoadedModel, find_maker, load_model, locate_checkpoint
 from tokenizer.report import (
     Extremes,
     Quality,
@@ -25,7 +22,7 @@ from tokenizer.report import (
     measure_stability,
     usage_report,
 )
-from tokenizer.tokens import TokenFile, TokenFiles, select_images
+from tokenizer.tokens import TokenFile, TokenFiles, open_token_files, select_images
 
 if TYPE_CHECKING:
     from tokenizer.tokens import TokenSet
@@ -100,10 +97,11 @@ def subjects(inputs: Sequence[str], chosen: Sequence[Path], console: Console, *,
         if not chosen:
             return [Subject(DEFAULT_CHECKPOINT, None, locate_checkpoint(None), named=False)]
         return [Subject(str(model), None, locate_checkpoint(model)) for model in chosen]
-    if inputs.count("-") > 1:
-        raise UsageError("stdin is named twice")
-    named = [("stdin" if name == "-" else name, read_all([name], console)) for name in inputs]
+    stdin = stdin_of(inputs)
+    named = [("stdin" if name == "-" else name, open_token_files([name], stdin=stdin)) for name in inputs]
     for name, own in named:
+        for warning in own.warnings:
+            console.warn(warning)
         if not own:
             raise InputError(f"{name} holds no tokens")
     makers = [_maker(name, own, chosen) if with_model else None for name, own in named]
@@ -135,12 +133,14 @@ def measure(subject: Subject, wanted: Wanted, console: Console, number: int) -> 
     """
     if subject.model is None:
         return _from_tokens(subject, wanted, console)
-    loaded = models.load(subject.model, wanted.device, console, named=subject.named)
+    loaded = load_model(subject.model, wanted.device)
+    console.tell_checkpoint(loaded, named=subject.named)
     originals, own = wanted.originals, subject.files
     if own is None:
         originals = originals[: wanted.max_images]
         own = TokenFiles([TokenFile(wanted.folder, tokens=_encode(console, loaded, originals, wanted))])
-    check_all(own, loaded)
+    for name, tokens in zip(own.names, own, strict=True):
+        loaded.check(name, tokens)
     gallery = Extremes(wanted.pictures, f"picture-{number}")
     quality: Quality | None = None
     stability: Stability | None = None
@@ -199,8 +199,7 @@ def _check_alike(own: TokenFiles, sizes: tuple[int, ...]) -> None:
 def _encode(console: Console, loaded: LoadedModel, originals: Sequence[Source], wanted: Wanted) -> TokenSet:
     from tokenizer import codec
 
-    workers = files.default_workers(wanted.workers)
-    settings = codec.EncodeOptions(alpha=wanted.alpha, batch_size=wanted.batch_size, workers=workers)
+    settings = codec.EncodeOptions(alpha=wanted.alpha, batch_size=wanted.batch_size, workers=wanted.workers)
     results = console.track(codec.encode_images(loaded.network, originals, settings), len(originals))
     tokens = codec.collect_tokens(results, codec.token_header(loaded.network, loaded.fingerprint, settings))
     if not tokens.grids:
@@ -222,7 +221,7 @@ def _stability(
         resize_mode=str(mode or "none"),
         alpha=wanted.alpha,
         batch_size=wanted.batch_size,
-        workers=files.default_workers(wanted.workers),
+        workers=wanted.workers,
     )
     count = min(len(originals), _STABILITY_IMAGES)
     spread = [originals[number * len(originals) // count] for number in range(count)]

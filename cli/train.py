@@ -12,11 +12,10 @@ from cli import options as o
 from cli import settings as layers
 from cli import training as job
 from cli.console import Console, write_json, write_text
-from cli.inputs import check_writable
 from cli.telling import announce, rehearse
 from tokenizer.config import LogTo, to_dict, to_toml
 from tokenizer.errors import UsageError
-from tokenizer.files import refuse_existing
+from tokenizer.files import check_output, existing_of
 
 
 def train(
@@ -184,6 +183,4 @@ def _required(output: Path | None) -> Path:
 def _check_output(folder: Path, *, resume: bool, overwrite: bool) -> None:
     if resume and overwrite:
         raise UsageError("--resume goes on with a run, --overwrite replaces it: pass one of the two")
-    if not resume:
-        refuse_existing(folder, overwrite=overwrite)
-    check_writable(folder, folder=True)
+    check_output(folder, folder=True, existing=existing_of(resume=resume, overwrite=overwrite))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from cli.console import Console, write_json
-from cli.stop import between_steps
+from cli.signals import between_steps
 from cli.telling import Teller, stopped_early
 from tokenizer.errors import DeviceError, OutputError
 from tokenizer.files import locked_folder

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cli.stop import between_steps, exit_on_signals
+from cli.signals import between_steps, exit_on_signals
 from tests.cli.conftest import Vqtok
 from tests.conftest import draw, save
 from tokenizer._version import __version__

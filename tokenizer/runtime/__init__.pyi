@@ -11,7 +11,7 @@ from .distributed import (
     sum_over_ranks,
     world_size,
 )
-from .launcher import Launch, launch
+from .launcher import Launch, choose_share, launch
 from .memory import PeakMemory
 from .shared import SharedContext
 
@@ -24,6 +24,7 @@ __all__ = [
     "average_gradients",
     "choose_device",
     "choose_precision",
+    "choose_share",
     "dtype_of",
     "explain_error",
     "from_first_rank",
