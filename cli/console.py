@@ -11,7 +11,7 @@ from contextlib import closing, contextmanager, suppress
 from typing import TYPE_CHECKING, Any, BinaryIO, TextIO, TypeVar
 
 from cli.command_line import resume_command
-from tokenizer.errors import OutputError, UsageError
+from tokenizer.errors import OutputError, TokenFileError, UsageError
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -122,8 +122,8 @@ class Console:
                     if outcome.reason is not None:
                         name = "" if outcome.name in outcome.reason else f"{outcome.name}: "
                         self.warn(f"{warning}{name}{outcome.reason}")
-        except BaseException:
-            if run.is_resumable:
+        except BaseException as error:
+            if run.is_resumable and not isinstance(error, TokenFileError):  # damaged tokens stay so
                 self.say(f"what is done is kept: {resume_command()} goes on")
             raise
 

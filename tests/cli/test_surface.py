@@ -234,10 +234,10 @@ def test_debug_shows_where(vqtok: Vqtok, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_out_of_memory(vqtok: Vqtok, tokens: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: Any) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
         raise MemoryError
 
-    monkeypatch.setattr("cli.info.read_all", refuse)
+    monkeypatch.setattr("cli.info.open_token_files", refuse)
     result = vqtok("info", tokens)
     assert (result.code, result.error) == (1, "vqtok info: error: out of memory")
 

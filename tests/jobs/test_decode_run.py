@@ -208,5 +208,5 @@ def test_tokens_of_another_checkpoint(loaded: LoadedModel, tokens: TokenSet, tmp
         decoded([tokens], tmp_path / "back", other)
     options = DecodeOptions(allow_mismatch=True)
     assert decoded([tokens], tmp_path / "back", other, options).images == 24
-    with pytest.raises(UsageError, match="tokens 1 was made by checkpoint .*, which does not ship with vqtok"):
+    with pytest.raises(UsageError, match=r"tokens 1 was made by checkpoint .*, which does not ship with vqtok"):
         jobs.decode([tokens], tmp_path / "more")
