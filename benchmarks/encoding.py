@@ -56,7 +56,7 @@ def decoding_alone(sources: Sequence[Source], options: codec.EncodeOptions, mult
 
     def one(source: Source) -> None:
         pixels = read_image(source.file)
-        placement_of(pixels.shape[:2], options.resize_mode, options.image_size, multiple).apply(pixels)
+        placement_of(pixels.shape[:2], options.mode, options.image_size, multiple).apply(pixels)
 
     with ThreadPoolExecutor(processor_count()) as pool:
         list(pool.map(one, sources))
@@ -77,7 +77,7 @@ def batches_of(sources: Sequence[Source], options: codec.EncodeOptions, multiple
     groups: dict[tuple[int, ...], list[np.ndarray]] = {}
     for source in sources:
         pixels = read_image(source.file)
-        canvas = placement_of(pixels.shape[:2], options.resize_mode, options.image_size, multiple).apply(pixels)
+        canvas = placement_of(pixels.shape[:2], options.mode, options.image_size, multiple).apply(pixels)
         groups.setdefault(canvas.shape, []).append(canvas)
     size = options.batch_size
     return [
@@ -98,7 +98,7 @@ def speed(arguments: argparse.Namespace) -> None:
     batches = batches_of(sources, options, model.downsample)
     header = codec.token_header(model, fingerprint_of(arguments.model), options)
     with tempfile.TemporaryDirectory() as folder:
-        job = EncodeJob(model, options, header, "safetensors", overwrite=True)
+        job = EncodeJob(model, options, header, "safetensors", existing="overwrite")
 
         def encode() -> None:
             list(encode_to_file(job, sources, Path(folder, "t.safetensors")))

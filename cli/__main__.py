@@ -10,10 +10,10 @@ import traceback
 import typer
 
 from cli.app import app
-from cli.console import printable
-from cli.stderr import drop, tell
-from cli.stop import EXITS, exit_on_signals
-from cli.usage import describe
+from cli.command_line import command_name, is_typed
+from cli.console import drop_unwritten, printable, tell
+from cli.signals import EXITS, exit_on_signals
+from cli.usage_errors import describe_usage_error
 from tokenizer.errors import UsageError, VqtokError, lacks_memory
 
 _EXIT_PIPE = 141
@@ -44,7 +44,7 @@ def _run() -> int:
     except BrokenPipeError:
         return _EXIT_PIPE
     except typer.TyperException as error:
-        return _fail(describe(error, " ".join(filter(None, ["vqtok", _command()]))), 2)
+        return _fail(describe_usage_error(error, _called()), 2)
     except (VqtokError, OSError, MemoryError) as error:
         return _fail(_reason(error), 2 if isinstance(error, UsageError) else 1)
     except (RuntimeError, ImportError, SystemError) as error:
@@ -55,14 +55,14 @@ def _run() -> int:
 
 
 def _fail(reason: str, code: int) -> int:
-    if "--debug" in sys.argv or os.environ.get("VQTOK_DEBUG", "").lower() in _TRUE:
+    if is_typed("--debug") or os.environ.get("VQTOK_DEBUG", "").lower() in _TRUE:
         tell(traceback.format_exc())
     _say(f"error: {reason}")
     return code
 
 
 def _say(text: str) -> None:
-    tell(f"{' '.join(filter(None, ['vqtok', _command()]))}: {printable(text)}\n")
+    tell(f"{_called()}: {printable(text)}\n")
 
 
 def _drop_unwritten(*, broken: bool) -> None:
@@ -73,13 +73,12 @@ def _drop_unwritten(*, broken: bool) -> None:
     except OSError:
         broken = True
     if broken and sys.stdout is not None:
-        drop(sys.stdout)
+        drop_unwritten(sys.stdout)
 
 
-def _command() -> str:
-    names = {command.name for command in app.registered_commands}
-    first = next((word for word in sys.argv[1:] if not word.startswith("-")), "")
-    return first if first in names else ""
+def _called() -> str:
+    """Return the program, and the command that is called, if it is one."""
+    return f"vqtok {command_name([str(command.name) for command in app.registered_commands])}".rstrip()
 
 
 def _reason(error: BaseException) -> str:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
+from typing import TYPE_CHECKING, Any, BinaryIO, TextIO, TypeVar
 
-from cli.stderr import Lenient, tell
-from tokenizer.errors import OutputError, UsageError
+from cli.command_line import resume_command
+from tokenizer.errors import OutputError, TokenFileError, UsageError
 
 if TYPE_CHECKING:
     from rich.progress import Progress
+
+    from tokenizer.jobs import JobRun
+    from tokenizer.models import LoadedModel
 
 T = TypeVar("T")
 
@@ -53,6 +58,12 @@ class Console:
     def warn(self, message: str) -> None:
         """Tell what went wrong but did not stop the work."""
         self._write(f"{self._prefix}: warning: {message}")
+
+    def tell_checkpoint(self, loaded: LoadedModel, *, named: bool) -> None:
+        """Tell which checkpoint was loaded, unless -m named it."""
+        if not named:
+            self.say(f"checkpoint: {loaded.folder.name}, which ships with vqtok; -m names another")
+        self.detail(f"checkpoint {loaded.fingerprint[:12]} from {loaded.folder}, on {loaded.device}")
 
     def _write(self, message: str) -> None:
         if not self._silent:
@@ -98,17 +109,39 @@ class Console:
                 yield item
                 bar.advance(task)
 
+    def watch(self, run: JobRun, warning: str = "") -> None:
+        """Let a job do its work behind a progress bar, warn of what failed, and say how to go on where it stops.
+
+        Args:
+            run: the job.
+            warning: how warnings begin.
+        """
+        try:
+            with closing(run):
+                for outcome in self.track(run, run.total):
+                    if outcome.reason is not None:
+                        name = "" if outcome.name in outcome.reason else f"{outcome.name}: "
+                        self.warn(f"{warning}{name}{outcome.reason}")
+        except BaseException as error:
+            if run.is_resumable and not isinstance(error, TokenFileError):  # damaged tokens stay so
+                self.say(f"what is done is kept: {resume_command()} goes on")
+            raise
+
 
 def write_json(values: Any) -> None:
     """Write one result object to stdout."""
     write_text(json.dumps(values, indent=2, allow_nan=False) + "\n")
 
 
-def write_rows(rows: Sequence[tuple[str, ...]]) -> None:
-    """Write rows of text to stdout in aligned columns."""
-    widths = [max(len(row[column]) for row in rows if column < len(row)) for column in range(max(map(len, rows)))]
-    for row in rows:
-        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=False))
+def write_rows(rows: Sequence[tuple[str, ...]], *, flush_right: Collection[int] = ()) -> None:
+    """Write rows of cells to stdout in aligned columns; those numbered in `flush_right`, from 0, end together."""
+    shown = [tuple(map(printable, row)) for row in rows]
+    widths = [max(len(row[column]) for row in shown if column < len(row)) for column in range(max(map(len, shown)))]
+    for row in shown:
+        cells = [
+            cell.rjust(width) if column in flush_right else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=False))
+        ]
         write_text("  ".join(cells).rstrip() + "\n")
 
 
@@ -173,3 +206,71 @@ def binary_stdin() -> BinaryIO:
     if sys.stdin.isatty():
         raise UsageError("- reads from stdin, which is a terminal: pipe something in, or name a file")
     return sys.stdin.buffer
+
+
+def stdin_of(names: Sequence[str | None]) -> BinaryIO | None:
+    """Return stdin for data where one of the names is `-`, else None.
+
+    Raises:
+        UsageError: two of them are, or stdin is a terminal, or closed.
+    """
+    if names.count("-") > 1:
+        raise UsageError("stdin is named twice")
+    return binary_stdin() if "-" in names else None
+
+
+class Lenient(io.TextIOBase):
+    """A stream that takes all text: once its disk is full or its reader is gone, what is written goes nowhere.
+
+    Args:
+        stream: that the text goes to.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]  # a plain attribute there
+        """Of the stream."""
+        return self._stream.encoding
+
+    def isatty(self) -> bool:
+        """Return whether it is a terminal."""
+        return self._stream.isatty()
+
+    def fileno(self) -> int:
+        """Return its number."""
+        return self._stream.fileno()
+
+    def write(self, text: str) -> int:
+        """Take text."""
+        try:
+            return self._stream.write(text)
+        except OSError:
+            drop_unwritten(self._stream)
+            return len(text)
+
+    def flush(self) -> None:
+        """Hand on what was taken; of a stream that was closed since, nothing."""
+        if self._stream.closed:  # when Python collects this, which flushes it, later than the stream
+            return
+        try:
+            self._stream.flush()
+        except OSError:
+            drop_unwritten(self._stream)
+
+
+def tell(text: str) -> None:
+    """Write text to stderr, if there is one that takes it."""
+    if sys.stderr is not None:
+        stream = Lenient(sys.stderr)
+        stream.write(text)
+        stream.flush()
+
+
+def drop_unwritten(stream: TextIO) -> None:
+    """Make all that a stream still holds, and will be given, go nowhere: no flush fails on it once more."""
+    with suppress(OSError):  # it has no number, or the system no more of them
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
+import re
 import time
-from dataclasses import asdict
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli import decoding as job
-from cli import models
 from cli import options as o
-from cli.console import Console, write_json
-from cli.sharing import share, under_torchrun
-from cli.target import check_output, target_of
-from cli.tokens import read_all
+from cli.console import Console, binary_stdout, stdin_of, write_binary, write_json
+from tokenizer import runtime
 from tokenizer.errors import UsageError
-from tokenizer.models import describe_checkpoint, locate_checkpoint
+from tokenizer.files import existing_of
+
+if TYPE_CHECKING:
+    from tokenizer.jobs import JobRun
 
 
 def decode(
@@ -87,33 +86,68 @@ def decode(
     An array without a header, as a generator writes it, may be (h, w), (N, h, w) or (N, h, w, C); with --grid also
     (N, h*w), (h*w,), (N, h*w, C) or (N, h*w*C).
     """
-    part = share(shard)
-    console = Console(
-        "decode", quiet=quiet, verbose=verbose, progress=not no_progress, silent=shard is None and part[0] > 0
+    share = runtime.choose_share(shard)
+    # Of the processes that torchrun started, the first one speaks.
+    silent = shard is None and share[0] > 0
+    console = Console("decode", quiet=quiet, verbose=verbose, progress=not no_progress, silent=silent)
+    existing = existing_of(resume=resume, overwrite=overwrite)
+    if output == "-":
+        if as_json:
+            raise UsageError("-o - and --json both want stdout: name a file for the image")
+        binary_stdout()
+    shape = _grid(grid)
+
+    from tokenizer import jobs
+
+    run = jobs.decode(
+        inputs,
+        write_binary if output == "-" else output,
+        model,
+        jobs.DecodeOptions(index, shape, codes, image_format, contact_sheet, columns, allow_mismatch, batch_size),
+        device=device,
+        existing=existing,
+        share=share,
+        on_error=on_error,
+        stdin=stdin_of(inputs),
     )
-    target = target_of(output, image_format, part, columns, sheet=contact_sheet, resume=resume, overwrite=overwrite)
-    if output == "-" and as_json:
-        raise UsageError("-o - and --json both want stdout: name a file for the image")
-    check_output(target)
-    shape = job.parse_grid(grid)
-    skipping = job.Skipping(console, on_error)
-    checkpoint = locate_checkpoint(model) if model or shape else None
-    files = read_all(
-        inputs, console, shape, len(describe_checkpoint(checkpoint).codebook_sizes) if checkpoint and shape else 1
-    )
-    images = job.choose(files, index, skipping)
-    if target.kind == "file" and len(images) > 1:
-        raise UsageError(
-            f"{len(images)} images do not fit {output}: name a folder, pick one with --index, or pass --contact-sheet"
-        )
-    loaded = models.load(checkpoint or job.checkpoint_of(images), device, console, named=model is not None)
-    images = job.check_images(images, loaded, skipping, allow_mismatch=allow_mismatch)
+    for warning in run.warnings:
+        console.warn(warning)
+    console.tell_checkpoint(run.model, named=model is not None)
     began = time.perf_counter()
-    done = job.run(target, images, job.Decoder(loaded, batch_size, codes), console)
-    seconds = time.perf_counter() - began
-    kept = f", {done.kept} of them before," if done.kept else ""
-    console.say(f"{done.images} images decoded{kept} to {target.shown} in {seconds:.1f} s")
-    if as_json:
-        write_json({"output": output, **asdict(done), "failed": skipping.failed, "seconds": round(seconds, 3)})
-    if skipping.failed and not under_torchrun():
+    console.watch(run, "left out: ")
+    _tell(console, run, output, time.perf_counter() - began, as_json=as_json)
+    if run.totals.failed and not runtime.launch().under_torchrun:  # it would stop the other processes
         raise typer.Exit(3)
+
+
+def _grid(text: str | None) -> tuple[int, int] | None:
+    """Return the (h, w) of `HxW`.
+
+    Raises:
+        UsageError: it is no grid.
+    """
+    if text is None:
+        return None
+    match = re.fullmatch(r"0*([1-9][0-9]{0,8})x0*([1-9][0-9]{0,8})", text)
+    if match is None:
+        raise UsageError(f"--grid is {text!r}, expected HxW, such as 16x16")
+    return int(match[1]), int(match[2])
+
+
+def _tell(console: Console, run: JobRun, output: str, seconds: float, *, as_json: bool) -> None:
+    """Tell what was done."""
+    totals = run.totals
+    kept = f", {totals.kept} of them before," if totals.kept else ""
+    where = "stdout" if output == "-" else output
+    console.say(f"{totals.images} images decoded{kept} to {where} in {seconds:.1f} s")
+    if as_json:
+        write_json(
+            {
+                "output": output,
+                "images": totals.images,
+                "kept": totals.kept,
+                "failed_total": totals.failed,
+                "failed": [{"name": failure.name, "reason": failure.reason} for failure in totals.failures],
+                "seconds": round(seconds, 3),
+            }
+        )

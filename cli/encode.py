@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli import encoding, models
-from cli import inputs as files
 from cli import options as o
-from cli.console import Console, binary_stdout
-from cli.sharing import share as share_of
+from cli.console import Console, binary_stdout, stdin_of, write_binary, write_json
+from tokenizer import runtime
 from tokenizer.config import Precision
 from tokenizer.errors import UsageError
-from tokenizer.files import refuse_existing
+from tokenizer.files import existing_of
 from tokenizer.images import ResizeMode, parse_color
-from tokenizer.models import locate_checkpoint
-from tokenizer.tokens import TOKEN_FORMATS, sidecar_of
+from tokenizer.inputs import NamedInputs
+
+if TYPE_CHECKING:
+    from tokenizer.jobs import JobRun
 
 
 def encode(
@@ -87,75 +86,55 @@ def encode(
     After Ctrl-C or a crash, the same command with --resume goes on.
     """
     console = Console("encode", quiet=quiet, verbose=verbose, progress=not no_progress)
-    kind, file_format = _output_kind(output, token_format, shard_size)
-    size, mode = _resize(image_size, resize_mode)
-    color = parse_color(alpha)
-    part = share_of(shard)
-    if resume and overwrite:
-        raise UsageError("--resume keeps what is there, --overwrite replaces it: pass one of the two")
+    existing, share = existing_of(resume=resume, overwrite=overwrite), runtime.choose_share(shard)
     if output == "-":
-        if as_json or resume or part[1] > 1:
-            raise UsageError("-o - cannot be combined with --json, --resume or --shard: name a file for the tokens")
+        if as_json:
+            raise UsageError("-o - and --json both want stdout: name a file for the tokens")
         binary_stdout()
-    else:
-        _check_output(Path(output), kind, replaceable=resume or overwrite or part[1] > 1)
-    checkpoint = locate_checkpoint(model)
-    found = files.gather(inputs or [], files_from, null=null)
-    if kind == "folder" and found.count is None and shard_size is None and not found.archives:
-        raise UsageError("archives beside images do not make a tree: pass --shard-size, or encode them apart")
 
-    from tokenizer import codec, runtime
-    from tokenizer.jobs import EncodeJob
+    from tokenizer import codec, jobs
 
-    loaded = models.load(checkpoint, device, console, named=model is not None)
-    settings = codec.EncodeOptions(
-        image_size=size,
-        resize_mode=mode,
-        alpha=color,
-        batch_size=batch_size,
-        workers=files.default_workers(workers),
-        precision=runtime.choose_precision(precision, loaded.device),
-        compile=compile_network,
+    run = jobs.encode(
+        NamedInputs(inputs or [], files_from, null, stdin_of([*(inputs or []), files_from])),
+        write_binary if output == "-" else output,
+        model,
+        codec.EncodeOptions(
+            image_size, resize_mode, parse_color(alpha), batch_size, workers, precision, compile=compile_network
+        ),
+        device=device,
+        token_format=token_format,
+        shard_size=shard_size,
+        existing=existing,
+        share=share,
+        on_error=on_error,
     )
-    header = codec.token_header(loaded.network, loaded.fingerprint, settings)
-    job = EncodeJob(loaded.network, settings, header, file_format, resume, overwrite, fail=on_error == "fail")
-    outcomes = encoding.outcomes_of(job, found, output, kind, shard_size, part)
+    console.tell_checkpoint(run.model, named=model is not None)
     began = time.perf_counter()
-    tally = encoding.run(console, outcomes, output, found.count if part[1] == 1 else None)
-    encoding.finish(console, output, tally, time.perf_counter() - began, as_json=as_json, alone=part[1] == 1)
+    console.watch(run)
+    _tell(console, run, output, time.perf_counter() - began, as_json=as_json, alone=share[1] == 1)
+    if run.totals.failed and not runtime.launch().under_torchrun:  # it would stop the other processes
+        raise typer.Exit(3)
 
 
-def _check_output(path: Path, kind: str, *, replaceable: bool) -> None:
-    """Look before any work whether the output can be written; what other processes began is looked at later."""
-    files.check_writable(path, folder=kind == "folder")
-    if not replaceable:
-        for file in (path, sidecar_of(path)):
-            refuse_existing(file, overwrite=False)
-
-
-def _output_kind(output: str, wanted: o.TokenFormat | None, shard_size: int | None) -> tuple[str, str]:
-    """Return whether `output` is a file or a folder, and the format of its files."""
-    if not output:
-        raise UsageError("no output: pass -o FILE.safetensors, -o FILE.npy, -o FILE.tar, -o FOLDER/ or -o -")
-    path = Path(output)
-    is_folder = output != "-" and (output.endswith("/") or path.is_dir() or not path.suffix)
-    if shard_size is not None and not is_folder:
-        raise UsageError(f"--shard-size makes several files, {output} is one: name a folder")
-    if output == "-":
-        return "file", wanted or "safetensors"
-    if is_folder:
-        return "folder", wanted or "safetensors"
-    if path.suffix[1:] not in TOKEN_FORMATS:
-        suffixes = ", ".join(f".{name}" for name in TOKEN_FORMATS)
-        raise UsageError(f"{output} has the suffix {path.suffix}: use one of {suffixes}, or end a folder with /")
-    if wanted not in (None, path.suffix[1:]):
-        raise UsageError(f"{output} and --format {wanted} contradict each other")
-    return "file", path.suffix[1:]
-
-
-def _resize(image_size: int | None, mode: ResizeMode | None) -> tuple[int | None, str]:
-    if image_size is None and mode not in (None, "none"):
-        raise UsageError(f"--resize-mode {mode} needs --image-size")
-    if image_size is not None and mode == "none":
-        raise UsageError("--resize-mode none keeps sizes, --image-size sets them: pass one of the two")
-    return image_size, mode or ("none" if image_size is None else "crop")
+def _tell(console: Console, run: JobRun, output: str, seconds: float, *, as_json: bool, alone: bool) -> None:
+    """Tell what was done; `alone` when no other process does a part."""
+    totals = run.totals
+    if totals.first_frames:
+        console.warn(f"files with several frames or pages: {totals.first_frames}; the first of each was encoded")
+    kept = f", {totals.kept} of them before," if totals.kept else ""
+    share = "" if alone else " of this part"
+    where = "stdout" if output == "-" else output
+    total = totals.images + totals.failed
+    console.say(f"{totals.images} of {total} images{share} encoded{kept} to {where} in {seconds:.1f} s")
+    if as_json:
+        write_json(
+            {
+                "output": output,
+                "images": totals.images,
+                "kept": totals.kept,
+                "failed_total": totals.failed,
+                "failed": [{"name": failure.name, "reason": failure.reason} for failure in totals.failures],
+                "first_frames": totals.first_frames,
+                "seconds": round(seconds, 3),
+            }
+        )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cli import options
-from cli.console import Console, printable, write_json, write_rows
+from cli.console import Console, printable, stdin_of, write_json, write_rows
 from tokenizer.errors import InputError
 
 if TYPE_CHECKING:
@@ -100,10 +100,11 @@ def _checkpoint(folder: Path) -> dict[str, Any]:
 
 
 def _tokens(path: str, listed: Sequence[FailedInput], console: Console) -> dict[str, Any]:
-    from cli.tokens import read_all
-    from tokenizer.tokens import TokenSet
+    from tokenizer.tokens import TokenSet, open_token_files
 
-    files = read_all([path], console)
+    files = open_token_files([path], stdin=stdin_of([path]))
+    for warning in files.warnings:
+        console.warn(warning)
     grids, made, failed, tokens = Counter[str](), dict[tuple[Any, ...], TokenSet](), list(listed), 0
     for one in files:
         for _, _, block in one.blocks():

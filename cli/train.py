@@ -13,7 +13,7 @@ import typer
 from cli import options as o
 from cli.command_line import resume_command
 from cli.console import Console, write_json, write_text
-from cli.stop import between_steps
+from cli.signals import between_steps
 from tokenizer.config import LogTo, to_dict, to_toml
 from tokenizer.errors import DeviceError, OutputError, UsageError
 from tokenizer.files import existing_of

@@ -154,6 +154,7 @@ def test_index_counts_over_all_inputs(
         "output": f"{tmp_path}/back",
         "images": len(wanted),
         "kept": 0,
+        "failed_total": 0,
         "failed": [],
         "seconds": 0,
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import resource
+import shlex
 import shutil
 import signal
 from collections.abc import Callable
@@ -18,7 +19,7 @@ from PIL import Image
 
 from tests.cli.conftest import Vqtok
 from tests.conftest import draw, save
-from tokenizer.codec import read_ahead as reading
+from tokenizer.codec import readers
 from tokenizer.tokens import TokenSet, read_tokens
 
 
@@ -208,9 +209,17 @@ def test_alpha(vqtok: Vqtok, run: Path, tmp_path: Path) -> None:
         (["x.png", "-o", ""], 2, "no output: pass -o FILE.safetensors, -o FILE.npy, -o FILE.tar, -o FOLDER/ or"),
         (["x.png", "-o", "t.bin"], 2, "t.bin has the suffix .bin: use one of .npy, .safetensors, .tar, or end"),
         (["x.png", "-o", "t.npy", "--format", "safetensors"], 2, "t.npy and --format safetensors contradict"),
-        (["x.png", "-o", "-", "--json"], 2, "-o - cannot be combined with --json, --resume or --shard"),
-        (["x.png", "-o", "-", "--resume"], 2, "-o - cannot be combined with --json, --resume or --shard"),
-        (["x.png", "-o", "-", "--shard", "1/2"], 2, "-o - cannot be combined with --json, --resume or --shard"),
+        (["x.png", "-o", "-", "--json"], 2, "-o - and --json both want stdout: name a file for the tokens"),
+        (
+            ["x.png", "-o", "-", "--resume"],
+            2,
+            "-o - cannot be combined with --resume or --shard: name a file for the tokens",
+        ),
+        (
+            ["x.png", "-o", "-", "--shard", "1/2"],
+            2,
+            "-o - cannot be combined with --resume or --shard: name a file for the tokens",
+        ),
         (["x.png", "--shard", "3/2"], 2, "--shard is '3/2', expected I/N with I from 1 to N, such as 3/16"),
         (["x.png", "--shard-size", "9"], 2, "--shard-size makes several files, t.safetensors is one: name a folder"),
         (["x.png", "--resume", "-f"], 2, "--resume keeps what is there, --overwrite replaces it: pass one of the two"),
@@ -383,7 +392,7 @@ def test_stopped_midway(
     number: int,
     code: int,
 ) -> None:
-    plain, seen = reading.read_scaled, []
+    plain, seen = readers.read_scaled, []
 
     def read_and_stop(*args: Any) -> Any:
         seen.append(args)
@@ -391,13 +400,14 @@ def test_stopped_midway(
             os.kill(os.getpid(), number)
         return plain(*args)
 
-    monkeypatch.setattr(reading, "read_scaled", read_and_stop)
+    monkeypatch.setattr(readers, "read_scaled", read_and_stop)
     arguments = ["encode", photos, "-m", run, "-o", f"{tmp_path}/{output}", "-b", 1, "-j", 1]
     result = vqtok(*arguments)
     assert result.code == code
     kept = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert [path for path in kept if path.suffix == ".tmp"] == []
-    hint = "what is done is kept: the same command with --resume goes on\n" if kept else ""
+    resumed = shlex.join(["vqtok", "encode", "--resume", *map(str, arguments[1:])])
+    hint = f"what is done is kept: {resumed} goes on\n" if kept else ""
     assert result.err == f"{hint}vqtok encode: interrupted: no half-written file is left\n"
     again = vqtok(*arguments, "--resume")
     assert again.code == 0

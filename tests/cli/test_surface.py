@@ -19,7 +19,7 @@ from PIL import Image
 
 from cli import options
 from cli.app import COMMANDS, command_function
-from cli.stop import between_steps, exit_on_signals
+from cli.signals import between_steps, exit_on_signals
 from tests.cli.conftest import Vqtok
 from tests.conftest import draw, save
 from tokenizer._version import __version__
@@ -274,10 +274,10 @@ def test_debug_shows_where(vqtok: Vqtok, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_out_of_memory(vqtok: Vqtok, tokens: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: Any) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
         raise MemoryError
 
-    monkeypatch.setattr("cli.tokens.read_all", refuse)
+    monkeypatch.setattr("tokenizer.tokens.open_token_files", refuse)
     result = vqtok("info", tokens)
     assert (result.code, result.error) == (1, "vqtok info: error: out of memory")
 

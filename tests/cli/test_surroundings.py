@@ -17,7 +17,7 @@ import matplotlib as mpl
 import pytest
 from packaging.version import Version
 
-from cli.stderr import Lenient
+from cli.console import Lenient
 from robustness.calls import Call
 from tests.cli.conftest import Vqtok, environment
 from tests.cli.test_train import TINY

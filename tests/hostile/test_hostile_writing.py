@@ -136,7 +136,7 @@ def test_links_within_the_output_are_followed(tmp_path: Path) -> None:
     assert path_beneath(tmp_path, "b/x") == tmp_path / "b" / "x"
 
 
-def job(run: Path, **options: bool) -> EncodeJob:
+def job(run: Path, **options: Any) -> EncodeJob:
     model = load_checkpoint(run)
     chosen = codec.EncodeOptions()
     return EncodeJob(model, chosen, codec.token_header(model, "f" * 64, chosen), "npy", **options)
@@ -147,14 +147,16 @@ def test_two_images_of_one_file_in_a_tree(run: Path, tmp_path: Path, outside: Pa
     Image.fromarray(draw(8, 8)).save(buffer, "PNG")
     for number, names in enumerate((["a.png", "../a.png"], ["a/b", "a\\b"])):
         sources = [Source(name, io.BytesIO(buffer.getvalue())) for name in names]
-        for options in ({}, {"resume": True}):
+        for options in ({}, {"existing": "resume"}):
             with pytest.raises(OutputError, match=r"two images would be .*: name one token file, or"):
                 list(encode_to_tree(job(run, **options), sources, tmp_path / f"t{number}"))
     (tmp_path / "t2").mkdir()
     (tmp_path / "t2" / "link").symlink_to(outside)
     with pytest.raises(OutputError, match="leads out of"):
         list(
-            encode_to_tree(job(run, overwrite=True), [Source("link/x", io.BytesIO(buffer.getvalue()))], tmp_path / "t2")
+            encode_to_tree(
+                job(run, existing="overwrite"), [Source("link/x", io.BytesIO(buffer.getvalue()))], tmp_path / "t2"
+            )
         )
     assert untouched(outside)
 
@@ -243,7 +245,7 @@ def test_jobs_that_lie(tmp_path: Path) -> None:
 
 def test_links_in_a_journal_are_not_followed(tmp_path: Path, outside: Path) -> None:
     (tmp_path / "j").symlink_to(outside)
-    for how in ({"resume": True}, {"overwrite": True}):
+    for how in ({"existing": "resume"}, {"overwrite": True}):
         with pytest.raises(OutputError, match="j is a link: remove it"):
             Journal(tmp_path / "j", {}, **how)
     folder = journal(tmp_path / "k", lines_of([row_with()]), files={"rows": [4, zlib.crc32(b"mine")]})

@@ -13,12 +13,24 @@ from tokenizer import codec, inputs
 from tokenizer.errors import ImageError
 from tokenizer.images import Source
 from tokenizer.jobs import EncodeJob, Outcome
-from tokenizer.models import Tokenizer, load_checkpoint
+from tokenizer.models import LoadedModel, Tokenizer, load_checkpoint, load_model
 
 
 @pytest.fixture(scope="session")
 def model(run: Path) -> Tokenizer:
     return load_checkpoint(run)
+
+
+@pytest.fixture(scope="session")
+def loaded(run: Path) -> LoadedModel:
+    return load_model(run, "cpu")
+
+
+@pytest.fixture(autouse=True)
+def alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No torchrun outside."""
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "TORCHELASTIC_RUN_ID"):
+        monkeypatch.delenv(name, raising=False)
 
 
 @pytest.fixture

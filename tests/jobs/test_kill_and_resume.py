@@ -25,7 +25,7 @@ KILLS = 20
 def outcomes(kind: str, run: Path, images: Path, folder: Path) -> Generator[Outcome]:
     """Encode, or go on encoding, to one kind of output."""
     model, options = load_checkpoint(run), codec.EncodeOptions(batch_size=2)
-    job = EncodeJob(model, options, codec.token_header(model, "f" * 64, options), "safetensors", resume=True)
+    job = EncodeJob(model, options, codec.token_header(model, "f" * 64, options), "safetensors", existing="resume")
     sources = inputs.find_images([images])
     if kind == "shards":
         return encode_to_shards(job, shard_pieces(sources, 13), folder)

@@ -45,8 +45,8 @@ def test_failures_keep_their_place(job: Make, sources: inputs.Listing, tmp_path:
 def test_stop_at_a_failure(job: Make, sources: inputs.Listing, tmp_path: Path) -> None:
     path = tmp_path / "t.safetensors"
     with pytest.raises(ImageError, match=r"^broken\.png: it is broken$"):
-        list(encode_to_file(job(fail=True), [*sources[:3], broken()], path))
-    again = list(encode_to_file(job(resume=True), sources, path))
+        list(encode_to_file(job(on_error="fail"), [*sources[:3], broken()], path))
+    again = list(encode_to_file(job(existing="resume"), sources, path))
     assert [outcome.kept for outcome in again] == [True] * 3 + [False] * 21
     assert path.read_bytes() == whole(job(), sources, tmp_path / "w.safetensors")
 
@@ -63,7 +63,7 @@ def test_stopped_and_resumed(job: Make, sources: inputs.Listing, tmp_path: Path,
     path = tmp_path / f"t.{suffix}"
     stopped(encode_to_file(job(suffix, options), sources, path), after)
     assert not path.exists()
-    outcomes = list(encode_to_file(job(suffix, options, resume=True), sources, path))
+    outcomes = list(encode_to_file(job(suffix, options, existing="resume"), sources, path))
     assert [outcome.name for outcome in outcomes] == [source.name for source in sources]
     assert sum(outcome.kept for outcome in outcomes) == after
     (tmp_path / "w").mkdir()
@@ -81,10 +81,10 @@ def test_resumed_with_other_settings(job: Make, sources: inputs.Listing, tmp_pat
     with pytest.raises(
         InputError, match=r"options\.image_size was None, now 32; options\.resize_mode was none, now pad"
     ):
-        list(encode_to_file(job(options={"image_size": 32, "resize_mode": "pad"}, resume=True), sources, path))
+        list(encode_to_file(job(options={"image_size": 32, "resize_mode": "pad"}, existing="resume"), sources, path))
     with pytest.raises(OutputError, match="left unfinished: pass --resume to go on, or --overwrite"):
         list(encode_to_file(job(), sources, path))
-    list(encode_to_file(job(overwrite=True), sources, path))
+    list(encode_to_file(job(existing="overwrite"), sources, path))
     assert [path.name for path in tmp_path.iterdir()] == ["t.safetensors"]
 
 
@@ -92,9 +92,9 @@ def test_resumed_with_other_inputs(job: Make, sources: inputs.Listing, tmp_path:
     path = tmp_path / "t.safetensors"
     stopped(encode_to_file(job(), sources, path), 9)
     with pytest.raises(InputError, match=r"cannot resume: input 1 was a/00\.png, now it is a/03\.png"):
-        list(encode_to_file(job(resume=True), sources[1:], path))
+        list(encode_to_file(job(existing="resume"), sources[1:], path))
     with pytest.raises(InputError, match=r"input 3 was a/06\.png, now it is missing"):
-        list(encode_to_file(job(resume=True), sources[:2], path))
+        list(encode_to_file(job(existing="resume"), sources[:2], path))
 
 
 def test_a_finished_file(job: Make, sources: inputs.Listing, tmp_path: Path) -> None:
@@ -102,16 +102,16 @@ def test_a_finished_file(job: Make, sources: inputs.Listing, tmp_path: Path) -> 
     before = whole(job(), [*sources, broken()], path)  # type: ignore[arg-type]
     with pytest.raises(OutputError, match="exists: pass --overwrite"):
         list(encode_to_file(job(), sources, path))
-    outcomes = list(encode_to_file(job(resume=True), [*sources, broken()], path))
+    outcomes = list(encode_to_file(job(existing="resume"), [*sources, broken()], path))
     assert [outcome.kept for outcome in outcomes] == [True] * 25
     assert outcomes[-1].reason == "it is broken"
     assert path.read_bytes() == before
     with pytest.raises(InputError, match="made of more images than there are now"):
-        list(encode_to_file(job(resume=True), sources, path))
+        list(encode_to_file(job(existing="resume"), sources, path))
     with pytest.raises(InputError, match=r"made without other\.png"):
-        list(encode_to_file(job(resume=True), [*sources, broken(), broken("other.png")], path))
+        list(encode_to_file(job(existing="resume"), [*sources, broken(), broken("other.png")], path))
     with pytest.raises(InputError, match=r"options\.alpha was #ffffff, now #000000"):
-        list(encode_to_file(job(options={"alpha": (0, 0, 0)}, resume=True), sources, path))
+        list(encode_to_file(job(options={"alpha": (0, 0, 0)}, existing="resume"), sources, path))
 
 
 def test_a_grid_that_does_not_fit(job: Make, sources: inputs.Listing, tmp_path: Path) -> None:
@@ -138,7 +138,7 @@ def test_parts_in_any_order_are_the_whole(
     assert (tmp_path / f"t.{suffix}").read_bytes() == wanted
     assert {path.name for path in tmp_path.iterdir()} == {"w", *(p.name for p in (tmp_path / "w").iterdir())}
     # All of it is done: a part that is asked for once more has nothing to do.
-    again = list(encode_to_file(job(suffix, options, resume=True), sources, tmp_path / f"t.{suffix}", (1, parts)))
+    again = list(encode_to_file(job(suffix, options, existing="resume"), sources, tmp_path / f"t.{suffix}", (1, parts)))
     assert all(outcome.kept for outcome in again)
 
 
@@ -146,9 +146,9 @@ def test_parts_of_another_split(job: Make, sources: inputs.Listing, tmp_path: Pa
     path = tmp_path / "t.safetensors"
     list(encode_to_file(job(), sources, path, (0, 3)))
     with pytest.raises(InputError, match="parts was 3, now 4"):
-        list(encode_to_file(job(resume=True), sources, path, (0, 4)))
+        list(encode_to_file(job(existing="resume"), sources, path, (0, 4)))
     with pytest.raises(InputError, match="inputs was 24, now 20"):
-        list(encode_to_file(job(resume=True), sources[:20], path, (0, 3)))
+        list(encode_to_file(job(existing="resume"), sources[:20], path, (0, 3)))
 
 
 def test_a_stream_has_no_parts(job: Make, sources: inputs.Listing, tmp_path: Path) -> None:
@@ -172,8 +172,8 @@ def test_killed_before_what_was_joined_is_gone(job: Make, sources: inputs.Listin
     path = tmp_path / "t.safetensors"
     before = whole(job(), sources, path)
     (tmp_path / "t.safetensors.parts/1.partial").mkdir(parents=True)
-    assert all(outcome.kept for outcome in encode_to_file(job(resume=True), sources, path, (0, 2)))
+    assert all(outcome.kept for outcome in encode_to_file(job(existing="resume"), sources, path, (0, 2)))
     (tmp_path / "t.safetensors.partial").mkdir()  # and before rows that were written are gone
-    assert len(list(encode_to_file(job(resume=True), sources, path))) == 24
+    assert len(list(encode_to_file(job(existing="resume"), sources, path))) == 24
     assert [file.name for file in tmp_path.iterdir()] == ["t.safetensors"]
     assert path.read_bytes() == before

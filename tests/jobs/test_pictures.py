@@ -13,8 +13,15 @@ from PIL import Image
 from tests.conftest import draw
 from tokenizer.errors import OutputError, UsageError
 from tokenizer.images import encode_image, placement_of
-from tokenizer.jobs import Picture, contact_sheet, is_whole_picture, lay_out_sheet, pictures, write_pictures
-from tokenizer.jobs.pictures import SheetLayout
+from tokenizer.jobs import Outcome, pictures
+from tokenizer.jobs.pictures import (
+    ContactSheet,
+    Picture,
+    SheetLayout,
+    is_whole_picture,
+    lay_out_sheet,
+    write_pictures,
+)
 from tokenizer.tokens import ImageRecord
 
 BARE = ImageRecord("x", (2, 3))
@@ -53,7 +60,7 @@ def test_whole_pictures_are_told_from_others(tmp_path: Path, image_format: str) 
 @pytest.mark.parametrize("threads", [1, 3])
 def test_all_are_written_in_order(tmp_path: Path, threads: int) -> None:
     given = some(tmp_path, 20)
-    assert list(write_pictures(given, "png", threads)) == [picture.path for picture in given]
+    assert list(write_pictures(given, "png", threads)) == [Outcome("x", path=picture.path) for picture in given]
     for picture in given:
         with Image.open(picture.path) as image:
             assert np.array_equal(np.asarray(image), picture.canvas)
@@ -112,6 +119,13 @@ def test_layouts(sizes: list[tuple[int, int]], columns: int | None, layout: Shee
     assert lay_out_sheet(iter(sizes), columns, "png") == layout
 
 
+def sheet_of(layout: SheetLayout, shown: list[np.ndarray]) -> np.ndarray:
+    sheet = ContactSheet(layout)
+    for picture in shown:
+        sheet.add(picture)
+    return sheet.pixels
+
+
 def test_contact_sheet() -> None:
     shown = [draw(10, 6, 1), draw(4, 9, 2), draw(10, 9, 3)]
     layout = lay_out_sheet([picture.shape[:2] for picture in shown], 2, "png")
@@ -119,9 +133,9 @@ def test_contact_sheet() -> None:
     wanted[0:10, 1:7] = shown[0]
     wanted[3:7, 11:20] = shown[1]
     wanted[12:22, 0:9] = shown[2]
-    assert np.array_equal(contact_sheet(layout, shown), wanted)
+    assert np.array_equal(sheet_of(layout, shown), wanted)
     alone = lay_out_sheet([(10, 6)], None, "png")
-    assert np.array_equal(contact_sheet(alone, shown[:1]), shown[0])
+    assert np.array_equal(sheet_of(alone, shown[:1]), shown[0])
 
 
 def test_sheets_that_are_too_large() -> None:

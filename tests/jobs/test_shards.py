@@ -62,7 +62,7 @@ def test_stopped_and_resumed(job: Make, sources: inputs.Listing, tmp_path: Path,
     encode(job(), sources, tmp_path / "whole")
     stopped(encode_to_shards(job(), shard_pieces(sources, 7), tmp_path / "t"), after)
     again = shard_pieces(iter(sources) if stream else sources, 7)
-    outcomes = list(encode_to_shards(job(resume=True), again, tmp_path / "t"))
+    outcomes = list(encode_to_shards(job(existing="resume"), again, tmp_path / "t"))
     assert sum(outcome.kept for outcome in outcomes) == after
     assert files_of(tmp_path / "t") == files_of(tmp_path / "whole")
 
@@ -80,7 +80,7 @@ def test_what_is_damaged_is_made_again(job: Make, sources: inputs.Listing, tmp_p
         data = bytearray(path.read_bytes())
         data[-9] ^= 1
         path.write_bytes(data[:-5] if how == "cut" else data)
-    outcomes = list(encode_to_shards(job(resume=True), shard_pieces(sources, 7), tmp_path / "t"))
+    outcomes = list(encode_to_shards(job(existing="resume"), shard_pieces(sources, 7), tmp_path / "t"))
     assert sum(not outcome.kept for outcome in outcomes) == (0 if what == "index" else 7)
     assert files_of(tmp_path / "t") == wanted
 
@@ -93,9 +93,9 @@ def test_other_settings(job: Make, sources: inputs.Listing, tmp_path: Path) -> N
         encode(job(), sources, tmp_path / "t", (1, 3))
     other = {"alpha": (0, 0, 0)}
     with pytest.raises(InputError, match=r"options\.alpha was #ffffff, now #000000"):
-        encode(job(options=other, resume=True), sources, tmp_path / "t")
+        encode(job(options=other, existing="resume"), sources, tmp_path / "t")
     with pytest.raises(InputError, match=r"made without a/21\.png: pass --overwrite"):
-        list(encode_to_shards(job(resume=True), shard_pieces(sources[1:], 7), tmp_path / "t"))
+        list(encode_to_shards(job(existing="resume"), shard_pieces(sources[1:], 7), tmp_path / "t"))
 
 
 def test_parts_with_other_settings(job: Make, sources: inputs.Listing, tmp_path: Path) -> None:
@@ -110,7 +110,7 @@ def test_a_shard_of_failures(job: Make, sources: inputs.Listing, tmp_path: Path)
     list(encode_to_shards(job(), shard_pieces(mixed, 2), tmp_path / "t"))
     index = json.loads((tmp_path / "t" / INDEX_FILE).read_text())
     assert [(shard["images"], shard["failed"]) for shard in index["shards"]] == [(2, 0), (0, 2), (1, 0)]
-    again = list(encode_to_shards(job(resume=True), shard_pieces(mixed, 2), tmp_path / "t"))
+    again = list(encode_to_shards(job(existing="resume"), shard_pieces(mixed, 2), tmp_path / "t"))
     assert [outcome.reason for outcome in again if outcome.reason] == ["it is broken"] * 2
     assert all(outcome.kept for outcome in again)
 
@@ -123,7 +123,7 @@ def test_a_piece_that_is_there_is_not_read(job: Make, sources: inputs.Listing, t
     opened: list[int] = []
     for resume in (False, True):
         pieces = [Piece(f"imgs-{first}", archive(first)) for first in (0, 3)]
-        outcomes = list(encode_to_shards(job(resume=resume), pieces, tmp_path / "t"))
+        outcomes = list(encode_to_shards(job(existing="resume" if resume else "refuse"), pieces, tmp_path / "t"))
         assert [outcome.name for outcome in outcomes] == [source.name for source in sources[:6]]
     assert opened == [0, 3]
     assert {path.name for path in (tmp_path / "t").glob("*.safetensors")} == {

@@ -36,7 +36,7 @@ def test_resumed(job: Make, sources: inputs.Listing, tmp_path: Path) -> None:
     kept = list((tmp_path / "t").rglob("*.safetensors"))
     assert len(kept) == 20
     kept[0].write_bytes(kept[0].read_bytes()[:-7])
-    outcomes = list(encode_to_tree(job(resume=True), sources, tmp_path / "t"))
+    outcomes = list(encode_to_tree(job(existing="resume"), sources, tmp_path / "t"))
     assert [outcome.name for outcome in outcomes] == [source.name for source in sources]
     assert sum(outcome.kept for outcome in outcomes) == len(kept) - 1
     assert files_of(tmp_path / "t") == files_of(tmp_path / "whole")
@@ -45,7 +45,7 @@ def test_resumed(job: Make, sources: inputs.Listing, tmp_path: Path) -> None:
 def test_what_failed_is_tried_again(job: Make, sources: inputs.Listing, tmp_path: Path) -> None:
     name = sources[5].name
     list(encode_to_tree(job(), [*sources[:5], broken(name), *sources[6:]], tmp_path / "t"))
-    outcomes = list(encode_to_tree(job(resume=True), sources, tmp_path / "t"))
+    outcomes = list(encode_to_tree(job(existing="resume"), sources, tmp_path / "t"))
     assert [outcome.name for outcome in outcomes if not outcome.kept] == [name]
     list(encode_to_tree(job(), sources, tmp_path / "whole"))
     assert files_of(tmp_path / "t") == files_of(tmp_path / "whole")
@@ -67,7 +67,7 @@ def test_other_settings(job: Make, sources: inputs.Listing, tmp_path: Path) -> N
     with pytest.raises(OutputError, match="exists: pass --overwrite"):
         list(encode_to_tree(job(), sources, tmp_path / "t"))
     with pytest.raises(InputError, match=r"options\.alpha was #ffffff, now #000000"):
-        list(encode_to_tree(job(options={"alpha": (0, 0, 0)}, resume=True), sources, tmp_path / "t"))
+        list(encode_to_tree(job(options={"alpha": (0, 0, 0)}, existing="resume"), sources, tmp_path / "t"))
 
 
 def test_names_do_not_lead_out(job: Make, sources: inputs.Listing, tmp_path: Path) -> None:
@@ -88,5 +88,5 @@ def test_what_a_killed_process_left_goes(job: Make, sources: inputs.Listing, tmp
     for name in ("a/.00.png.safetensors.0123abcd.tmp", ".index.json.ffffffff.tmp", "a/mine.tmp", ".mine.tmp"):
         (tmp_path / "t" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "t" / name).touch()
-    list(encode_to_tree(job(resume=True), sources, tmp_path / "t"))
+    list(encode_to_tree(job(existing="resume"), sources, tmp_path / "t"))
     assert {name for name in files_of(tmp_path / "t") if name.endswith(".tmp")} == {"a/mine.tmp", ".mine.tmp"}

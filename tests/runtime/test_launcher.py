@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tokenizer.errors import UsageError
-from tokenizer.runtime import Launch, launch
+from tokenizer.runtime import Launch, choose_share, launch
 
 VARIABLES = (
     "RANK",
@@ -77,3 +77,27 @@ def test_other_numbers_that_make_no_sense(environment: pytest.MonkeyPatch, name:
     environment.setenv(name, value)
     with pytest.raises(UsageError, match=f"^{name}={value} in the environment is no number from 0: unset it$"):
         launch()
+
+
+@pytest.mark.parametrize(
+    ("option", "wanted"), [(None, (0, 1)), ("1/1", (0, 1)), ("3/16", (2, 16)), ("16/16", (15, 16))]
+)
+def test_share_by_option(environment: pytest.MonkeyPatch, option: str | None, wanted: tuple[int, int]) -> None:
+    assert choose_share(option) == wanted
+
+
+@pytest.mark.parametrize("option", ["", "0/4", "5/4", "1", "1/", "/4", "-1/4", "1/4/4", "a/b", "1.0/4", "²/4", "1/0"])
+def test_wrong_share(environment: pytest.MonkeyPatch, option: str) -> None:
+    with pytest.raises(UsageError, match="expected I/N with I from 1 to N"):
+        choose_share(option)
+
+
+def test_share_under_torchrun(environment: pytest.MonkeyPatch) -> None:
+    environment.setenv("RANK", "2")
+    environment.setenv("WORLD_SIZE", "4")
+    assert choose_share(None) == (2, 4)
+    with pytest.raises(UsageError, match="--shard 1/2 and torchrun both share the work"):
+        choose_share("1/2")
+    environment.setenv("RANK", "0")
+    environment.setenv("WORLD_SIZE", "1")
+    assert (choose_share(None), choose_share("2/2")) == ((0, 1), (1, 2))

@@ -1,29 +1,13 @@
-"""Whole jobs: images to tokens, tokens to images. In order, in bounded memory, and the same whatever shares the work.
+"""Images to tokens, tokens to images: in order, in bounded memory, and the same whatever shares the work.
 
-The path of an image: `reading` decodes it ahead and fits it to the grid, within a `budget` of pixels; `encoding` puts
-it into a batch with others of its grid, or lets `tiling` cut it; `network` makes tokens of that in one of the
-`threads`; `encoding` hands them out in the order of the sources.
+The path of an image: a thread of `readers` opens it and fits it to the grid, within a `pixel_budget`; `to_tokens`
+puts it into a batch with others of its grid, or lets `tiling` cut it; `batched` makes tokens of that in one of the
+`threads`; `to_tokens` hands them out in the order of the sources.
 """
 
 from __future__ import annotations
 
-from tokenizer.codec.encode_options import EncodeOptions, token_header
-from tokenizer.codec.pixel_budget import PixelBudget
-from tokenizer.codec.read_ahead import read_ahead
-from tokenizer.codec.results import Encoded, Unreadable, collect_tokens
-from tokenizer.codec.to_images import TokenRow, decode_tokens
-from tokenizer.codec.to_tokens import PIXELS_AHEAD, encode_images
+import lazy_loader
 
-__all__ = [
-    "PIXELS_AHEAD",
-    "EncodeOptions",
-    "Encoded",
-    "PixelBudget",
-    "TokenRow",
-    "Unreadable",
-    "collect_tokens",
-    "decode_tokens",
-    "encode_images",
-    "read_ahead",
-    "token_header",
-]
+# `__init__.pyi` says which name lies in which module; those that need torch import it when they are asked for.
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

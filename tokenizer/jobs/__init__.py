@@ -2,35 +2,28 @@
 
 from __future__ import annotations
 
-from tokenizer.jobs.encode import EncodeJob, Outcome
-from tokenizer.jobs.one_file import encode_to_file, encode_to_stream, is_unfinished
-from tokenizer.jobs.pictures import (
-    Picture,
-    contact_sheet,
-    is_whole_picture,
-    lay_out_sheet,
-    picture_size,
-    restore_picture,
-    write_pictures,
-)
+from tokenizer.jobs.decode_run import DecodeOptions, decode
+from tokenizer.jobs.encode_job import EncodeJob
+from tokenizer.jobs.encode_run import encode
+from tokenizer.jobs.job_run import JobRun
+from tokenizer.jobs.one_file import encode_to_file, encode_to_stream
+from tokenizer.jobs.outcomes import OnError, Outcome, Totals
 from tokenizer.jobs.shards import Piece, encode_to_shards, shard_pieces
 from tokenizer.jobs.tree import encode_to_tree
 
 __all__ = [
+    "DecodeOptions",
     "EncodeJob",
+    "JobRun",
+    "OnError",
     "Outcome",
-    "Picture",
     "Piece",
-    "contact_sheet",
+    "Totals",
+    "decode",
+    "encode",
     "encode_to_file",
     "encode_to_shards",
     "encode_to_stream",
     "encode_to_tree",
-    "is_unfinished",
-    "is_whole_picture",
-    "lay_out_sheet",
-    "picture_size",
-    "restore_picture",
     "shard_pieces",
-    "write_pictures",
 ]

@@ -11,7 +11,8 @@ from typing import Any
 from tokenizer.errors import OutputError, UsageError
 from tokenizer.files import Lock, refuse_existing
 from tokenizer.images import Source
-from tokenizer.jobs.encode import EncodeJob, Outcome, fill_writer, finished_outcomes, growing, partial_of
+from tokenizer.jobs.encode_job import EncodeJob, fill_writer, finished_outcomes, growing, partial_of
+from tokenizer.jobs.outcomes import Outcome
 from tokenizer.tokens import (
     PARTIAL_SUFFIX,
     Journal,
@@ -38,7 +39,7 @@ def encode_to_file(
         ImageError: an image cannot be read, and the job is to fail then.
     """
     _refuse_existing(job, path)
-    if job.resume and path.exists() and not partial_of(path).exists():
+    if job.resumes and path.exists() and not partial_of(path).exists():
         tokens = read_tokens(path)
         refuse_another_job(tokens.header.to_json(), job.header.to_json(), path)
         yield from finished_outcomes(tokens, sources, path)
@@ -62,7 +63,7 @@ def _parts_of(path: Path) -> Path:
 
 def _refuse_existing(job: EncodeJob, path: Path) -> None:
     for file in (path, sidecar_of(path)):
-        refuse_existing(file, overwrite=job.overwrite or job.resume)
+        refuse_existing(file, overwrite=job.existing != "refuse")
 
 
 def _alone(job: EncodeJob, sources: Iterable[Source], path: Path) -> Generator[Outcome]:
@@ -95,7 +96,7 @@ def _part(job: EncodeJob, sources: Sequence[Source], path: Path, part: int, part
     first, last = part * len(sources) // parts, (part + 1) * len(sources) // parts
     described = {**job.describe(), "parts": parts, "inputs": len(sources)}
     mine = _part_folder(folder, part)
-    with Journal(mine, described, resume=job.resume, overwrite=job.overwrite) as journal:
+    with Journal(mine, described, resume=job.resumes, overwrite=job.overwrites) as journal:
         yield from fill_writer(job, job.writer(journal), sources[first:last])
         journal.finish()
     _join(job, described, folder, parts, path)

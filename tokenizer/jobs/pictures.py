@@ -15,6 +15,7 @@ import numpy as np
 from tokenizer.errors import ImageError, UsageError
 from tokenizer.files import write_bytes
 from tokenizer.images import Pixels, encode_image, probe_image
+from tokenizer.jobs.outcomes import Outcome
 from tokenizer.tokens import ImageRecord
 
 _PIXELS_HELD = 2**26
@@ -64,15 +65,15 @@ def is_whole_picture(path: Path, size: tuple[int, int], image_format: str) -> bo
     return end.endswith(_PNG_END if image_format == "png" else _JPEG_END)
 
 
-def write_pictures(pictures: Iterable[Picture], image_format: str, threads: int) -> Generator[Path]:
-    """Compress and write pictures in threads, each whole or not at all, and yield their paths in order.
+def write_pictures(pictures: Iterable[Picture], image_format: str, threads: int) -> Generator[Outcome]:
+    """Compress and write pictures in threads, each whole or not at all, and yield an outcome of each, in order.
 
     A few wait at a time; what is being written when the generator is closed is finished.
 
     Raises:
         OutputError: one cannot be written, or does not fit the format.
     """
-    waiting: deque[tuple[int, Future[Path]]] = deque()
+    waiting: deque[tuple[int, Future[Outcome]]] = deque()
     with ThreadPoolExecutor(threads, thread_name_prefix="pictures") as pool:
         try:
             for picture in pictures:
@@ -88,9 +89,9 @@ def write_pictures(pictures: Iterable[Picture], image_format: str, threads: int)
                 future.cancel()
 
 
-def _write(picture: Picture, image_format: str) -> Path:
+def _write(picture: Picture, image_format: str) -> Outcome:
     write_bytes(picture.path, encode_image(restore_picture(picture.record, picture.canvas), image_format))
-    return picture.path
+    return Outcome(picture.record.name, path=picture.path)
 
 
 @dataclass(frozen=True)
@@ -138,11 +139,23 @@ def lay_out_sheet(sizes: Iterable[tuple[int, int]], columns: int | None, image_f
     return layout
 
 
-def contact_sheet(layout: SheetLayout, pictures: Iterable[Pixels]) -> Pixels:
-    """Return pictures on one white (H, W, 3) sheet, row by row."""
-    sheet = np.full((*layout.size, 3), _WHITE, np.uint8)
-    for number, picture in enumerate(pictures):
+class ContactSheet:
+    """Pictures on one white sheet, row by row.
+
+    Args:
+        layout: of the sheet.
+
+    Attributes:
+        pixels: (H, W, 3).
+    """
+
+    def __init__(self, layout: SheetLayout) -> None:
+        self._layout, self._count = layout, 0
+        self.pixels: Pixels = np.full((*layout.size, 3), _WHITE, np.uint8)
+
+    def add(self, picture: Pixels) -> None:
+        """Put the next picture into its cell."""
         height, width = picture.shape[:2]
-        top, left = layout.corner(number, (height, width))
-        sheet[top : top + height, left : left + width] = picture
-    return sheet
+        top, left = self._layout.corner(self._count, (height, width))
+        self.pixels[top : top + height, left : left + width] = picture
+        self._count += 1

@@ -13,7 +13,8 @@ from typing import Any
 from tokenizer.errors import InputError
 from tokenizer.files import canonical_json, locked_folder, refuse_existing, write_bytes
 from tokenizer.images import Source
-from tokenizer.jobs.encode import EncodeJob, Outcome, fill_writer, finished_outcomes, growing, partial_of
+from tokenizer.jobs.encode_job import EncodeJob, fill_writer, finished_outcomes, growing, partial_of
+from tokenizer.jobs.outcomes import Outcome
 from tokenizer.tokens import (
     DONE_SUFFIX,
     INDEX_FILE,
@@ -72,7 +73,7 @@ def encode_to_shards(
     """
     part, parts = share
     if parts == 1:
-        refuse_existing(folder, overwrite=job.overwrite or job.resume)
+        refuse_existing(folder, overwrite=job.existing != "refuse")
     names: list[str] = []
     with locked_folder(folder, share):
         for number, piece in enumerate(pieces):
@@ -86,11 +87,11 @@ def encode_to_shards(
 
 def _shard(job: EncodeJob, piece: Piece, folder: Path) -> Generator[Outcome]:
     path, mark = folder / f"{piece.name}.{job.file_format}", _mark(folder, piece.name)
-    if job.resume and not partial_of(path).exists() and _is_whole(job, mark, path):
+    if job.resumes and not partial_of(path).exists() and _is_whole(job, mark, path):
         yield from _kept(piece, path)
         return
-    if not job.resume:
-        refuse_existing(path, overwrite=job.overwrite)
+    if not job.resumes:
+        refuse_existing(path, overwrite=job.overwrites)
     for file in (mark, folder / INDEX_FILE):
         file.unlink(missing_ok=True)
     with growing(job, path) as journal:

@@ -13,7 +13,8 @@ from pathlib import Path
 from tokenizer.errors import InputError, OutputError, UsageError
 from tokenizer.files import locked_folder, path_beneath, refuse_existing, replacing, safe_name
 from tokenizer.images import Source
-from tokenizer.jobs.encode import EncodeJob, Outcome, encoded_rows, outcome_of
+from tokenizer.jobs.encode_job import EncodeJob, encoded_rows, outcome_of
+from tokenizer.jobs.outcomes import Outcome
 from tokenizer.tokens import (
     MANIFEST_FILE,
     EncodedRow,
@@ -47,9 +48,9 @@ def encode_to_tree(
         raise UsageError("a tar holds many images: pass --shard-size, or name a file that ends with .tar")
     part, parts = share
     if parts == 1:
-        refuse_existing(folder, overwrite=job.overwrite or job.resume)
+        refuse_existing(folder, overwrite=job.existing != "refuse")
     mine = (source for number, source in enumerate(sources) if number % parts == part)
-    names = _Names(fresh=parts == 1 and not (job.overwrite or job.resume))
+    names = _Names(fresh=parts == 1 and job.existing == "refuse")
     with locked_folder(folder, share) as label, tempfile.TemporaryFile(prefix="vqtok-") as manifest:
         images = 0
         for row, kept in _rows(job, mine, folder):
@@ -89,7 +90,7 @@ class _Names:
 
 def _rows(job: EncodeJob, sources: Iterator[Source], folder: Path) -> Iterator[tuple[EncodedRow, bool]]:
     """Yield a row for each source, and whether its file was there."""
-    if not job.resume:
+    if not job.resumes:
         yield from ((row, False) for row in encoded_rows(job, sources))
         return
     while group := list(itertools.islice(sources, _LOOKED_AT_ONCE)):

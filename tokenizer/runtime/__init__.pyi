@@ -11,20 +11,23 @@ from .distributed import (
     sum_over_ranks,
     world_size,
 )
-from .launcher import Launch, launch
+from .launcher import Launch, choose_share, launch
 from .memory import PeakMemory
 from .private_apis import cpu_multiplies_bfloat16, is_compiler_error, lerp_all_, pillow_library
+from .progress import Track, untracked
 from .shared import SharedContext
 
 __all__ = [
     "Launch",
     "PeakMemory",
     "SharedContext",
+    "Track",
     "any_over_ranks",
     "autocast",
     "average_gradients",
     "choose_device",
     "choose_precision",
+    "choose_share",
     "cpu_multiplies_bfloat16",
     "dtype_of",
     "explain_error",
@@ -40,5 +43,6 @@ __all__ = [
     "processor_count",
     "rank",
     "sum_over_ranks",
+    "untracked",
     "world_size",
 ]

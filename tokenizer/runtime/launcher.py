@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 
 from tokenizer.errors import UsageError
@@ -55,6 +56,27 @@ def launch() -> Launch:
         "TORCHELASTIC_RUN_ID" in os.environ,
         "MASTER_ADDR" in os.environ,
     )
+
+
+def choose_share(option: str | None = None) -> tuple[int, int]:
+    """Return the part, from 0, and the number of parts that processes share work in, each on its own.
+
+    Args:
+        option: `I/N`, the I-th (from 1) of N parts; None for what the launcher says, or all of the work.
+
+    Raises:
+        UsageError: the option is no share, the environment is damaged, or both name one.
+    """
+    launched = launch().share
+    if option is None:
+        return launched
+    if launched[1] > 1:
+        raise UsageError(f"--shard {option} and torchrun both share the work: pass one of the two")
+    match = re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})", option)
+    part, parts = map(int, match.groups()) if match else (0, 0)
+    if not 1 <= part <= parts:
+        raise UsageError(f"--shard is {option!r}, expected I/N with I from 1 to N, such as 3/16")
+    return part - 1, parts
 
 
 def _count(name: str) -> int | None:

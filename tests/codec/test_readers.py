@@ -14,9 +14,8 @@ from PIL import Image
 
 from tests.codec.conftest import as_file, drawn
 from tests.conftest import draw
-from tokenizer.codec import EncodeOptions, PixelBudget, Unreadable, read_ahead
-from tokenizer.codec import read_ahead as reading
-from tokenizer.codec.read_ahead import Fitted
+from tokenizer.codec import EncodeOptions, PixelBudget, Unreadable, read_ahead, readers
+from tokenizer.codec.readers import Fitted
 from tokenizer.images import ImageFile, Source, placement_of, read_image
 from tokenizer.metrics import psnr
 
@@ -80,14 +79,12 @@ class TestOrder:
         assert budget.held == 64 + 256  # their canvases
 
     def test_no_memory_for_a_canvas_is_no_end(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        real = reading.place
-
         def greedy(size: tuple[int, int], *others: Any) -> Any:
             if size == (9, 9):
                 raise MemoryError
-            return real(size, *others)
+            return placement_of(size, *others)
 
-        monkeypatch.setattr(reading, "placement_of", greedy)
+        monkeypatch.setattr(readers, "placement_of", greedy)
         budget = PixelBudget(PLENTY)
         first, bad, last = read_ahead(drawn((8, 8), (9, 9), (8, 8)), 8, EncodeOptions(), budget)
         assert isinstance(first, Fitted)

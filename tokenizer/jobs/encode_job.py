@@ -10,8 +10,9 @@ from typing import Any
 
 from tokenizer import codec
 from tokenizer.errors import ImageError, InputError
-from tokenizer.files import remove_temporaries_of
+from tokenizer.files import Existing, remove_temporaries_of
 from tokenizer.images import Source
+from tokenizer.jobs.outcomes import OnError, Outcome
 from tokenizer.models import Tokenizer
 from tokenizer.tokens import (
     PARTIAL_SUFFIX,
@@ -36,18 +37,26 @@ class EncodeJob:
         options: of the encoding.
         header: of the token files.
         file_format: npy, safetensors or tar.
-        resume: keep what is there and belongs to this job.
-        overwrite: replace what is there.
-        fail: stop at the first image that cannot be read, in place of recording it.
+        existing: what becomes of an output that is there: `resume` keeps what belongs to this job.
+        on_error: `fail` stops at the first image that cannot be read, `skip` records it.
     """
 
     model: Tokenizer
     options: codec.EncodeOptions
     header: Header
     file_format: str
-    resume: bool = False
-    overwrite: bool = False
-    fail: bool = False
+    existing: Existing = "refuse"
+    on_error: OnError = "skip"
+
+    @property
+    def resumes(self) -> bool:
+        """Whether it goes on with what is there."""
+        return self.existing == "resume"
+
+    @property
+    def overwrites(self) -> bool:
+        """Whether it replaces what is there."""
+        return self.existing == "overwrite"
 
     def describe(self) -> dict[str, Any]:
         """Return what must be the same when a job goes on, as plain values."""
@@ -60,23 +69,6 @@ class EncodeJob:
         return StackWriter(journal, self.header, self.file_format)
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """What became of one input.
-
-    Attributes:
-        name: the input's.
-        reason: why it has no tokens; None when it has.
-        kept: it was done before.
-        has_more: it has further frames or pages, which were not encoded.
-    """
-
-    name: str
-    reason: str | None = None
-    kept: bool = False
-    has_more: bool = False
-
-
 def encoded_rows(job: EncodeJob, sources: Iterable[Source]) -> Iterator[EncodedRow]:
     """Yield what becomes of each source, in order.
 
@@ -87,7 +79,7 @@ def encoded_rows(job: EncodeJob, sources: Iterable[Source]) -> Iterator[EncodedR
         if isinstance(result, codec.Encoded):
             yield EncodedRow(result.record, result.grid, result.source.carried, result.has_more)
             continue
-        if job.fail:
+        if job.on_error == "fail":
             raise ImageError(f"{result.failure.name}: {result.failure.reason}")
         yield EncodedRow(result.failure)
 
@@ -148,7 +140,7 @@ def growing(job: EncodeJob, path: Path) -> Iterator[Journal]:
         OutputError: another process is writing the file, what is there is not to be touched, or it cannot be written.
         InputError: what is to be resumed belongs to another job.
     """
-    with Journal(partial_of(path), job.describe(), resume=job.resume, overwrite=job.overwrite) as journal:
+    with Journal(partial_of(path), job.describe(), resume=job.resumes, overwrite=job.overwrites) as journal:
         for file in (path, sidecar_of(path)):
             remove_temporaries_of(file)
         yield journal

@@ -42,7 +42,7 @@ def read_ahead(
         options: size, mode, color and workers.
         budget: of pixels; whoever is done with a canvas gives them back.
     """
-    count = max(1, options.workers)
+    count = options.readers
     with ThreadPoolExecutor(count, thread_name_prefix="images") as pool:
         numbered = enumerate(sources)
         ahead: deque[tuple[int, Future[Fitted | Unreadable]]] = deque()
@@ -66,7 +66,7 @@ def _fit(
     taken = 0
 
     def placed(size: tuple[int, int], scales: tuple[int, ...]) -> Placement:
-        return placement_of(size, options.resize_mode, options.image_size, multiple, scales)
+        return placement_of(size, options.mode, options.image_size, multiple, scales)
 
     def choose(opened: ImageInfo) -> int:
         nonlocal taken

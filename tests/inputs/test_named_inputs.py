@@ -1,18 +1,17 @@
-"""What a command takes as images: arguments, --files-from, stdin."""
+"""What names images: arguments, a list in a file, a stream."""
 
 from __future__ import annotations
 
 import io
 import os
-import sys
 from pathlib import Path
 
 import pytest
 
-from cli.inputs import gather
 from tests.conftest import draw, save
 from tokenizer.errors import InputError, UsageError
 from tokenizer.images import encode_image
+from tokenizer.inputs import NamedInputs
 
 
 @pytest.fixture
@@ -23,25 +22,34 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def pipe(monkeypatch: pytest.MonkeyPatch, data: bytes) -> None:
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
-
-
 @pytest.mark.parametrize("where", ["file", "-"])
 @pytest.mark.parametrize("null", [False, True])
-def test_a_list_after_arguments(here: Path, monkeypatch: pytest.MonkeyPatch, where: str, null: bool) -> None:
+def test_a_list_after_arguments(here: Path, where: str, null: bool) -> None:
     data = b"a/two\nlines.png\0b\0a/\xff.png" if null else b"a/1.png\nb\r\n\na/\xff.png\n"
     Path("file").write_bytes(data)
-    pipe(monkeypatch, data)
-    inputs = gather(["b/1.png"], where, null=null)
+    inputs = NamedInputs(["b/1.png"], where, null, io.BytesIO(data)).gather()
     listed = ["b/1.png", "a/two\nlines.png" if null else "a/1.png", os.fsdecode(b"a/\xff.png")]
     assert [source.name for source in inputs.sources] == listed
     assert inputs.count == 3
 
 
-def test_stdin_is_an_image(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pipe(monkeypatch, encode_image(draw(8, 8), "png"))
-    assert [source.name for source in gather(["-"], None, null=False).sources] == ["stdin"]
+def test_a_stream_is_an_image(here: Path) -> None:
+    stream = io.BytesIO(encode_image(draw(8, 8), "png"))
+    assert [source.name for source in NamedInputs(["-"], stdin=stream).gather().sources] == ["stdin"]
+
+
+@pytest.mark.parametrize("named", [NamedInputs(["-"]), NamedInputs(files_from="-")])
+def test_no_stream(named: NamedInputs) -> None:
+    with pytest.raises(UsageError, match="- stands for a stream, and none was given: pass stdin"):
+        named.gather()
+
+
+def test_paths(here: Path) -> None:
+    assert [source.name for source in NamedInputs([Path("a"), "b"]).gather().sources] == [
+        "a/1.png",
+        "a/two\nlines.png",
+        "b/1.png",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -49,8 +57,6 @@ def test_stdin_is_an_image(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     [
         ([], None, False, UsageError, "no input: name images, folders, archives or URLs, - for stdin, or --files-from"),
         (["a"], None, True, UsageError, "--null is for --files-from: pass both"),
-        (["-"], "-", False, UsageError, "stdin is named twice"),
-        (["-", "-"], None, False, UsageError, "stdin is named twice"),
         (["-", "a"], None, False, UsageError, "- stands for one image or one archive, and cannot be mixed"),
         (["-"], "list", False, UsageError, "- stands for one image or one archive, and cannot be mixed"),
         (["-"], None, False, InputError, "stdin is empty: expected one image, or a tar archive"),
@@ -62,14 +68,12 @@ def test_stdin_is_an_image(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_wrong_calls(
     here: Path,
-    monkeypatch: pytest.MonkeyPatch,
     inputs: list[str],
     files_from: str | None,
     null: bool,
     error: type[Exception],
     said: str,
 ) -> None:
-    pipe(monkeypatch, b"")
     with pytest.raises(error) as raised:
-        gather(inputs, files_from, null=null)
+        NamedInputs(inputs, files_from, null, io.BytesIO()).gather()
     assert str(raised.value).startswith(said)
