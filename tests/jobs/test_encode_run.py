@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import subprocess
+import sys
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -180,3 +182,23 @@ def test_sizes_and_modes_that_contradict() -> None:
 def test_a_file_beside_a_folder_is_not_its_sidecar(photos: Path, loaded: LoadedModel, tmp_path: Path) -> None:
     (tmp_path / "tokens.jsonl").touch()
     assert encoded([photos / "a"], tmp_path / "tokens/", loaded).images == 8
+
+
+def test_what_is_refused_does_not_wait_for_torch() -> None:
+    code = "\n".join(
+        [
+            "import sys",
+            "from tokenizer import jobs",
+            "from tokenizer.errors import VqtokError",
+            "for call in (lambda: jobs.encode(['gone'], 't.npy'), lambda: jobs.decode(['gone.npy'], 'x.tiff')):",
+            "    try:",
+            "        call()",
+            "    except VqtokError as error:",
+            "        print(error)",
+            "print('torch' in sys.modules)",
+        ]
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    first, second, loaded = done.stdout.splitlines()
+    assert (first, loaded) == ("gone does not exist", "False")
+    assert second.startswith("x.tiff has the suffix .tiff")

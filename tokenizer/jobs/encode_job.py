@@ -6,14 +6,13 @@ import contextlib
 from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tokenizer import codec
 from tokenizer.errors import ImageError, InputError
 from tokenizer.files import Existing, remove_temporaries_of
 from tokenizer.images import Source
 from tokenizer.jobs.outcomes import OnError, Outcome
-from tokenizer.models import Tokenizer
 from tokenizer.tokens import (
     PARTIAL_SUFFIX,
     EncodedRow,
@@ -26,6 +25,9 @@ from tokenizer.tokens import (
     earlier_outcomes,
     sidecar_of,
 )
+
+if TYPE_CHECKING:
+    from tokenizer.models import Tokenizer
 
 
 @dataclass(frozen=True)
