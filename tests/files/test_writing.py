@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 from tokenizer.errors import OutputError
-from tokenizer.files import canonical_json, refuse_existing, remove_temporaries_of, replacing, write_bytes
-from tokenizer.files import writing as files
+from tokenizer.files import canonical_json, make_folder, remove_temporaries_of, replacing, write_bytes, writing
 
 
 def test_writes_and_leaves_nothing_else(tmp_path: Path) -> None:
@@ -110,21 +109,6 @@ def test_the_longest_names_fit(tmp_path: Path, name: str) -> None:
     assert (tmp_path / name).read_bytes() == b"x"
 
 
-def test_refuse_existing(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    (tmp_path / "empty").mkdir()
-    (tmp_path / "full").mkdir()
-    (tmp_path / "full/.hidden").touch()
-    (tmp_path / "dangling").symlink_to(tmp_path / "gone")
-    for name in ("empty", "absent", "absent/too"):
-        refuse_existing(tmp_path / name, overwrite=False)
-    for name in ("file", "full", "dangling"):
-        refuse_existing(tmp_path / name, overwrite=True)
-        with pytest.raises(OutputError, match=f"{name} exists: pass --overwrite"):
-            refuse_existing(tmp_path / name, overwrite=False)
-    assert (tmp_path / "file").exists()
-
-
 def test_canonical_json() -> None:
     value = {"b": (1, 2.5, None), "a": {"é": True, "\udcff": "\n"}}
     text = canonical_json(value)
@@ -140,7 +124,7 @@ def test_what_killed_processes_left_of_one_file(tmp_path: Path, monkeypatch: pyt
     """And of no other, whose name may begin alike."""
     others = [name[:-1] + "2", name + "2", name[:40]]
     with monkeypatch.context() as patch:
-        patch.setattr(files, "_discard", lambda _: None)  # as a killed process discards nothing
+        patch.setattr(writing, "discard", lambda _: None)  # as a killed process discards nothing
         for each in {name, *others}:
             with contextlib.suppress(KeyboardInterrupt), replacing(tmp_path / each):
                 raise KeyboardInterrupt
@@ -150,3 +134,12 @@ def test_what_killed_processes_left_of_one_file(tmp_path: Path, monkeypatch: pyt
     for each in others:
         remove_temporaries_of(tmp_path / each)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_make_folder(tmp_path: Path) -> None:
+    for _ in range(2):
+        make_folder(tmp_path / "a/b")
+    assert (tmp_path / "a/b").is_dir()
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match=r"^cannot write .*file/c: Not a directory$"):
+        make_folder(tmp_path / "file/c")

@@ -6,6 +6,12 @@ from tokenizer.files.file_names import FileNames
 from tokenizer.files.locks import Lock, locked_folder, open_to_append
 from tokenizer.files.outputs import Existing, check_output, existing_of, is_folder, refuse_existing
 from tokenizer.files.safe_names import path_beneath, safe_name
+from tokenizer.files.safetensors_header import (
+    SafetensorsHeader,
+    TensorEntry,
+    read_safetensors_header,
+    safetensors_header_of,
+)
 from tokenizer.files.tensors import read_tensors
 from tokenizer.files.weights import load_weights, pick_weights
 from tokenizer.files.writing import canonical_json, make_folder, remove_temporaries_of, replacing, write_bytes
@@ -14,6 +20,8 @@ __all__ = [
     "Existing",
     "FileNames",
     "Lock",
+    "SafetensorsHeader",
+    "TensorEntry",
     "canonical_json",
     "check_output",
     "existing_of",
@@ -24,10 +32,12 @@ __all__ = [
     "open_to_append",
     "path_beneath",
     "pick_weights",
+    "read_safetensors_header",
     "read_tensors",
     "refuse_existing",
     "remove_temporaries_of",
     "replacing",
     "safe_name",
+    "safetensors_header_of",
     "write_bytes",
 ]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -13,32 +12,40 @@ from typing import BinaryIO
 from tokenizer.errors import OutputError
 from tokenizer.files.writing import discard, make_folder, remove_temporaries
 
+# What file systems without locks answer.
+_NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS)
+
 
 class Lock:
     """A file that one process holds; the system lets go of it when the process dies.
 
+    A link in its place is not followed, and a pipe not waited for. On a file system without locks nothing is held.
+
     Args:
-        path: of the file, which is made, and stays.
+        path: of the file, which is made, and may stay.
         wait: until another process lets go, in place of an error.
 
     Raises:
-        OutputError: another process holds it, or it cannot be made.
+        OutputError: another process holds it, its folder is missing, or it cannot be made.
     """
 
     def __init__(self, path: Path, *, wait: bool = False) -> None:
+        import filelock  # here: most commands hold no lock, and it imports much
+
+        # Any thread may release it. A soft lock would outlast a process that was killed.
+        self._lock = filelock.FileLock(path, thread_local=False, fallback_to_soft=False)
         try:
-            self._file = open_to_append(path)
-        except OSError as error:
-            raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
-        try:
-            _lock(self._file, wait=wait)
-        except OSError as error:
-            self._file.close()
+            path.parent.stat()  # filelock would make the folder, which another process may have removed with the lock
+            self._lock.acquire(blocking=wait)
+        except filelock.Timeout as error:
             raise OutputError(f"{path.parent} is being written by another process: wait for it, or stop it") from error
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
 
     def release(self) -> None:
         """Let go."""
-        self._file.close()
+        self._lock.release()
 
 
 def open_to_append(path: Path) -> BinaryIO:
@@ -46,21 +53,6 @@ def open_to_append(path: Path) -> BinaryIO:
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
     flags |= getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     return os.fdopen(os.open(path, flags, 0o666), "ab")
-
-
-def _lock(file: BinaryIO, *, wait: bool) -> None:
-    if sys.platform == "win32":
-        import msvcrt
-
-        msvcrt.locking(file.fileno(), msvcrt.LK_LOCK if wait else msvcrt.LK_NBLCK, 1)
-        return
-    import fcntl
-
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-    except OSError as error:
-        if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):  # file systems without locks
-            raise
 
 
 @contextlib.contextmanager
@@ -84,6 +76,8 @@ def locked_folder(folder: Path, share: tuple[int, int] = (0, 1)) -> Iterator[str
         if not path.exists():
             raise OutputError(f"{folder} was removed while it was being written: run the same command once more")
     finally:
+        # Removed while it is held: who opened the file before, and holds it then, finds it gone and makes another.
+        # Windows removes no open file, and filelock does it there when it lets go.
         discard(path)
         lock.release()
         with contextlib.suppress(OSError):  # where something was made

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from tokenizer._version import __version__
 from tokenizer.config import NetworkConfig, parse_settings, to_dict
 from tokenizer.errors import CheckpointError, ConfigError
-from tokenizer.files import write_bytes
+from tokenizer.files import read_safetensors_header, read_tensors, write_bytes
 from tokenizer.models.shipped import shipped_names
 
 if TYPE_CHECKING:
@@ -118,16 +118,11 @@ def fingerprint_of(folder: Path) -> str:
     path = folder / WEIGHTS_FILE
     digest = hashlib.sha256()
     try:
-        with safetensors.safe_open(path, "numpy"):  # says whether the file is sound: every byte is of one tensor
-            pass
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            start = 8 + int.from_bytes(data[:8], "little")
-            entries = json.loads(data[8:start])
-            entries.pop("__metadata__", None)
-            for name, entry in sorted(entries.items()):
-                begin, end = entry["data_offsets"]
-                digest.update(f"{name}\0{entry['dtype']}\0{entry['shape']}\0".encode())
-                digest.update(data[start + begin : start + end])
+            header = read_safetensors_header(data, path)
+            for name, entry in sorted(header.entries.items()):
+                digest.update(f"{name}\0{entry.dtype}\0{list(entry.shape)}\0".encode())
+                digest.update(data[header.length + entry.start : header.length + entry.end])
     except (safetensors.SafetensorError, OSError, ValueError) as error:
         raise CheckpointError(f"cannot read {path}: {_short(error)}") from error
     return digest.hexdigest()
@@ -172,7 +167,6 @@ def load_checkpoint(folder: Path, *, encoder: nn.Module | None = None, decoder: 
     """
     import torch
 
-    from tokenizer.files import read_tensors
     from tokenizer.models.tokenizer import Tokenizer
 
     description = describe_checkpoint(folder)

@@ -6,28 +6,22 @@ What a file promises is compared with what is there before any memory is taken.
 from __future__ import annotations
 
 import io
-import json
 import math
 import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import safetensors
 from numpy.typing import NDArray
 
 from tokenizer.errors import TokenFileError
+from tokenizer.files import TensorEntry, read_safetensors_header
 from tokenizer.tokens.token_set import Array
 
 _NPY_HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 _NPY_HEADER_BYTES = 2**16
-_SAFETENSORS_DTYPES = {
-    "BOOL": "?",
-    **{f"{letter.upper()}{8 * size}": f"<{letter}{size}" for letter in "ui" for size in (1, 2, 4, 8)},
-    **{f"F{8 * size}": f"<f{size}" for size in (2, 4, 8)},
-}
 # Inside a .npz: as large as anything, or as well compressed as tokens may be.
 _UNPACKED_BYTES = 2**28
 _RATIO = 100
@@ -91,7 +85,7 @@ def _member(data: NDArray[np.uint8]) -> bytes:
             return member.read(info.file_size + 1)
 
 
-def safetensors_arrays(data: NDArray[np.uint8], path: Path | None) -> tuple[dict[str, Array], dict[str, str]]:
+def safetensors_arrays(data: NDArray[np.uint8], path: Path | None) -> tuple[dict[str, Array], Mapping[str, str]]:
     """Return the arrays of a `.safetensors`, views of its (bytes,) uint8, and its metadata.
 
     Args:
@@ -102,16 +96,8 @@ def safetensors_arrays(data: NDArray[np.uint8], path: Path | None) -> tuple[dict
         TokenFileError: it is truncated, foreign or damaged.
     """
     try:
-        # The library judges whether the header is sound: that all it promises is there, once, without holes.
-        if path is None:
-            safetensors.deserialize(data.tobytes())  # type: ignore[no-untyped-call]
-        else:
-            with safetensors.safe_open(path, "numpy"):
-                pass
-        length = 8 + int.from_bytes(data[:8].tobytes(), "little")
-        values = json.loads(data[8:length].tobytes())
-        metadata = values.pop("__metadata__", None) or {}
-        return {key: _view(data[length:], value) for key, value in values.items()}, metadata
+        header = read_safetensors_header(data, path)
+        return {key: _view(data[header.length :], entry) for key, entry in header.entries.items()}, header.metadata
     except (safetensors.SafetensorError, ValueError, RecursionError) as error:
         # Only now: these bytes can begin the header length of a good file too.
         if data[:1].tobytes() in (b"P", b"\x80"):
@@ -123,12 +109,10 @@ def safetensors_arrays(data: NDArray[np.uint8], path: Path | None) -> tuple[dict
         ) from error
 
 
-def _view(data: NDArray[np.uint8], described: Mapping[str, Any]) -> Array:
-    dtype = _SAFETENSORS_DTYPES.get(described["dtype"])
-    if dtype is None:
-        raise TokenFileError(f"its tokens are {described['dtype']}, expected integers")
-    start, end = described["data_offsets"]
-    array: Array = data[start:end].view(dtype).reshape(described["shape"])
+def _view(data: NDArray[np.uint8], entry: TensorEntry) -> Array:
+    if entry.numpy_dtype is None:
+        raise TokenFileError(f"its tokens are {entry.dtype}, expected integers")
+    array: Array = data[entry.start : entry.end].view(entry.numpy_dtype).reshape(entry.shape)
     return array
 
 

@@ -192,6 +192,8 @@ class Journal:
         self._gone = True
         shutil.rmtree(self._folder, ignore_errors=True)
         self._lock.release()
+        with contextlib.suppress(OSError):  # left on Windows, which removes no open file
+            self._folder.rmdir()
 
 
 def is_finished(folder: Path) -> bool:

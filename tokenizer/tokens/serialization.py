@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,13 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tokenizer.errors import UsageError
-from tokenizer.files import canonical_json
+from tokenizer.files import canonical_json, safetensors_header_of
 from tokenizer.tokens.header import Header
 from tokenizer.tokens.token_set import smallest_dtype, stack_key
 
 KEY = "vqtok"
 MANIFEST = "manifest"
-_SAFETENSORS_NAMES = {"uint8": "U8", "uint16": "U16", "uint32": "U32", "uint64": "U64"}
 
 
 @dataclass(frozen=True)
@@ -90,18 +88,9 @@ def _npy_header(shape: tuple[int, ...], dtype: np.dtype[Any]) -> bytes:
 
 
 def _safetensors_header(header: Header, stacks: Sequence[Stack], manifest: int, dtype: np.dtype[Any]) -> bytes:
-    # One metadata key: the writers of safetensors put several in a different order each time. The manifest is the last
-    # array, so that the tokens are aligned.
-    values: dict[str, Any] = {"__metadata__": {KEY: canonical_json(header.to_json())}}
-    offset = 0
-    for stack in stacks:
-        values[stack_key(stack.grid, len(stacks))] = {
-            "dtype": _SAFETENSORS_NAMES[dtype.name],
-            "shape": stack.shape(header.codes_per_position),
-            "data_offsets": [offset, offset + stack.data.size],
-        }
-        offset += stack.data.size
-    values[MANIFEST] = {"dtype": "U8", "shape": [manifest], "data_offsets": [offset, offset + manifest]}
-    text = json.dumps(values, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
-    return len(text).to_bytes(8, "little") + text
+    codes = header.codes_per_position
+    tensors = {stack_key(stack.grid, len(stacks)): (dtype, stack.shape(codes)) for stack in stacks}
+    # The manifest comes last, so that the tokens are aligned.
+    tensors[MANIFEST] = (np.dtype(np.uint8), (manifest,))
+    # One metadata key: other writers of safetensors put several in a different order each time.
+    return safetensors_header_of(tensors, {KEY: canonical_json(header.to_json())})
