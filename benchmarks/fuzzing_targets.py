@@ -183,7 +183,7 @@ class Config(Target):
         path.write_bytes(text)
         config = fresh(gather({}, [], path, pairs.decode("utf-8", "surrogateescape").splitlines()))
         assert to_toml(to_dict(config))
-        assert config.network.values > 0
+        assert config.network.min_parameters > 0
         if min_parameters(config.quantizer, config.network.latent_dim) < 10**6:
             build_quantizer(config.quantizer, config.network.latent_dim)
 

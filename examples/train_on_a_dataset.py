@@ -15,7 +15,7 @@ from torchvision.datasets import CIFAR10, FakeData
 from tokenizer import codec, train
 from tokenizer.config import NetworkConfig, TrainConfig
 from tokenizer.images import Source
-from tokenizer.inputs.datasets import dataset_sources
+from tokenizer.inputs import dataset_sources
 from tokenizer.models import load_checkpoint
 
 WIDTH, LATENT_DIM, DOWNSAMPLE = 96, 8, 4

@@ -11,7 +11,7 @@ import os
 import re
 import tarfile
 import tracemalloc
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +21,7 @@ from PIL import Image
 from tests.conftest import draw
 from tokenizer.errors import ImageError, InputError
 from tokenizer.images import Source, read_image
-from tokenizer.inputs import Archive, inputs_from_stream
-from tokenizer.inputs import bounded as limits
+from tokenizer.inputs import Archive, inputs_from_stream, size_limit
 from tokenizer.inputs.archives import archive_stem, is_archive
 
 Members = Iterable[tuple[str, bytes]]
@@ -295,8 +294,8 @@ class TestSize:
     """A small archive that stands for more than there is memory for."""
 
     @pytest.fixture(autouse=True)
-    def small(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(limits, "MAX_BYTES", 10_000)
+    def small(self, max_bytes: Callable[[int], None]) -> None:
+        max_bytes(10_000)
 
     def test_an_image_that_is_too_large_is_passed_over(self) -> None:
         data = tar([("a.png", png()), ("b.png", bytes(10_001)), ("c.png", png(1)), ("c.cls", b"1")], "w:gz")
@@ -321,7 +320,7 @@ class TestSize:
             read_image(end.file)
 
     def test_a_stream_without_an_end(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(limits, "_BLOCK", 1000)
+        monkeypatch.setattr(size_limit, "_BLOCK", 1000)
         said = "stdin goes on after 10000 bytes: expected one image, or a tar archive"
         with Path("/dev/zero").open("rb") as endless, pytest.raises(InputError, match=said):
             inputs_from_stream(endless)

@@ -17,8 +17,7 @@ from tests.conftest import draw, save
 from tokenizer import codec
 from tokenizer.errors import ImageError, InputError
 from tokenizer.images import Source, probe_image, read_image
-from tokenizer.inputs import find_images
-from tokenizer.inputs.datasets import dataset_sources
+from tokenizer.inputs import dataset_sources, find_images
 from tokenizer.models import load_checkpoint
 
 PIXELS = draw(20, 30)

@@ -214,7 +214,7 @@ class TestListing:
         def walk(folder: str) -> Iterator[str]:
             return (f"{folder}/n{row // 1300:08d}/n{row // 1300:08d}_{row:08d}.JPEG" for row in range(100_000))
 
-        monkeypatch.setattr("tokenizer.inputs.gathering.walk", walk)
+        monkeypatch.setattr("tokenizer.inputs.gathering.walk_folder", walk)
         tracemalloc.start()
         try:
             found = find_images([Path("/")])

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from tests.conftest import draw, save
-from tokenizer.errors import ImageError, InputError
+from tokenizer.errors import ImageError, InputError, UsageError
 from tokenizer.images import encode_image, read_image
-from tokenizer.inputs import Inputs, Listing, find_images, gather_inputs, inputs_from_stream
+from tokenizer.inputs import Inputs, Listing, find_images, gather_inputs, inputs_from_stream, read_path_list
 
 
 def write_tar(path: Path, *members: str) -> str:
@@ -46,6 +46,12 @@ class TestFilesAndFolders:
         assert inputs.count == 4
         assert inputs.archives == ()
         assert isinstance(inputs.sources, Listing)
+
+    def test_nothing_is_named(self) -> None:
+        with pytest.raises(UsageError, match=r"^no input: name images, folders, archives or URLs, - for stdin"):
+            gather_inputs([])
+        with pytest.raises(InputError, match=r"^the list of --files-from names no file$"):
+            gather_inputs([], read_path_list(io.BytesIO()))
 
     @pytest.mark.parametrize("given", [["a"], ["b", "a/1.png"], ["0.png"], ["./a/", "a/../b", "a/1.png"]])
     def test_as_find_does(self, here: Path, given: list[str]) -> None:

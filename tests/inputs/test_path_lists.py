@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+from pathlib import Path
 
 import pytest
 
@@ -18,7 +19,6 @@ def listed(data: bytes, *, null: bool = False) -> list[bytes]:
 @pytest.mark.parametrize(
     ("data", "names"),
     [
-        (b"", []),
         (b"a\nb\n", [b"a", b"b"]),
         (b"a\nb", [b"a", b"b"]),
         (b"a\r\nb\r\n\r\n\n", [b"a", b"b"]),
@@ -50,3 +50,17 @@ def test_entries_across_the_pieces_that_are_read(separator: bytes) -> None:
 def test_the_other_separator_is_told(data: bytes, null: bool, said: str) -> None:
     with pytest.raises(InputError, match=said):
         listed(data, null=null)
+
+
+def test_a_file(tmp_path: Path) -> None:
+    (tmp_path / "list").write_bytes(b"a\nb\n")
+    assert list(read_path_list(tmp_path / "list")) == ["a", "b"]
+    for name, said in (("gone", "No such file or directory"), (".", "Is a directory")):
+        with pytest.raises(InputError, match=f"^cannot read the list {tmp_path / name}: {said}$"):
+            list(read_path_list(tmp_path / name))
+
+
+@pytest.mark.parametrize("data", [b"", b"\n\r\n"])
+def test_a_list_of_nothing(data: bytes) -> None:
+    with pytest.raises(InputError, match=r"^the list of --files-from names no file$"):
+        listed(data)

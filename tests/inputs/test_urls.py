@@ -11,7 +11,7 @@ import sys
 import tarfile
 import threading
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import ClassVar
@@ -27,7 +27,6 @@ from tests.conftest import draw, save
 from tokenizer.errors import ImageError, InputError, UsageError
 from tokenizer.images import read_image
 from tokenizer.inputs import Inputs, gather_inputs
-from tokenizer.inputs import bounded as limits
 from tokenizer.inputs.urls import is_url, path_of
 
 
@@ -136,8 +135,8 @@ def test_a_network_error_is_told_on_one_line(monkeypatch: pytest.MonkeyPatch) ->
         read_image(source.file)
 
 
-def test_more_bytes_than_an_image_may_have(memory: MemoryFileSystem, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "MAX_BYTES", 100)
+def test_more_bytes_than_an_image_may_have(memory: MemoryFileSystem, max_bytes: Callable[[int], None]) -> None:
+    max_bytes(100)
     memory.pipe("/photos/large.png", bytes(101))
     (source,) = gather_inputs(["memory://photos/large.png"]).sources
     with pytest.raises(ImageError, match=r"^it goes on after 100 bytes: expected one image$"):
@@ -226,8 +225,8 @@ def test_over_http(tmp_path: Path) -> None:
         server.shutdown()
 
 
-def test_http_without_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "MAX_BYTES", 2**22)
+def test_http_without_an_end(max_bytes: Callable[[int], None]) -> None:
+    max_bytes(2**22)
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Endless) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         (source,) = gather_inputs([f"http://127.0.0.1:{server.server_port}/a.png"]).sources
@@ -237,7 +236,7 @@ def test_http_without_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_http_without_its_package() -> None:
-    script = "import sys; sys.modules['aiohttp'] = None; import tokenizer.inputs as i; i.gather(['https://host/1.png'])"
+    script = "import sys; sys.modules['aiohttp'] = None; import tokenizer.inputs as i; i.gather_inputs(['https://host/1.png'])"
     ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     said = r"InputError: https:// needs a package that is not installed, use pip: .*aiohttp"
     assert re.search(said, ended.stderr), ended.stderr
@@ -269,10 +268,22 @@ def test_what_is_no_url(text: str) -> None:
 def test_fsspec_is_loaded_when_a_url_is_named(tmp_path: Path) -> None:
     save(tmp_path / "1.png", draw(8, 8))
     code = (
-        "import sys; from tokenizer.inputs import gather; "
-        "gather([sys.argv[1]]); print('fsspec' in sys.modules); "
-        "gather(['file://' + sys.argv[1]]); print('fsspec' in sys.modules)"
+        "import sys; from tokenizer.inputs import gather_inputs; "
+        "gather_inputs([sys.argv[1]]); print('fsspec' in sys.modules); "
+        "gather_inputs(['file://' + sys.argv[1]]); print('fsspec' in sys.modules)"
     )
     command = [sys.executable, "-c", code, str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2])
+    assert (done.stdout.split(), done.stderr) == (["False", "True"], "")
+
+
+def test_torch_is_loaded_for_data_sets_alone(tmp_path: Path) -> None:
+    save(tmp_path / "1.png", draw(8, 8))
+    code = (
+        "import sys; from PIL import Image; from tokenizer.images import read_image; "
+        "from tokenizer.inputs import dataset_sources, gather_inputs; "
+        "[read_image(source.file) for source in gather_inputs([sys.argv[1]]).sources]; print('torch' in sys.modules); "
+        "dataset_sources([Image.new('RGB', (8, 8))]); print('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, text=True, check=True)
     assert (done.stdout.split(), done.stderr) == (["False", "True"], "")

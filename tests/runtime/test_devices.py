@@ -5,6 +5,7 @@ import torch
 
 from tokenizer import runtime
 from tokenizer.errors import DeviceError, UsageError
+from tokenizer.runtime import devices
 
 
 def test_devices() -> None:
@@ -23,7 +24,7 @@ def test_precision(monkeypatch: pytest.MonkeyPatch) -> None:
     assert runtime.choose_precision("float32", cpu) == "float32"
     assert runtime.choose_precision("tf32", cpu) == "tf32"
     for answer, wanted in [(True, "bfloat16"), (False, "float32")]:
-        monkeypatch.setattr(runtime, "_multiplies_bfloat16", lambda _, answer=answer: answer)
+        monkeypatch.setattr(devices, "cpu_multiplies_bfloat16", lambda answer=answer: answer)
         assert runtime.choose_precision("auto", cpu) == wanted
     assert runtime.choose_precision("auto", torch.device("meta")) == "float32"
 

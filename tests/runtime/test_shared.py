@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from tokenizer.quantizers import full_precision
+from tokenizer.quantizers.search.precision import full_precision
 from tokenizer.runtime import SharedContext
 
 

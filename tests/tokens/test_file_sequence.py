@@ -56,7 +56,7 @@ def test_only_some_files(files: TokenFiles) -> None:
 def test_few_files_stay_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: TokenFiles) -> None:
     monkeypatch.setattr(token_images, "_OPEN", 2)
     opened: list[Path] = []
-    read = token_images.read
+    read = token_images.read_tokens
     monkeypatch.setattr(token_images, "read_tokens", lambda path, *rest: opened.append(path) or read(path, *rest))
     assert sum(len(tokens.grids) for tokens in files) == 10
     assert len(opened) == 5

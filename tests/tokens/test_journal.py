@@ -111,7 +111,7 @@ def test_what_is_damaged_is_not_believed(tmp_path: Path, damage: str) -> None:
 
 def test_one_process_at_a_time(tmp_path: Path) -> None:
     with Journal(tmp_path / "j", JOB) as journal:
-        code = "import sys; from pathlib import Path; from tokenizer.token_files import Journal; "
+        code = "import sys; from pathlib import Path; from tokenizer.tokens import Journal; "
         code += f"Journal(Path(sys.argv[1]), {JOB}, resume=True)"
         done = subprocess.run([sys.executable, "-c", code, tmp_path / "j"], capture_output=True, text=True)
         assert done.returncode == 1

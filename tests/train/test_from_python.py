@@ -19,7 +19,7 @@ from tokenizer import codec, train
 from tokenizer.config import TrainConfig
 from tokenizer.errors import CheckpointError, ConfigError, InputError
 from tokenizer.images import Source, read_image
-from tokenizer.inputs.datasets import dataset_sources
+from tokenizer.inputs import dataset_sources
 from tokenizer.models import Tokenizer, fingerprint_of, load_checkpoint
 from tokenizer.train import TrainingState
 

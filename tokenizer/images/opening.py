@@ -18,10 +18,10 @@ from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError, _imaging
+from PIL import Image, UnidentifiedImageError
 
 from tokenizer.errors import ImageError, reason
-from tokenizer.runtime import SharedContext
+from tokenizer.runtime import SharedContext, pillow_library
 
 # A call returns the same image each time; bytes are those of an image file.
 File = Path | BinaryIO | Callable[[], NDArray[np.uint8] | Image.Image | bytes]
@@ -127,9 +127,9 @@ def _silenced() -> Generator[None]:
 
 @contextlib.contextmanager
 def _libtiff_silenced() -> Generator[None]:
-    """Take libtiff the functions that write to stderr, where its symbols can be found.
+    """Keep libtiff from writing to stderr, where its symbols can be found: it calls functions that can be taken out.
 
-    Pillow leaves them in. To turn file descriptor 2 elsewhere meanwhile would swallow what other threads have to say.
+    Pillow leaves these functions in. Redirecting stderr instead would swallow what other threads write to it.
     """
     setters = _libtiff_setters()
     before = [set_handler(None) for set_handler in setters]
@@ -142,12 +142,16 @@ def _libtiff_silenced() -> Generator[None]:
 
 @functools.cache
 def _libtiff_setters() -> list[Any]:
-    """Return the functions that set what libtiff calls with an error or a warning; none where it shows none.
+    """Return the two functions that set libtiff's handlers of errors and warnings; none where they cannot be found.
 
-    A library's symbols are looked for in those that it is linked to as well: this finds the libtiff of Pillow alone.
+    They are looked up in Pillow's own library: a lookup goes on to the libraries that it is linked to, and so finds the
+    libtiff that Pillow uses, not another one in this process.
     """
+    path = pillow_library()
+    if path is None:
+        return []
     try:
-        library = ctypes.CDLL(_imaging.__file__)
+        library = ctypes.CDLL(path)
         setters = [library.TIFFSetErrorHandler, library.TIFFSetWarningHandler]
     except (AttributeError, OSError):
         return []
@@ -156,5 +160,6 @@ def _libtiff_setters() -> list[Any]:
     return setters
 
 
-# Silences Pillow while any thread reads: filters of `warnings` and libtiff's functions are those of all threads.
+# Shared: filters of `warnings` and libtiff's handlers are those of all threads, so that Pillow stays silent until the
+# last thread has read its image.
 _quiet = SharedContext(_silenced)

@@ -16,8 +16,8 @@ from typing import IO, Any, BinaryIO, NoReturn
 
 from tokenizer.errors import ImageError, InputError, reason
 from tokenizer.images import Source
-from tokenizer.inputs.bounded import MAX_BYTES
 from tokenizer.inputs.folders import is_image
+from tokenizer.inputs.size_limit import MAX_BYTES
 from tokenizer.inputs.urls import open_url, safe_url_name
 
 _Content = tuple[str, bytes | int]  # a member's name and bytes
@@ -125,20 +125,22 @@ class _Member(tarfile.TarInfo):
                 raise
             raise tarfile.ReadError(f"{error}, where a member or the end mark belongs") from error
         archive.at_end = False
+        _refuse_negative(member)  # attributes before it can have said another size
         return member
 
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str | None, errors: str) -> _Member:
         member = super().frombuf(buf, encoding, errors)  # type: ignore[arg-type]
+        _refuse_negative(member)
         if member.type in _NAMES and member.size > _LONGEST_NAME:  # read into memory before it is handed over
             raise tarfile.InvalidHeaderError(f"a name of {member.size} bytes")  # type: ignore[attr-defined]
         return member
 
-    def _proc_member(self, archive: Any) -> Any:
-        """Refuse sizes that tarfile would go back by."""
-        if self.size < 0:
-            raise tarfile.ReadError(f"a header of {self.size} bytes")
-        return super()._proc_member(archive)  # type: ignore[misc]
+
+def _refuse_negative(member: tarfile.TarInfo) -> None:
+    """Raise ReadError for a size that tarfile would go back by, to read the same members for ever."""
+    if member.size < 0:
+        raise tarfile.ReadError(f"a header of {member.size} bytes")
 
 
 class _Tar(tarfile.TarFile):

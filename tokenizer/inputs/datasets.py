@@ -5,16 +5,16 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterable
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from PIL import Image
-from torch import Tensor
-from torch.utils.data import IterableDataset
 
 from tokenizer.errors import ImageError, InputError
 from tokenizer.images import Pixels, Source
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _SLACK = 0.5 / 255  # how far outside of [0, 1] a float still rounds to 0 or 255
 
@@ -32,6 +32,8 @@ def dataset_sources(dataset: Iterable[Any]) -> list[Source]:
     Raises:
         InputError: there are no items; or the first one, or one that is read now, holds no image.
     """
+    from torch.utils.data import IterableDataset
+
     if hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__") and not isinstance(dataset, IterableDataset):
         items: Any = dataset
         _check_first(items)
@@ -45,11 +47,13 @@ def dataset_sources(dataset: Iterable[Any]) -> list[Source]:
 
 
 def dataset_image(item: Any) -> Pixels | Image.Image:
-    """Return the image of a dataset's item, see `sources`: itself where it need not be converted.
+    """Return the image of a dataset's item, see `dataset_sources`: itself where it need not be converted.
 
     Raises:
         ImageError: it holds none; the message is the reason alone.
     """
+    from torch import Tensor
+
     image = item[0] if isinstance(item, (tuple, list)) and item else item
     if isinstance(image, Image.Image):
         return image
@@ -68,6 +72,8 @@ def _pixels(image: Tensor) -> Pixels:
     Raises:
         ImageError: it is none of these.
     """
+    import torch
+
     shape = tuple(image.shape)
     if len(shape) != 3 or shape[0] not in (1, 3) or not image.numel():
         advice = ": pass the dataset, not a loader of its batches" if len(shape) == 4 else ""

@@ -12,12 +12,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
-from tokenizer.errors import InputError, reason
+from tokenizer.errors import InputError, UsageError, reason
 from tokenizer.images import SUFFIXES, Source
 from tokenizer.inputs.archives import Archive, archive_stem, is_archive, looks_like_archive, peek
-from tokenizer.inputs.bounded import MAX_BYTES, read_bounded
 from tokenizer.inputs.folders import is_image, walk_folder
 from tokenizer.inputs.listing import Listing, Texts, without_repeats
+from tokenizer.inputs.size_limit import MAX_BYTES, read_bounded
 from tokenizer.inputs.urls import check_url, is_url, path_of, walk_url
 
 
@@ -53,21 +53,27 @@ def find_images(paths: Sequence[Path]) -> Listing:
     return found.listing()
 
 
-def gather_inputs(arguments: Sequence[str], listed: Iterable[str] = ()) -> Inputs:
-    """Return the images that arguments and the entries of lists name: files, folders, tar archives, URLs.
+def gather_inputs(arguments: Sequence[str], listed: Iterable[str] | None = None) -> Inputs:
+    """Return the images that arguments and the entries of a list name: files, folders, tar archives, URLs.
 
-    Files and folders are named as `find` does. So are URLs among themselves; beside files, they are named in full.
-    Members of archives keep their names. A file is taken once. An entry of a list that does not exist is found all
-    the same, and unreadable when its turn comes.
+    Files and folders are named as `find_images` names them. So are URLs among themselves; beside files, they are named
+    in full. Members of archives keep their names. A file is taken once.
+
+    Args:
+        arguments: each must exist.
+        listed: entries of a list, such as `read_path_list` yields; one that does not exist becomes an image that cannot
+            be read.
 
     Raises:
-        InputError: an argument is missing, a folder holds no image or cannot be listed, or the package for a URL's
-            scheme is not installed.
-        UsageError: a URL's scheme is unknown.
+        InputError: an argument is missing, a folder holds no image or cannot be listed, the list cannot be read, or the
+            package for a URL's scheme is not installed.
+        UsageError: nothing is named, or a URL's scheme is unknown.
     """
+    if not arguments and listed is None:
+        raise UsageError("no input: name images, folders, archives or URLs, - for stdin, or --files-from")
     _check_there(text for text in arguments if not is_url(text))
     found = _Found()
-    for text in itertools.chain(arguments, listed):
+    for text in itertools.chain(arguments, listed or ()):
         found.add(text)
     return found.inputs()
 

@@ -13,8 +13,8 @@ from typing import BinaryIO
 
 from tokenizer.errors import ImageError, InputError, UsageError, nearest_name, reason
 from tokenizer.images import SUFFIXES
-from tokenizer.inputs.bounded import MAX_BYTES, read_bounded
 from tokenizer.inputs.folders import is_image
+from tokenizer.inputs.size_limit import MAX_BYTES, read_bounded
 
 _CACHES = ("blockcache", "cached", "filecache", "simplecache")
 _URL = re.compile(r"(?:[a-z0-9_]+::)*[a-z][a-z0-9.+-]+://", re.IGNORECASE)

@@ -13,6 +13,7 @@ from .distributed import (
 )
 from .launcher import Launch, choose_share, launch
 from .memory import PeakMemory
+from .private_apis import cpu_multiplies_bfloat16, is_compiler_error, lerp_all_, pillow_library
 from .shared import SharedContext
 
 __all__ = [
@@ -25,13 +26,17 @@ __all__ = [
     "choose_device",
     "choose_precision",
     "choose_share",
+    "cpu_multiplies_bfloat16",
     "dtype_of",
     "explain_error",
     "from_first_rank",
     "gather_rows",
+    "is_compiler_error",
     "launch",
+    "lerp_all_",
     "max_over_ranks",
     "object_from_first_rank",
+    "pillow_library",
     "process_group",
     "processor_count",
     "rank",

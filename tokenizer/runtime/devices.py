@@ -12,6 +12,7 @@ import torch.distributed as dist
 from tokenizer.errors import DeviceError, UsageError, lacks_memory
 from tokenizer.runtime.distributed import world_size
 from tokenizer.runtime.launcher import launch
+from tokenizer.runtime.private_apis import cpu_multiplies_bfloat16, is_compiler_error
 
 T = TypeVar("T")
 
@@ -57,9 +58,7 @@ def _multiplies_bfloat16(device: torch.device) -> bool:
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type == "cpu":
-        # Named so in torch 2.6 and in 2.15; without them, float32 is the safe answer.
-        tests = (getattr(torch.cpu, name, bool) for name in ("_is_amx_tile_supported", "_is_avx512_bf16_supported"))
-        return any(test() for test in tests)
+        return cpu_multiplies_bfloat16()
     return False
 
 
@@ -88,7 +87,7 @@ def explain_error(error: RuntimeError, advice: str) -> DeviceError | None:
     """
     if isinstance(error, torch.OutOfMemoryError) or lacks_memory(error):
         return DeviceError(f"out of memory: {advice}")
-    if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+    if is_compiler_error(error):
         reason = str(error).strip().partition("\n")[0]
         return DeviceError(f"the network cannot be compiled here, leave --compile out: {reason}")
     if world_size() > 1 and (isinstance(error, dist.DistError) or "gloo" in str(error)):

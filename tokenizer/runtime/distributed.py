@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Generator, Sequence
 from typing import TypeVar
 
@@ -23,7 +22,7 @@ def process_group() -> Generator[None]:
     Tensors on a CPU travel by gloo, those on CUDA by NCCL.
     """
     started = launch()
-    if started.world_size == 1 or "MASTER_ADDR" not in os.environ or dist.is_initialized():
+    if started.world_size == 1 or not started.has_address or dist.is_initialized():
         yield
         return
     # Here: a torch that was built without torch.distributed does not have them.

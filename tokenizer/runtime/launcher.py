@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 from tokenizer.errors import UsageError
 
+_MOST_DIGITS = 10  # Python refuses to read numbers of thousands
+
 
 @dataclass(frozen=True)
 class Launch:
@@ -19,6 +21,7 @@ class Launch:
         local_rank: its number on its machine; None where no launcher gave one.
         restarts: how often torchrun started all of them anew.
         under_torchrun: torchrun started it, and stops all others when one ends with another code than 0.
+        has_address: the launcher says where they can meet, so that they can exchange tensors.
     """
 
     rank: int = 0
@@ -26,6 +29,7 @@ class Launch:
     local_rank: int | None = None
     restarts: int = 0
     under_torchrun: bool = False
+    has_address: bool = False
 
     @property
     def share(self) -> tuple[int, int]:
@@ -40,18 +44,29 @@ def launch() -> Launch:
         UsageError: its variables make no sense.
     """
     rank, world_size = os.environ.get("RANK", "0"), os.environ.get("WORLD_SIZE", "1")
-    if not (rank.isdecimal() and world_size.isdecimal() and int(rank) < int(world_size)):
+    if not (_is_count(rank) and _is_count(world_size) and int(rank) < int(world_size)):
         raise UsageError(
             f"RANK={rank} and WORLD_SIZE={world_size} in the environment are no share of the work: unset them"
         )
-    local = os.environ.get("LOCAL_RANK")
     return Launch(
         int(rank),
         int(world_size),
-        None if local is None else int(local),
-        int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")),
+        _count("LOCAL_RANK"),
+        _count("TORCHELASTIC_RESTART_COUNT") or 0,
         "TORCHELASTIC_RUN_ID" in os.environ,
+        "MASTER_ADDR" in os.environ,
     )
+
+
+def _count(name: str) -> int | None:
+    text = os.environ.get(name)
+    if text is not None and not _is_count(text):
+        raise UsageError(f"{name}={text} in the environment is no number from 0: unset it")
+    return None if text is None else int(text)
+
+
+def _is_count(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) < _MOST_DIGITS
 
 
 def choose_share(option: str | None = None) -> tuple[int, int]:

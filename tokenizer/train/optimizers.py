@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from tokenizer.config import TrainConfig
 from tokenizer.models import Tokenizer
 from tokenizer.quantizers import ReplacedRows
-from tokenizer.runtime import dtype_of
+from tokenizer.runtime import dtype_of, lerp_all_
 from tokenizer.train.muon import Muon
 
 _SMALLEST_KERNEL = 32
@@ -97,7 +97,7 @@ def update_ema(ema: Tokenizer, model: Tokenizer, decay: float) -> None:
     pairs = list(zip(ema.parameters(), model.parameters(), strict=True))
     learned = [pair for pair in pairs if pair[1].requires_grad]
     if learned:
-        torch._foreach_lerp_([mean for mean, _ in learned], [value for _, value in learned], 1 - decay)
+        lerp_all_([mean for mean, _ in learned], [value for _, value in learned], 1 - decay)
     for old, new in pairs:
         if not new.requires_grad:  # frozen, or set by moving averages: what did not move keeps even a zero's sign
             old.copy_(torch.where(old == new, new, old.lerp(new, 1 - decay)))
