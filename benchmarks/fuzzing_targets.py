@@ -41,8 +41,8 @@ from tokenizer.tokens import (
     load_tokens,
     read_tokens,
     select_images,
-    sidecar,
-    to_bytes,
+    sidecar_of,
+    tokens_to_bytes,
     write_tokens,
 )
 
@@ -86,7 +86,11 @@ class Tokens(Target):
         """Return a file in each container and layout."""
         plain, several = _tokens(), _tokens((300, 7), ((2, 3), (1, 2), (2, 2), (2, 2)))
         array = np.arange(12, dtype=np.uint16).reshape(2, 2, 3)
-        files = [to_bytes(plain, "npy"), to_bytes(plain, "safetensors"), to_bytes(several, "safetensors")]
+        files = [
+            tokens_to_bytes(plain, "npy"),
+            tokens_to_bytes(plain, "safetensors"),
+            tokens_to_bytes(several, "safetensors"),
+        ]
         for save in (np.savez, np.savez_compressed):
             buffer = io.BytesIO()
             save(buffer, tokens=array)
@@ -197,7 +201,7 @@ class Manifest(Target):
         """Return one of each kind."""
         tokens = _tokens()
         write_tokens(self.scratch / "t.npy", tokens)
-        self._beside = sidecar(self.scratch / "t.npy").read_bytes()
+        self._beside = sidecar_of(self.scratch / "t.npy").read_bytes()
         _, _, lines = self._beside.partition(b"\n")
         for number in range(2):
             write_tokens(self.scratch / f"shards/s{number}.safetensors", tokens)
@@ -225,7 +229,7 @@ class Manifest(Target):
         """Read the kind that the first line names."""
         kind, _, text = data.partition(b"\n")
         if kind == b"beside":
-            sidecar(self.scratch / "t.npy").write_bytes(text)
+            sidecar_of(self.scratch / "t.npy").write_bytes(text)
             read_all(read_tokens(self.scratch / "t.npy"))
         elif kind in (b"index", b"tree"):
             folder = self.scratch / ("shards" if kind == b"index" else "tree")

@@ -13,7 +13,7 @@ from cli import options as o
 from cli.console import Console, printable, stdin_of, write_json, write_rows
 from tokenizer.errors import InputError
 from tokenizer.models import CONFIG_FILE, WEIGHTS_FILE, describe_checkpoint, fingerprint_of, locate_checkpoint
-from tokenizer.tokens import SUFFIXES, FailedInput, TokenSet, find_token_files, open_token_files
+from tokenizer.tokens import TOKEN_SUFFIXES, FailedInput, TokenSet, find_token_files, open_token_files
 
 _SHOWN = 20
 
@@ -43,8 +43,8 @@ def info(
     if path != "-" and not Path(path).exists():
         raise InputError(f"{path} does not exist")
     is_folder = path != "-" and Path(path).is_dir()
-    if path != "-" and not is_folder and not path.endswith(SUFFIXES):
-        raise InputError(f"{path} is neither the folder of a checkpoint nor a {' or '.join(SUFFIXES)} file")
+    if path != "-" and not is_folder and not path.endswith(TOKEN_SUFFIXES):
+        raise InputError(f"{path} is neither the folder of a checkpoint nor a {' or '.join(TOKEN_SUFFIXES)} file")
     console = Console("info", quiet=quiet, verbose=verbose, progress=not no_progress)
     if is_folder and (Path(path) / CONFIG_FILE).exists():
         values = _checkpoint(Path(path))

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 from cli import options as o
 from cli.console import write_json, write_rows
 from tokenizer.config import DOWNSAMPLES, PRESETS, RECIPES
-from tokenizer.images import SUFFIXES
+from tokenizer.images import IMAGE_SUFFIXES
 from tokenizer.models import shipped_folder, shipped_names
-from tokenizer.tokens import FORMATS
+from tokenizer.tokens import TOKEN_FORMATS
 
 if TYPE_CHECKING:
     from tokenizer.models import CheckpointDescription
@@ -45,8 +45,8 @@ def list_all(
         "losses": {name: (term.__doc__ or "").splitlines()[0].removeprefix("Return ") for name, term in TERMS.items()}
         | {name: f"{text}." for name, text in LEARNED.items()},
         "downsample": {str(factor): f"one position for {factor}x{factor} pixels" for factor in DOWNSAMPLES},
-        "token formats": {name: f".{name}" for name in FORMATS},
-        "image suffixes": {"read": " ".join(SUFFIXES), "written": ".png .jpg .webp"},
+        "token formats": {name: f".{name}" for name in TOKEN_FORMATS},
+        "image suffixes": {"read": " ".join(IMAGE_SUFFIXES), "written": ".png .jpg .webp"},
     }
     if as_json:
         write_json(values)

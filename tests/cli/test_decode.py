@@ -22,7 +22,7 @@ from tokenizer.tokens import (
     TokenSet,
     manifest_line,
     read_tokens,
-    to_bytes,
+    tokens_to_bytes,
     write_tokens,
 )
 
@@ -107,7 +107,7 @@ def test_unfinished_shards(vqtok: Vqtok, photos: Path, run: Path, tmp_path: Path
 
 
 def test_stdin(vqtok: Vqtok, photos: Path, run: Path, tmp_path: Path) -> None:
-    data = to_bytes(tokens_of(run, photos), "safetensors")
+    data = tokens_to_bytes(tokens_of(run, photos), "safetensors")
     assert vqtok("decode", "-", "-m", run, "-o", tmp_path / "back", stdin=data).code == 0
     assert same(tree(tmp_path / "back"), pictures_of(run, photos))
 

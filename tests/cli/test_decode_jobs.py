@@ -15,7 +15,7 @@ from tests.cli.conftest import BIN, Vqtok, environment
 from tests.cli.reference import pictures_of, pixels, same, tokens_of, tree
 from tests.conftest import draw, save
 from tokenizer.images import encode_image
-from tokenizer.tokens import Header, TokenSet, sidecar, write_tokens
+from tokenizer.tokens import Header, TokenSet, sidecar_of, write_tokens
 
 
 @pytest.fixture(autouse=True)
@@ -105,9 +105,9 @@ def damaged(photos: Path, run: Path, tmp_path: Path) -> list[Path]:
         rows = slice(8 * number, 8 * number + 8)
         files.append(tmp_path / f"{number}.npy")
         write_tokens(files[-1], TokenSet(whole.header, whole.images[rows], whole.grids[rows]))
-    text = sidecar(files[1]).read_text().splitlines(keepends=True)
+    text = sidecar_of(files[1]).read_text().splitlines(keepends=True)
     text[3] = text[3].replace('"name"', '"eman"')
-    sidecar(files[1]).write_text("".join(text))
+    sidecar_of(files[1]).write_text("".join(text))
     files[2].write_bytes(files[2].read_bytes()[:-5])
     return files
 
@@ -165,7 +165,7 @@ def test_other_checkpoints_are_skipped(
 def test_damaged_sidecars(
     vqtok: Vqtok, run: Path, tmp_path: Path, damaged: list[Path], change: Callable[[list[str]], list[str]], said: str
 ) -> None:
-    beside = sidecar(damaged[0])
+    beside = sidecar_of(damaged[0])
     beside.write_text("".join(change(beside.read_text().splitlines(keepends=True))))
     result = vqtok("decode", damaged[0], "-m", run, "-o", tmp_path / "back")
     assert result.code == 1
@@ -176,7 +176,7 @@ def test_damaged_sidecars(
 
 def test_a_shard_that_is_not_as_its_index_says(vqtok: Vqtok, run: Path, tmp_path: Path, damaged: list[Path]) -> None:
     (tmp_path / "shards").mkdir()
-    for file in (damaged[0], sidecar(damaged[0])):
+    for file in (damaged[0], sidecar_of(damaged[0])):
         file.rename(tmp_path / "shards" / file.name)
     index = {"format": "vqtok-index", "version": 1, "shards": [{"name": "0.npy", "images": 7}]}
     (tmp_path / "shards/index.json").write_text(json.dumps(index))

@@ -12,7 +12,7 @@ import pytest
 from tests.cli.conftest import Vqtok
 from tests.conftest import draw, save
 from tokenizer.images import placement_of
-from tokenizer.tokens import Header, ImageRecord, TokenSet, read_tokens, sidecar, write_tokens
+from tokenizer.tokens import Header, ImageRecord, TokenSet, read_tokens, sidecar_of, write_tokens
 
 
 @pytest.fixture
@@ -150,7 +150,7 @@ def test_damage_names_the_file(vqtok: Vqtok, tmp_path: Path) -> None:
     assert outside.code == 1
     assert outside.error == f"vqtok report: error: {bad}: token 9 at row 0 (0, 0) is outside 0..3"
     np.save(bad, np.zeros((1, 2, 3), np.uint8))
-    sidecar(bad).write_bytes(sidecar(bad).read_bytes().replace(b'"grid":[2,3]', b'"grid":[2,4]'))
+    sidecar_of(bad).write_bytes(sidecar_of(bad).read_bytes().replace(b'"grid":[2,3]', b'"grid":[2,4]'))
     row = vqtok("report", good, bad)
     assert row.code == 1
     assert row.error.startswith(f"vqtok report: error: {bad}: its manifest is damaged at byte 0: ")

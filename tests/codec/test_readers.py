@@ -16,20 +16,20 @@ from tests.codec.conftest import as_file, drawn
 from tests.conftest import draw
 from tokenizer.codec import EncodeOptions, PixelBudget, Unreadable, read_ahead, readers
 from tokenizer.codec.readers import Fitted
-from tokenizer.images import File, Source, placement_of, read_image
+from tokenizer.images import Source, placement_of, read_image
 from tokenizer.metrics import psnr
 
 WHITE = (255, 255, 255)
 PLENTY = 2**40
 
 
-def fitted(file: File, **options: Any) -> Fitted:
+def fitted(file: ImageFile, **options: Any) -> Fitted:
     (result,) = read_ahead([Source("x", file)], 8, EncodeOptions(**options), PixelBudget(PLENTY))
     assert isinstance(result, Fitted)
     return result
 
 
-def in_full(file: File, **options: Any) -> np.ndarray:
+def in_full(file: ImageFile, **options: Any) -> np.ndarray:
     """The canvas without reduced decoding."""
     pixels = read_image(file)
     return placement_of(pixels.shape[:2], options["resize_mode"], options["image_size"], 8).apply(pixels)

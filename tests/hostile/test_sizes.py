@@ -25,7 +25,7 @@ from tokenizer.images import placement_of, read_image
 from tokenizer.images.placement import RESIZE_MODES
 from tokenizer.inputs import Archive
 from tokenizer.models import load_model
-from tokenizer.tokens import find_token_files, load_tokens, read_tokens, sidecar, write_tokens
+from tokenizer.tokens import find_token_files, load_tokens, read_tokens, sidecar_of, write_tokens
 
 
 @contextmanager
@@ -274,7 +274,7 @@ def test_sidecars_of_any_nesting(tmp_path: Path) -> None:
     path.write_bytes(npy(one()["tokens"]))
     for text in (b"[" * 10**5, b'{"a":' * 10**5, b"9" * 5000, b"\xff\xfe\0", b"NaN", b"\n" * 9, b""):
         for beside in (text, lines_of([header_with()]) + text, lines_of([header_with(model=[[[[]]]])]) + text + b"\n"):
-            sidecar(path).write_bytes(beside)
+            sidecar_of(path).write_bytes(beside)
             with pytest.raises(TokenFileError) as caught:
                 read_all(read_tokens(path))
             assert len(str(caught.value).splitlines()) == 1

@@ -14,8 +14,8 @@ from PIL.PngImagePlugin import PngInfo
 
 from tests.conftest import draw
 from tests.images.test_reading import EXIF_TURNS, chunk, png, saved
-from tokenizer.errors import ImageError
-from tokenizer.images import read_image, read_scaled
+from tokenizer.errors import ImageError, UsageError
+from tokenizer.images import parse_color, read_image, read_scaled
 
 WHITE, KEY = (255, 255, 255), (10, 200, 30)
 
@@ -159,3 +159,16 @@ def test_a_compressed_tiff_stands_upright(compression: str, orientation: int) ->
     pixels[:8, :16] = 200
     file = saved(Image.fromarray(pixels), "TIFF", compression=compression, tiffinfo={274: orientation})
     assert np.abs(read_image(file) - EXIF_TURNS[orientation](pixels).astype(int)).max() <= 3
+
+
+class TestParseColor:
+    @pytest.mark.parametrize(
+        ("text", "wanted"), [("white", (255, 255, 255)), ("#102030", (16, 32, 48)), ("#10203040", (16, 32, 48))]
+    )
+    def test_names_and_numbers(self, text: str, wanted: tuple[int, int, int]) -> None:
+        assert parse_color(text) == wanted
+
+    @pytest.mark.parametrize("text", ["", "whiteish", "#12", "1,2,3"])
+    def test_no_color(self, text: str) -> None:
+        with pytest.raises(UsageError, match="is not a color: pass a name"):
+            parse_color(text)

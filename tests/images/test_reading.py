@@ -18,8 +18,8 @@ import pytest
 from PIL import Image, ImageCms
 
 from tests.conftest import draw, save
-from tokenizer.errors import ImageError, OutputError, UsageError
-from tokenizer.images import encode_image, parse_color, probe_image, read_image, resize
+from tokenizer.errors import ImageError
+from tokenizer.images import probe_image, read_image, resize
 from tokenizer.images.opening import _quiet
 
 EXIF_TURNS = {
@@ -392,19 +392,6 @@ class TestQuiet:
         assert capfd.readouterr() == ("", "")
 
 
-class TestColor:
-    @pytest.mark.parametrize(
-        ("text", "wanted"), [("white", (255, 255, 255)), ("#102030", (16, 32, 48)), ("#10203040", (16, 32, 48))]
-    )
-    def test_names_and_numbers(self, text: str, wanted: tuple[int, int, int]) -> None:
-        assert parse_color(text) == wanted
-
-    @pytest.mark.parametrize("text", ["", "whiteish", "#12", "1,2,3"])
-    def test_no_color(self, text: str) -> None:
-        with pytest.raises(UsageError, match="is not a color: pass a name"):
-            parse_color(text)
-
-
 class TestShrink:
     @pytest.mark.parametrize(("height", "width", "wanted"), [(400, 600, (100, 150)), (600, 400, (150, 100))])
     def test_the_shorter_side(self, tmp_path: Path, height: int, width: int, wanted: tuple[int, int]) -> None:
@@ -431,48 +418,6 @@ class TestShrink:
     def test_small_images_stay(self, size: tuple[int, int]) -> None:
         pixels = draw(*size)
         np.testing.assert_array_equal(read_image(io.BytesIO(png(pixels, 2)), shrink_to=100), pixels)
-
-
-class TestWrite:
-    @pytest.mark.parametrize("kind", ["png", "webp"])
-    @pytest.mark.parametrize("size", [(1, 1), (13, 7), (64, 200)])
-    def test_lossless_round_trip(self, kind: str, size: tuple[int, int]) -> None:
-        noise = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
-        np.testing.assert_array_equal(read_image(io.BytesIO(encode_image(noise, kind))), noise)
-
-    def test_jpeg_is_close(self) -> None:
-        data = encode_image(draw(64, 64), "jpg")
-        assert data[:3] == b"\xff\xd8\xff"
-        assert np.abs(read_image(io.BytesIO(data)).astype(int) - draw(64, 64)).mean() < 4
-
-    def test_views_are_written_as_they_look(self) -> None:
-        view = draw(20, 30)[::-1, 3:20:2]
-        np.testing.assert_array_equal(read_image(io.BytesIO(encode_image(view, "png"))), view)
-
-    @pytest.mark.parametrize(("kind", "width"), [("webp", 16384), ("jpg", 70000)])
-    def test_too_large_for_the_format(self, kind: str, width: int) -> None:
-        with pytest.raises(OutputError, match=f"{width}x1 pixels do not fit a {kind}: .* use png"):
-            encode_image(np.zeros((1, width, 3), np.uint8), kind)
-
-
-class TestResize:
-    def test_a_box_of_the_same_size_is_a_cut(self) -> None:
-        pixels = draw(20, 30)
-        np.testing.assert_array_equal(resize(pixels, 5, 6, (2, 3, 5, 6)), pixels[2:7, 3:9])
-
-    def test_a_box_sees_nothing_beyond_itself(self) -> None:
-        pixels = np.full((40, 40, 3), 255, np.uint8)
-        pixels[10:30, 5:35] = 77
-        assert np.unique(resize(pixels, 7, 9, (10, 5, 20, 30))).tolist() == [77]
-
-    def test_shrinking_averages(self) -> None:
-        checks = (np.indices((64, 64)).sum(axis=0) % 2 * 255).astype(np.uint8)
-        shrunk = resize(np.stack([checks] * 3, axis=-1), 8, 8)
-        assert np.abs(shrunk.astype(float) - 127.5).max() < 2
-
-    @pytest.mark.parametrize("size", [(1, 1), (3, 50), (97, 41)])
-    def test_size(self, size: tuple[int, int]) -> None:
-        assert resize(draw(20, 30), *size).shape == (*size, 3)
 
 
 class TestProbe:

@@ -14,7 +14,7 @@ from PIL import Image
 
 from tests.conftest import draw, save
 from tokenizer.errors import ImageError, InputError
-from tokenizer.images import SUFFIXES, Source, read_image
+from tokenizer.images import IMAGE_SUFFIXES, Source, read_image
 from tokenizer.inputs import Listing, find_images, folders
 from tokenizer.inputs.listing import Texts, without_repeats
 
@@ -34,7 +34,7 @@ class TestFind:
         touch(*(tmp_path / name for name in ["b/2.jpg", "b/10.JPG", "a-c/x.WebP", "a/z.tiff", "a/note.txt", "c.PNG"]))
         assert names(find_images([tmp_path])) == ["a/z.tiff", "a-c/x.WebP", "b/10.JPG", "b/2.jpg", "c.PNG"]
 
-    @pytest.mark.parametrize("suffix", SUFFIXES)
+    @pytest.mark.parametrize("suffix", IMAGE_SUFFIXES)
     def test_every_suffix_in_either_case(self, tmp_path: Path, suffix: str) -> None:
         touch(tmp_path / f"a{suffix}", tmp_path / f"b{suffix.upper()}")
         assert names(find_images([tmp_path])) == [f"a{suffix}", f"b{suffix.upper()}"]
@@ -137,7 +137,7 @@ class TestAFolderCalledLikeAnImage:
 
 def sorted_whole(folder: Path) -> list[str]:
     """The order by another road: every file at once, sorted by parts."""
-    found = [path.relative_to(folder) for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES]
+    found = [path.relative_to(folder) for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES]
     return [path.as_posix() for path in sorted(found, key=lambda path: path.parts) if "/." not in f"/{path}"]
 
 

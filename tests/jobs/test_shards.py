@@ -13,7 +13,7 @@ from tokenizer import inputs
 from tokenizer.errors import InputError, OutputError
 from tokenizer.images import Source
 from tokenizer.jobs import EncodeJob, Piece, encode_to_shards, shard_pieces
-from tokenizer.tokens import INDEX, crc32_of, read_tokens
+from tokenizer.tokens import INDEX_FILE, crc32_of, read_tokens
 
 Make = Callable[..., EncodeJob]
 
@@ -25,7 +25,7 @@ def encode(job: EncodeJob, sources: inputs.Listing, folder: Path, share: tuple[i
 def test_shards_and_index(job: Make, sources: inputs.Listing, tmp_path: Path) -> None:
     outcomes = list(encode_to_shards(job(), shard_pieces([*sources, broken()], 10), tmp_path / "t"))
     assert [outcome.name for outcome in outcomes] == [*(source.name for source in sources), "broken.png"]
-    index = json.loads((tmp_path / "t" / INDEX).read_text())
+    index = json.loads((tmp_path / "t" / INDEX_FILE).read_text())
     assert (index["format"], index["version"], index["images"], index["failed"]) == ("vqtok-index", 1, 24, 1)
     assert [(shard["name"], shard["images"], shard["failed"]) for shard in index["shards"]] == [
         ("shard-000000.safetensors", 10, 0),
@@ -39,7 +39,7 @@ def test_shards_and_index(job: Make, sources: inputs.Listing, tmp_path: Path) ->
         names += [record.name for record in read_tokens(path).images]
     assert names == [source.name for source in sources]
     marks = {f"shard-00000{number}.done" for number in range(3)}
-    assert set(files_of(tmp_path / "t")) == {INDEX, *marks, *(shard["name"] for shard in index["shards"])}
+    assert set(files_of(tmp_path / "t")) == {INDEX_FILE, *marks, *(shard["name"] for shard in index["shards"])}
 
 
 @pytest.mark.parametrize("file_format", ["npy", "safetensors", "tar"])
@@ -50,7 +50,7 @@ def test_processes_together_write_what_one_writes(
     encode(job(file_format, options), sources, tmp_path / "whole")
     seen: list[str] = []
     for part in (2, 0, 1):
-        assert not (tmp_path / "t" / INDEX).exists()
+        assert not (tmp_path / "t" / INDEX_FILE).exists()
         seen += encode(job(file_format, options), sources, tmp_path / "t", (part, 3))
     assert sorted(seen) == sorted(source.name for source in sources)
     assert files_of(tmp_path / "t") == files_of(tmp_path / "whole")
@@ -72,7 +72,7 @@ def test_what_is_damaged_is_made_again(job: Make, sources: inputs.Listing, tmp_p
     encode(job(), sources, tmp_path / "t")
     wanted = files_of(tmp_path / "t")
     what, how = damage.split()
-    name = {"shard": "shard-000001.safetensors", "mark": "shard-000001.done", "index": INDEX}[what]
+    name = {"shard": "shard-000001.safetensors", "mark": "shard-000001.done", "index": INDEX_FILE}[what]
     path = tmp_path / "t" / name
     if how == "gone":
         path.unlink()
@@ -102,13 +102,13 @@ def test_parts_with_other_settings(job: Make, sources: inputs.Listing, tmp_path:
     encode(job(), sources, tmp_path / "t", (0, 2))
     with pytest.raises(InputError, match=r"options\.alpha was #ffffff, now #000000"):
         encode(job(options={"alpha": (0, 0, 0)}), sources, tmp_path / "t", (1, 2))
-    assert not (tmp_path / "t" / INDEX).exists()
+    assert not (tmp_path / "t" / INDEX_FILE).exists()
 
 
 def test_a_shard_of_failures(job: Make, sources: inputs.Listing, tmp_path: Path) -> None:
     mixed = [*sources[:2], broken("x"), broken("y"), sources[2]]
     list(encode_to_shards(job(), shard_pieces(mixed, 2), tmp_path / "t"))
-    index = json.loads((tmp_path / "t" / INDEX).read_text())
+    index = json.loads((tmp_path / "t" / INDEX_FILE).read_text())
     assert [(shard["images"], shard["failed"]) for shard in index["shards"]] == [(2, 0), (0, 2), (1, 0)]
     again = list(encode_to_shards(job(existing="resume"), shard_pieces(mixed, 2), tmp_path / "t"))
     assert [outcome.reason for outcome in again if outcome.reason] == ["it is broken"] * 2

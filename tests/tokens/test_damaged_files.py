@@ -26,7 +26,7 @@ from tests.tokens.conftest import (
     with_header,
 )
 from tokenizer.errors import InputError, TokenFileError
-from tokenizer.tokens import read_tokens, sidecar, to_bytes
+from tokenizer.tokens import read_tokens, sidecar_of, tokens_to_bytes
 
 
 def fault(tmp_path: Path, data: bytes, suffix: str = "safetensors") -> str:
@@ -62,7 +62,7 @@ def test_pickles_are_never_opened(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("file_format", ["npy", "safetensors"])
 def test_cut_anywhere(file_format: str) -> None:
-    stored = to_bytes(made([(2, 3)] * 2), file_format)
+    stored = tokens_to_bytes(made([(2, 3)] * 2), file_format)
     for length in range(len(stored)):
         with pytest.raises(TokenFileError):
             read_tokens(stored[:length])
@@ -168,7 +168,7 @@ def test_headers(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
     assert message in fault(tmp_path, with_header(one(), header, [row_with()]))
     path = tmp_path / "t.npy"
     path.write_bytes(npy(one()["tokens"]))
-    sidecar(path).write_bytes(lines_of([header, row_with()]))
+    sidecar_of(path).write_bytes(lines_of([header, row_with()]))
     with pytest.raises(TokenFileError) as caught:
         read_tokens(path)
     assert str(caught.value).startswith(f"{path}: ")

@@ -10,7 +10,7 @@ import pytest
 
 from tests.tokens.conftest import header_with, lines_of, npy, one, read_all, row_with, with_header
 from tokenizer.errors import TokenFileError
-from tokenizer.tokens import TokenSet, manifest, read_tokens, sidecar
+from tokenizer.tokens import TokenSet, manifest, read_tokens, sidecar_of
 
 FAILED = {"status": "failed", "name": "bad.png", "reason": "empty"}
 
@@ -21,7 +21,7 @@ def lazily(path: Path, *rows: dict[str, Any], **header: Any) -> list[TokenSet]:
     data = with_header(arrays, values, rows)
     (path / "t.safetensors").write_bytes(data)
     (path / "t.npy").write_bytes(npy(arrays["tokens"]))
-    sidecar(path / "t.npy").write_bytes(lines_of([values, *rows]))
+    sidecar_of(path / "t.npy").write_bytes(lines_of([values, *rows]))
     return [read_tokens(data), read_tokens(path / "t.safetensors"), read_tokens(path / "t.npy")]
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from tests.tokens.conftest import header_with, lines_of, made, npy, raw_npy, read_all, row_with
 from tokenizer.errors import TokenFileError
-from tokenizer.tokens import read_tokens, sidecar, to_bytes
+from tokenizer.tokens import read_tokens, sidecar_of, tokens_to_bytes
 
 Member = tuple[str, bytes]
 
@@ -91,7 +91,7 @@ def test_samples(path: Path, members: list[Member], message: str) -> None:
 def test_cut_anywhere(path: Path) -> None:
     """With the manifest beside it, a cut between two samples is found too."""
     data = packed(*sample("a"), *sample("b"))
-    sidecar(path).write_bytes(lines_of([header_with(), row_with(0), row_with(1)]))
+    sidecar_of(path).write_bytes(lines_of([header_with(), row_with(0), row_with(1)]))
     path.write_bytes(data)
     assert len(read_all(read_tokens(path)).images) == 2
     last = data.index(b"b.vqtok.json") + 512 + len(sample("b")[1][1])
@@ -101,13 +101,13 @@ def test_cut_anywhere(path: Path) -> None:
 
 @pytest.mark.parametrize("data", [b"", b"\0" * 10240, packed(*sample("a"))])
 def test_another_number_of_images_than_the_manifest_names(path: Path, data: bytes) -> None:
-    sidecar(path).write_bytes(lines_of([header_with(), row_with(0), row_with(1)]))
+    sidecar_of(path).write_bytes(lines_of([header_with(), row_with(0), row_with(1)]))
     fault(path, data)
 
 
 def test_no_image_at_all(path: Path) -> None:
     tokens = made([])
-    sidecar(path).write_bytes(lines_of([header_with(), {"status": "failed", "name": "bad.png", "reason": "empty"}]))
+    sidecar_of(path).write_bytes(lines_of([header_with(), {"status": "failed", "name": "bad.png", "reason": "empty"}]))
     path.write_bytes(b"\0" * 10240)
     assert read_all(read_tokens(path)).header == tokens.header
     assert [failure.name for failure in read_tokens(path).failed] == ["bad.png"]
@@ -118,5 +118,5 @@ def test_no_image_at_all(path: Path) -> None:
 def test_zeros_in_the_place_of_an_array(tmp_path: Path) -> None:
     """As after a crash of the machine: it is no archive without samples."""
     path = tmp_path / "t.npy"
-    sidecar(path).write_bytes(lines_of([header_with(), row_with(0)]))
-    assert "it holds 0 images, its manifest names 1" in fault(path, bytes(len(to_bytes(made([(2, 3)]), "npy"))))
+    sidecar_of(path).write_bytes(lines_of([header_with(), row_with(0)]))
+    assert "it holds 0 images, its manifest names 1" in fault(path, bytes(len(tokens_to_bytes(made([(2, 3)]), "npy"))))

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from tests.tokens.conftest import header_with, lines_of, made, npy, one, read_all, row_with, with_header
 from tokenizer.errors import TokenFileError, UsageError, VqtokError
-from tokenizer.tokens import TokenSet, read_tokens, sidecar, to_bytes, write_tokens
+from tokenizer.tokens import TokenSet, read_tokens, sidecar_of, tokens_to_bytes, write_tokens
 
 
 def npz(compressed: bool) -> bytes:
@@ -38,9 +38,9 @@ def tar() -> bytes:
     return buffer.getvalue()
 
 
-SAFETENSORS = to_bytes(made([(2, 3), (1, 2), (2, 3)], (300, 7)), "safetensors")
+SAFETENSORS = tokens_to_bytes(made([(2, 3), (1, 2), (2, 3)], (300, 7)), "safetensors")
 PLAIN = safetensors.numpy.save({"tokens": np.arange(6, dtype=np.uint16).reshape(1, 2, 3)})
-NPY = to_bytes(made([(2, 3)] * 2), "npy")
+NPY = tokens_to_bytes(made([(2, 3)] * 2), "npy")
 FILES = [SAFETENSORS, PLAIN, NPY, npz(compressed=False), npz(compressed=True), tar()]
 
 flips = st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 255)), max_size=4)
@@ -85,14 +85,14 @@ def test_changed_bytes(stored: bytes, changes: list[tuple[int, int]], cut: int) 
 def beside(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, bytes]:
     path = tmp_path_factory.mktemp("fuzzed") / "t.npy"
     write_tokens(path, made([(2, 3)] * 2))
-    return path, sidecar(path).read_bytes()
+    return path, sidecar_of(path).read_bytes()
 
 
 @settings(max_examples=200, deadline=None)
 @given(flips, st.just(0) | st.integers(0, 400))
 def test_changed_sidecars(beside: tuple[Path, bytes], changes: list[tuple[int, int]], cut: int) -> None:
     path, text = beside
-    sidecar(path).write_bytes(flipped(text, changes, cut))
+    sidecar_of(path).write_bytes(flipped(text, changes, cut))
     look(path)
 
 

@@ -12,9 +12,17 @@ import numpy as np
 import pytest
 
 from tests.tokens.conftest import assert_same, made, raw_npy, raw_safetensors, read_all
-from tokenizer.tokens import TokenSet, headerless_tokens, read_tokens, select_rows, sidecar, to_bytes, write_tokens
+from tokenizer.tokens import (
+    TokenSet,
+    headerless_tokens,
+    read_tokens,
+    select_rows,
+    sidecar_of,
+    tokens_to_bytes,
+    write_tokens,
+)
 from tokenizer.tokens import token_set as tokens_module
-from tokenizer.tokens.lazy import Lazy
+from tokenizer.tokens.lazy_sequence import LazySequence
 
 SHAPE = (20, 1000, 1000)
 
@@ -48,9 +56,9 @@ def test_a_large_file_is_not_read_into_memory(tmp_path: Path, kind: str) -> None
     if kind == "sidecar":
         # The first line of another file: its header; then rows of this one's grid.
         write_tokens(tmp_path / "small.npy", made([(1, 1)]))
-        first = sidecar(tmp_path / "small.npy").read_bytes().partition(b"\n")[0]
+        first = sidecar_of(tmp_path / "small.npy").read_bytes().partition(b"\n")[0]
         rows = [b'{"status":"done","name":"x","row":%d,"grid":[1000,1000]}' % row for row in range(SHAPE[0])]
-        sidecar(path).write_bytes(b"\n".join([first, *rows, b""]))
+        sidecar_of(path).write_bytes(b"\n".join([first, *rows, b""]))
 
     def work() -> None:
         tokens = read_tokens(path)
@@ -93,7 +101,7 @@ def test_the_file_may_go_while_it_is_mapped(tmp_path: Path) -> None:
 @pytest.mark.parametrize("file_format", ["npy", "safetensors"])
 def test_a_pipe_is_read(tmp_path: Path, file_format: str) -> None:
     """As of a shell's `vqtok decode <(vqtok encode ...)`: it can be read once, and has no size."""
-    data = to_bytes(made([(2, 3)] * 2), file_format)
+    data = tokens_to_bytes(made([(2, 3)] * 2), file_format)
     os.mkfifo(tmp_path / "pipe")
     writer = threading.Thread(target=(tmp_path / "pipe").write_bytes, args=(data,))
     writer.start()
@@ -128,7 +136,7 @@ class TestBlocks:
             "tokens_2x3": np.stack([tokens.grids[row] for row in (0, 2, 3)]),
             "tokens_4x1": np.stack([tokens.grids[row] for row in (1, 4)]),
         }
-        stored = read_tokens(to_bytes(tokens, "safetensors"))
+        stored = read_tokens(tokens_to_bytes(tokens, "safetensors"))
         self.assert_cover(stored, by_grid)
         self.assert_cover(tokens, by_grid)
         for _, _, block in stored.blocks():
@@ -147,7 +155,7 @@ class TestBlocks:
 
 
 class TestSequences:
-    tokens = read_tokens(to_bytes(made([(2, 3), (4, 1), (2, 3), (1, 1)], names=list("abcd")), "safetensors"))
+    tokens = read_tokens(tokens_to_bytes(made([(2, 3), (4, 1), (2, 3), (1, 1)], names=list("abcd")), "safetensors"))
 
     @pytest.mark.parametrize("index", [0, 3, -1, -4])
     def test_rows(self, index: int) -> None:
@@ -180,8 +188,8 @@ class TestSequences:
         assert [record.name for record in names[which]] == [f"{row:06d}" for row in range(4)[which]]
 
     def test_a_slice_of_lines_reads_none(self) -> None:
-        assert isinstance(self.tokens.images, Lazy)
-        assert isinstance(self.tokens.images[1:], Lazy)
+        assert isinstance(self.tokens.images, LazySequence)
+        assert isinstance(self.tokens.images[1:], LazySequence)
 
     @pytest.mark.parametrize("rows", [range(4), range(1, 3), range(3, -1, -1), range(2, 2), range(0, 4, 3)])
     def test_some_images(self, rows: range) -> None:
@@ -191,4 +199,4 @@ class TestSequences:
             for grid, row in zip(some.grids, rows, strict=True):
                 np.testing.assert_array_equal(grid, tokens.grids[row])
             assert some.header == tokens.header
-            assert read_all(read_tokens(to_bytes(some, "safetensors"))).codes_per_position == 1
+            assert read_all(read_tokens(tokens_to_bytes(some, "safetensors"))).codes_per_position == 1

@@ -10,7 +10,7 @@ import pytest
 
 from tests.tokens.conftest import made
 from tokenizer.errors import InputError, TokenFileError, UsageError
-from tokenizer.tokens import open_token_files, to_bytes, write_tokens
+from tokenizer.tokens import open_token_files, tokens_to_bytes, write_tokens
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_files_folders_a_stream_and_memory(here: Path) -> None:
     tokens = made([(2, 3), (4, 5)], (32,))
-    stream = io.BytesIO(to_bytes(tokens, "safetensors"))
+    stream = io.BytesIO(tokens_to_bytes(tokens, "safetensors"))
     files = open_token_files(["a.safetensors", Path("d"), "-", tokens], stdin=stream)
     assert files.names == ["a.safetensors", "d/b.npy", "d/e/c.safetensors", "stdin", "tokens 4"]
     assert [len(file.grids) for file in files] == [1, 1, 1, 2, 2]

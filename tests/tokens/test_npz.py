@@ -15,7 +15,7 @@ import pytest
 
 from tests.tokens.conftest import made
 from tokenizer.errors import TokenFileError, UsageError
-from tokenizer.tokens import containers, read_tokens, write_tokens
+from tokenizer.tokens import array_files, read_tokens, write_tokens
 
 ARRAY = np.arange(24, dtype=np.int32).reshape(2, 3, 4)
 
@@ -92,7 +92,7 @@ def test_nothing_is_unpickled(tmp_path: Path) -> None:
 class TestBombs:
     @pytest.fixture(autouse=True)
     def little_room(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(containers, "_UNPACKED_BYTES", 2**16)
+        monkeypatch.setattr(array_files, "_UNPACKED_BYTES", 2**16)
 
     bomb = npz(np.savez_compressed, tokens=np.zeros((1000, 1000), np.uint8))
     refused = r"it unpacks to \d+ bytes: save it as \.npy$"

@@ -23,9 +23,9 @@ from tokenizer.tokens import (
     TokenSet,
     headerless_tokens,
     read_tokens,
-    sidecar,
+    sidecar_of,
     smallest_dtype,
-    to_bytes,
+    tokens_to_bytes,
     write_tokens,
 )
 
@@ -48,9 +48,9 @@ def arrays_of(data: bytes) -> dict[str, np.ndarray]:
 def test_safetensors(grids: list[tuple[int, int]], sizes: tuple[int, ...], seed: int, data: st.DataObject) -> None:
     names = [data.draw(any_name) for _ in grids]
     tokens = made(grids, sizes, seed, names)
-    stored = to_bytes(tokens, "safetensors")
+    stored = tokens_to_bytes(tokens, "safetensors")
     assert_same(read_tokens(stored), tokens)
-    assert to_bytes(read_tokens(stored), "safetensors") == stored
+    assert tokens_to_bytes(read_tokens(stored), "safetensors") == stored
     for array in arrays_of(stored).values():
         assert array.dtype == min(
             (d for d in (np.uint8, np.uint16, np.uint32) if np.iinfo(d).max >= max(sizes) - 1),
@@ -66,8 +66,8 @@ def test_npy_with_its_sidecar(tmp_path: Path, sizes: tuple[int, ...], count: int
     write_tokens(path, tokens)
     assert_same(read_tokens(path), tokens)
     assert {file.name for file in tmp_path.iterdir()} == {"t.npy", "t.npy.jsonl"}
-    assert sidecar(path) == tmp_path / "t.npy.jsonl"
-    assert path.read_bytes() == to_bytes(tokens, "npy")
+    assert sidecar_of(path) == tmp_path / "t.npy.jsonl"
+    assert path.read_bytes() == tokens_to_bytes(tokens, "npy")
     plain = np.load(path, mmap_mode="r")
     if count:
         assert plain.shape == ((count, 2, 5) if len(sizes) == 1 else (count, 2, 5, 3))
@@ -97,13 +97,13 @@ def test_placements_come_back(mode: str) -> None:
     grid = (placement.canvas[0] // 8, placement.canvas[1] // 8)
     record = ImageRecord("a.png", grid, placement)
     tokens = TokenSet(Header(codebook_sizes=(4,), downsample=8), [record], [np.zeros((*grid, 1), int)])
-    assert read_tokens(to_bytes(tokens, "safetensors")).images[0].placement == placement
+    assert read_tokens(tokens_to_bytes(tokens, "safetensors")).images[0].placement == placement
 
 
 def test_keys_and_shapes() -> None:
-    alone = arrays_of(to_bytes(made([(2, 3)] * 4), "safetensors"))
+    alone = arrays_of(tokens_to_bytes(made([(2, 3)] * 4), "safetensors"))
     assert {key: value.shape for key, value in alone.items()} == {"tokens": (4, 2, 3)}
-    several = arrays_of(to_bytes(made([(2, 3), (3, 2), (2, 3)], (9, 9)), "safetensors"))
+    several = arrays_of(tokens_to_bytes(made([(2, 3), (3, 2), (2, 3)], (9, 9)), "safetensors"))
     assert {key: value.shape for key, value in several.items()} == {
         "tokens_2x3": (2, 2, 3, 2),
         "tokens_3x2": (1, 3, 2, 2),
@@ -125,7 +125,7 @@ def test_keys_and_shapes() -> None:
 def test_smallest_dtype(sizes: tuple[int, ...], dtype: str) -> None:
     assert smallest_dtype(sizes) == np.dtype(dtype)
     tokens = made([(1, 2)], sizes)
-    assert read_tokens(to_bytes(tokens, "safetensors")).grids[0].dtype == np.dtype(dtype)
+    assert read_tokens(tokens_to_bytes(tokens, "safetensors")).grids[0].dtype == np.dtype(dtype)
 
 
 @pytest.mark.parametrize("file_format", ["npy", "safetensors"])
@@ -133,7 +133,7 @@ def test_arrays_that_are_no_plain_memory(file_format: str) -> None:
     tokens = made([(4, 6)] * 2)
     views = (tokens.grids[0].transpose(1, 0, 2), np.repeat(tokens.grids[1], 2, axis=0)[::2].transpose(1, 0, 2)[::-1])
     turned = dataclasses.replace(tokens, images=[ImageRecord(f"{row}", (6, 4)) for row in range(2)], grids=views)
-    stored = to_bytes(turned, file_format)
+    stored = tokens_to_bytes(turned, file_format)
     found = np.load(io.BytesIO(stored)) if file_format == "npy" else arrays_of(stored)["tokens"]
     np.testing.assert_array_equal(found[0], tokens.grids[0][..., 0].T)
     np.testing.assert_array_equal(found[1], tokens.grids[1][..., 0].T[::-1])
@@ -150,7 +150,7 @@ def test_two_saves_are_the_same_bytes(tmp_path: Path, file_format: str) -> None:
     )
     assert (tmp_path / f"a.{file_format}").read_bytes() == (tmp_path / f"b.{file_format}").read_bytes()
     if file_format == "npy":
-        assert sidecar(tmp_path / "a.npy").read_bytes() == sidecar(tmp_path / "b.npy").read_bytes()
+        assert sidecar_of(tmp_path / "a.npy").read_bytes() == sidecar_of(tmp_path / "b.npy").read_bytes()
 
 
 @pytest.mark.parametrize("suffix", ["npy", "safetensors"])
@@ -167,7 +167,7 @@ def test_every_length_of_header() -> None:
     firsts = set()
     for length in range(0, 264, 8):
         header = dataclasses.replace(tokens.header, model="x" * length)
-        stored = to_bytes(dataclasses.replace(tokens, header=header), "safetensors")
+        stored = tokens_to_bytes(dataclasses.replace(tokens, header=header), "safetensors")
         firsts.add(stored[0])
         assert read_tokens(stored).header.model == "x" * length
     assert {0x80, ord("P")} <= firsts
@@ -196,13 +196,13 @@ def test_a_folder_of_that_name(tmp_path: Path) -> None:
 def test_what_would_turn_into_another_token_is_not_written(value: int) -> None:
     header = Header(codebook_sizes=(256,))
     with pytest.raises(TokenFileError, match=rf"token {value} at row 0 \(0, 1\) is outside 0\.\.255"):
-        to_bytes(TokenSet(header, [ImageRecord("a", (1, 2))], [np.array([[[0], [value]]])]), "safetensors")
+        tokens_to_bytes(TokenSet(header, [ImageRecord("a", (1, 2))], [np.array([[[0], [value]]])]), "safetensors")
 
 
 def test_tokens_of_another_grid_than_the_record_says_are_not_written() -> None:
     tokens = TokenSet(Header(codebook_sizes=(4,)), [ImageRecord("a\nb", (3, 2))], [np.zeros((2, 3, 1), int)])
     with pytest.raises(TokenFileError, match=r"^'a\\nb' has tokens on a \(2, 3\) grid, its record says \(3, 2\)$"):
-        to_bytes(tokens, "safetensors")
+        tokens_to_bytes(tokens, "safetensors")
 
 
 @pytest.mark.parametrize("suffix", ["npy", "safetensors"])

@@ -9,7 +9,7 @@ import pytest
 
 from tests.tokens.conftest import header_with, lines_of, one, row_with, with_header
 from tokenizer.errors import TokenFileError
-from tokenizer.tokens import Header, ImageRecord, TokenSet, headerless_tokens, read_tokens, sidecar
+from tokenizer.tokens import Header, ImageRecord, TokenSet, headerless_tokens, read_tokens, sidecar_of
 from tokenizer.tokens import token_set as tokens_module
 
 
@@ -81,7 +81,7 @@ def test_of_a_file_by_its_own_header(tmp_path: Path, suffix: str) -> None:
     header = header_with(codebook_sizes=[5])
     if suffix == "npy":
         np.save(path, one(5)["tokens"])
-        sidecar(path).write_bytes(lines_of([header, row_with()]))
+        sidecar_of(path).write_bytes(lines_of([header, row_with()]))
     else:
         path.write_bytes(with_header(one(5), header, [row_with()]))
     tokens = read_tokens(path)

@@ -24,11 +24,10 @@ from tokenizer.tokens import (
     TarWriter,
     TokenSet,
     Writer,
-    absorb,
     earlier_outcomes,
     read_tokens,
-    sidecar,
-    to_bytes,
+    sidecar_of,
+    tokens_to_bytes,
 )
 
 SIZES = (700,)
@@ -81,7 +80,7 @@ def test_the_same_bytes_as_from_memory(tmp_path: Path, sizes: tuple[int, ...]) -
         path = in_one_go(tmp_path / f"t.{suffix}", made, sizes)
         images = [row.record for row in made if isinstance(row.record, ImageRecord)]
         tokens = TokenSet(header(sizes), images, [row.grid for row in made if row.grid is not None])
-        assert path.read_bytes() == to_bytes(tokens, suffix)
+        assert path.read_bytes() == tokens_to_bytes(tokens, suffix)
 
 
 @pytest.mark.parametrize("suffix", ["safetensors", "npy", "tar"])
@@ -122,7 +121,7 @@ def test_stopped_anywhere_and_gone_on(tmp_path: Path, suffix: str, stop: int) ->
         journal.discard()
     assert path.read_bytes() == whole.read_bytes()
     if suffix != "safetensors":
-        assert sidecar(path).read_bytes() == sidecar(whole).read_bytes()
+        assert sidecar_of(path).read_bytes() == sidecar_of(whole).read_bytes()
 
 
 @pytest.mark.parametrize("suffix", ["safetensors", "npy", "tar"])
@@ -155,7 +154,7 @@ def test_parts_joined_are_the_whole(tmp_path: Path) -> None:
                 for row in part:
                     target.add(row)
                 journal.commit()
-                absorb(joined, target)
+                joined.add_part(target)
         everything.commit()
         joined.write(tmp_path / "t.safetensors")
         everything.discard()

@@ -12,7 +12,7 @@ from tokenizer.codec.encode_options import EncodeOptions
 from tokenizer.codec.pixel_budget import PixelBudget
 from tokenizer.codec.results import Unreadable
 from tokenizer.errors import ImageError
-from tokenizer.images import Opened, Pixels, Placement, Source, placement_of, read_scaled
+from tokenizer.images import ImageInfo, Pixels, Placement, Source, placement_of, read_scaled
 from tokenizer.tokens import FailedInput
 
 
@@ -68,7 +68,7 @@ def _fit(
     def placed(size: tuple[int, int], scales: tuple[int, ...]) -> Placement:
         return placement_of(size, options.mode, options.image_size, multiple, scales)
 
-    def choose(opened: Opened) -> int:
+    def choose(opened: ImageInfo) -> int:
         nonlocal taken
         scale = placed(opened.size, opened.scales).scale
         taken = opened.size[0] * opened.size[1] // (1 if opened.progressive else scale**2)

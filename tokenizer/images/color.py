@@ -7,13 +7,13 @@ from typing import BinaryIO, cast
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageCms, ImageOps
+from PIL import ExifTags, Image, ImageCms, ImageColor, ImageOps
 from PIL.Jpeg2KImagePlugin import Jpeg2KImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
-from tokenizer.errors import ImageError
+from tokenizer.errors import ImageError, UsageError
 from tokenizer.images.icc import to_srgb
 
 _TOP = 2**16 - 1
@@ -22,6 +22,19 @@ _BYTE = 8
 _SIGNED, _PLANES = 2, 2
 _MOST_SCANS = 200  # of a JPEG; encoders make about 10, and 40 bytes suffice for one of the largest image
 _STEPS = {"L;2": 255 // 3, "L;4": 255 // 15}  # between samples of a PNG of 2 or 4 bits
+
+
+def parse_color(text: str) -> tuple[int, int, int]:
+    """Return the (red, green, blue) of a color name or `#rrggbb`.
+
+    Raises:
+        UsageError: it is not a color.
+    """
+    try:
+        red, green, blue, *_ = ImageColor.getrgb(text)
+    except ValueError:
+        raise UsageError(f"{text!r} is not a color: pass a name such as white, or #rrggbb") from None
+    return red, green, blue
 
 
 def upright_rgb(image: Image.Image, alpha: tuple[int, int, int]) -> Image.Image:

@@ -24,7 +24,7 @@ from tokenizer.errors import ImageError, reason
 from tokenizer.runtime import SharedContext, pillow_library
 
 # A call returns the same image each time; bytes are those of an image file.
-File = Path | BinaryIO | Callable[[], NDArray[np.uint8] | Image.Image | bytes]
+ImageFile = Path | BinaryIO | Callable[[], NDArray[np.uint8] | Image.Image | bytes]
 
 # Smaller files are read whole before they are decoded: Pillow and libtiff would map them, and a file that another
 # process cuts short while it is mapped ends this one (SIGBUS).
@@ -34,7 +34,7 @@ _TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
 @contextlib.contextmanager
-def open_image(file: File, *, pixels: bool = True) -> Generator[Image.Image]:
+def open_image(file: ImageFile, *, pixels: bool = True) -> Generator[Image.Image]:
     """Open an image, and raise ImageError for whatever goes wrong until it is closed; its message is the reason alone.
 
     Args:
@@ -52,7 +52,7 @@ def open_image(file: File, *, pixels: bool = True) -> Generator[Image.Image]:
         raise ImageError(_reason(error)) from error
 
 
-def _open(file: File, held: contextlib.ExitStack, *, pixels: bool) -> Image.Image:
+def _open(file: ImageFile, held: contextlib.ExitStack, *, pixels: bool) -> Image.Image:
     if isinstance(file, Path):
         return _identified(held.enter_context(_stream(file, whole=pixels)))
     if not callable(file):

@@ -7,7 +7,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from tokenizer.images.reading import Pixels, resize
+from tokenizer.images.pixels import Pixels, resize
 
 ResizeMode = Literal["none", "crop", "pad", "squash"]
 RESIZE_MODES: tuple[str, ...] = get_args(ResizeMode)
@@ -53,7 +53,7 @@ class Placement:
         return self.content if self.mode == "crop" else self.original
 
     def check(self) -> None:
-        """Raise ValueError unless `place` could have made this of an image.
+        """Raise ValueError unless `placement_of` could have made this of an image.
 
         What is asked for to restore a picture is then at most what its tokens decode to, or what its reader held.
         """

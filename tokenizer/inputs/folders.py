@@ -6,12 +6,12 @@ import os
 from collections.abc import Iterator
 
 from tokenizer.errors import InputError
-from tokenizer.images import SUFFIXES
+from tokenizer.images import IMAGE_SUFFIXES
 
 
 def is_image(name: str) -> bool:
     """Return whether a file is called like an image."""
-    return name.lower().endswith(SUFFIXES)
+    return name.lower().endswith(IMAGE_SUFFIXES)
 
 
 def walk_folder(folder: str) -> Iterator[str]:

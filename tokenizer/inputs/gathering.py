@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from tokenizer.errors import InputError, UsageError, reason
-from tokenizer.images import SUFFIXES, Source
+from tokenizer.images import IMAGE_SUFFIXES, Source
 from tokenizer.inputs.archives import Archive, archive_stem, is_archive, looks_like_archive, peek
 from tokenizer.inputs.folders import is_image, walk_folder
 from tokenizer.inputs.listing import Listing, Texts, without_repeats
@@ -197,7 +197,7 @@ class _Found:
 
 
 def _no_images(folder: str) -> InputError:
-    return InputError(f"no images in {Path(folder)}: looked for {' '.join(SUFFIXES)}")
+    return InputError(f"no images in {Path(folder)}: looked for {' '.join(IMAGE_SUFFIXES)}")
 
 
 def _distinct(archives: Iterable[Archive]) -> Iterator[Archive]:

@@ -12,7 +12,7 @@ import re
 from typing import BinaryIO
 
 from tokenizer.errors import ImageError, InputError, UsageError, nearest_name, reason
-from tokenizer.images import SUFFIXES
+from tokenizer.images import IMAGE_SUFFIXES
 from tokenizer.inputs.folders import is_image
 from tokenizer.inputs.size_limit import MAX_BYTES, read_bounded
 
@@ -121,7 +121,7 @@ def walk_url(url: str) -> list[str]:
     inside = [path.removeprefix(root).lstrip("/").split("/") for path in found if path.startswith(root)]
     images = sorted(parts for parts in inside if is_image(parts[-1]) and not any(p.startswith(".") for p in parts))
     if not images:
-        raise InputError(f"no images in {url}: looked for {' '.join(SUFFIXES)}")
+        raise InputError(f"no images in {url}: looked for {' '.join(IMAGE_SUFFIXES)}")
     folder = named if named.endswith("/") else f"{named}/"
     return [url.replace(named, folder + "/".join(parts), 1) for parts in images]
 

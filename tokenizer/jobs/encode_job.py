@@ -15,7 +15,7 @@ from tokenizer.images import Source
 from tokenizer.jobs.outcomes import OnError, Outcome
 from tokenizer.models import Tokenizer
 from tokenizer.tokens import (
-    PARTIAL,
+    PARTIAL_SUFFIX,
     EncodedRow,
     Header,
     Journal,
@@ -24,7 +24,7 @@ from tokenizer.tokens import (
     TokenSet,
     Writer,
     earlier_outcomes,
-    sidecar,
+    sidecar_of,
 )
 
 
@@ -141,11 +141,11 @@ def growing(job: EncodeJob, path: Path) -> Iterator[Journal]:
         InputError: what is to be resumed belongs to another job.
     """
     with Journal(partial_of(path), job.describe(), resume=job.resumes, overwrite=job.overwrites) as journal:
-        for file in (path, sidecar(path)):
+        for file in (path, sidecar_of(path)):
             remove_temporaries_of(file)
         yield journal
 
 
 def partial_of(path: Path) -> Path:
     """Return where the rows on their way to a token file grow."""
-    return path.with_name(path.name + PARTIAL)
+    return path.with_name(path.name + PARTIAL_SUFFIX)

@@ -19,7 +19,7 @@ from tokenizer.jobs.outcomes import OnError, Outcome, Output, Totals
 from tokenizer.jobs.shards import Piece, encode_to_shards, shard_pieces
 from tokenizer.jobs.tree import encode_to_tree
 from tokenizer.models import LoadedModel, load_model, locate_checkpoint
-from tokenizer.tokens import FORMATS, sidecar
+from tokenizer.tokens import TOKEN_FORMATS, sidecar_of
 
 
 def encode(
@@ -118,7 +118,7 @@ class _Target:
         kept = existing if share[1] == 1 else "resume"
         check_output(self.path, folder=self.in_folder, existing=kept)
         if not self.in_folder:
-            refuse_existing(sidecar(self.path), overwrite=kept != "refuse")
+            refuse_existing(sidecar_of(self.path), overwrite=kept != "refuse")
 
 
 def _target(output: Output, wanted: str | None, shard_size: int | None) -> _Target:
@@ -134,8 +134,8 @@ def _target(output: Output, wanted: str | None, shard_size: int | None) -> _Targ
     if shard_size is not None:
         raise UsageError(f"--shard-size makes several files, {name} is one: name a folder")
     suffix = Path(name).suffix
-    if suffix[1:] not in FORMATS:
-        suffixes = ", ".join(f".{known}" for known in FORMATS)
+    if suffix[1:] not in TOKEN_FORMATS:
+        suffixes = ", ".join(f".{known}" for known in TOKEN_FORMATS)
         raise UsageError(f"{name} has the suffix {suffix}: use one of {suffixes}, or end a folder with /")
     if wanted not in (None, suffix[1:]):
         raise UsageError(f"{name} and --format {wanted} contradict each other")

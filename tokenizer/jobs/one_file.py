@@ -14,14 +14,13 @@ from tokenizer.images import Source
 from tokenizer.jobs.encode_job import EncodeJob, fill_writer, finished_outcomes, growing, partial_of
 from tokenizer.jobs.outcomes import Outcome
 from tokenizer.tokens import (
-    PARTIAL,
+    PARTIAL_SUFFIX,
     Journal,
     StackWriter,
-    absorb,
     is_finished,
     read_tokens,
     refuse_another_job,
-    sidecar,
+    sidecar_of,
 )
 
 
@@ -63,7 +62,7 @@ def _parts_of(path: Path) -> Path:
 
 
 def _refuse_existing(job: EncodeJob, path: Path) -> None:
-    for file in (path, sidecar(path)):
+    for file in (path, sidecar_of(path)):
         refuse_existing(file, overwrite=job.existing != "refuse")
 
 
@@ -104,7 +103,7 @@ def _part(job: EncodeJob, sources: Sequence[Source], path: Path, part: int, part
 
 
 def _part_folder(folder: Path, part: int) -> Path:
-    return folder / f"{part + 1}{PARTIAL}"
+    return folder / f"{part + 1}{PARTIAL_SUFFIX}"
 
 
 def _join(job: EncodeJob, described: dict[str, Any], folder: Path, parts: int, path: Path) -> None:
@@ -128,7 +127,7 @@ def _write_joined(job: EncodeJob, described: dict[str, Any], parts: Sequence[Pat
         whole = StackWriter(journal, job.header, job.file_format)
         for part in parts:
             with Journal(part, described, resume=True, wait=True) as finished:
-                absorb(whole, StackWriter(finished, job.header, job.file_format))
+                whole.add_part(StackWriter(finished, job.header, job.file_format))
         journal.commit()
         if whole.images:
             whole.write(path)

@@ -15,7 +15,15 @@ from tokenizer.files import canonical_json, locked_folder, refuse_existing, writ
 from tokenizer.images import Source
 from tokenizer.jobs.encode_job import EncodeJob, fill_writer, finished_outcomes, growing, partial_of
 from tokenizer.jobs.outcomes import Outcome
-from tokenizer.tokens import DONE, INDEX, INDEX_FORMAT, INDEX_VERSION, crc32_of, read_tokens, refuse_another_job
+from tokenizer.tokens import (
+    DONE_SUFFIX,
+    INDEX_FILE,
+    INDEX_FORMAT,
+    INDEX_VERSION,
+    crc32_of,
+    read_tokens,
+    refuse_another_job,
+)
 
 _COUNTS = ("images", "failed", "bytes", "crc32")
 
@@ -84,7 +92,7 @@ def _shard(job: EncodeJob, piece: Piece, folder: Path) -> Generator[Outcome]:
         return
     if not job.resumes:
         refuse_existing(path, overwrite=job.overwrites)
-    for file in (mark, folder / INDEX):
+    for file in (mark, folder / INDEX_FILE):
         file.unlink(missing_ok=True)
     with growing(job, path) as journal:
         writer = job.writer(journal)
@@ -98,7 +106,7 @@ def _shard(job: EncodeJob, piece: Piece, folder: Path) -> Generator[Outcome]:
 
 
 def _mark(folder: Path, name: str) -> Path:
-    return folder / (name + DONE)
+    return folder / (name + DONE_SUFFIX)
 
 
 def _is_whole(job: EncodeJob, mark: Path, path: Path) -> bool:
@@ -143,7 +151,7 @@ def _write_index(job: EncodeJob, names: Sequence[str], folder: Path) -> None:
         shards.append(done)
     totals = {key: sum(shard[key] for shard in shards) for key in ("images", "failed")}
     values = {"format": INDEX_FORMAT, "version": INDEX_VERSION, "shards": shards, **totals}
-    write_bytes(folder / INDEX, json.dumps(values, indent=1).encode() + b"\n")
+    write_bytes(folder / INDEX_FILE, json.dumps(values, indent=1).encode() + b"\n")
 
 
 def _common(job: dict[str, Any]) -> dict[str, Any]:

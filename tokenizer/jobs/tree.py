@@ -16,7 +16,7 @@ from tokenizer.images import Source
 from tokenizer.jobs.encode_job import EncodeJob, encoded_rows, outcome_of
 from tokenizer.jobs.outcomes import Outcome
 from tokenizer.tokens import (
-    MANIFEST,
+    MANIFEST_FILE,
     EncodedRow,
     ImageRecord,
     TokenSet,
@@ -63,7 +63,7 @@ def encode_to_tree(
             yield replace(outcome_of(row), kept=kept)
         if images:
             manifest.seek(0)
-            with replacing(folder / MANIFEST.replace(".", f"{label}.")) as file:
+            with replacing(folder / MANIFEST_FILE.replace(".", f"{label}.")) as file:
                 file.write(header_line(job.header))
                 file.writelines(manifest)
 

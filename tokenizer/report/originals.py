@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 from tokenizer.errors import ImageError, InputError
-from tokenizer.images import File, Pixels, Placement, read_scaled
+from tokenizer.images import ImageFile, Pixels, Placement, read_scaled
 
 
-def original_canvas(name: str, file: File, placement: Placement, alpha: tuple[int, int, int]) -> Pixels:
+def original_canvas(name: str, file: ImageFile, placement: Placement, alpha: tuple[int, int, int]) -> Pixels:
     """Return the (H, W, 3) uint8 canvas of an original: decoded at the same scale where its file has it, and fitted.
 
     Raises:

@@ -1,27 +1,36 @@
-from .array import TokenArray, load_tokens
-from .dataset import TokenDataset
-from .file_sequence import TokenFile, TokenFiles, TokenImages, select_images
 from .header import Header
 from .headerless import headerless_tokens
-from .journal import PARTIAL, Journal, crc32_of, is_finished, refuse_another_job
-from .journal_entries import earlier_outcomes
+from .journal import PARTIAL_SUFFIX, Journal, crc32_of, is_finished, refuse_another_job
+from .journal_manifest import earlier_outcomes
 from .manifest import FailedInput, ImageRecord, manifest_line
 from .named_files import NamedTokens, open_token_files
 from .serialization import header_line
-from .token_files import FORMATS, SUFFIXES, read_tokens, select_rows, sidecar, split_sidecar, to_bytes, write_tokens
-from .token_folders import DONE, INDEX, INDEX_FORMAT, INDEX_VERSION, MANIFEST, find_token_files
+from .token_array import TokenArray, load_tokens
+from .token_dataset import TokenDataset
+from .token_files import (
+    TOKEN_FORMATS,
+    TOKEN_SUFFIXES,
+    parse_sidecar,
+    read_tokens,
+    select_rows,
+    sidecar_of,
+    tokens_to_bytes,
+    write_tokens,
+)
+from .token_folders import DONE_SUFFIX, INDEX_FILE, INDEX_FORMAT, INDEX_VERSION, MANIFEST_FILE, find_token_files
+from .token_images import TokenFile, TokenFiles, TokenImages, select_images
 from .token_set import TokenSet, smallest_dtype
-from .writers import EncodedRow, StackWriter, TarWriter, Writer, absorb
+from .writers import EncodedRow, StackWriter, TarWriter, Writer
 
 __all__ = [
-    "DONE",
-    "FORMATS",
-    "INDEX",
+    "DONE_SUFFIX",
+    "INDEX_FILE",
     "INDEX_FORMAT",
     "INDEX_VERSION",
-    "MANIFEST",
-    "PARTIAL",
-    "SUFFIXES",
+    "MANIFEST_FILE",
+    "PARTIAL_SUFFIX",
+    "TOKEN_FORMATS",
+    "TOKEN_SUFFIXES",
     "EncodedRow",
     "FailedInput",
     "Header",
@@ -37,7 +46,6 @@ __all__ = [
     "TokenImages",
     "TokenSet",
     "Writer",
-    "absorb",
     "crc32_of",
     "earlier_outcomes",
     "find_token_files",
@@ -47,13 +55,13 @@ __all__ = [
     "load_tokens",
     "manifest_line",
     "open_token_files",
+    "parse_sidecar",
     "read_tokens",
     "refuse_another_job",
     "select_images",
     "select_rows",
-    "sidecar",
+    "sidecar_of",
     "smallest_dtype",
-    "split_sidecar",
-    "to_bytes",
+    "tokens_to_bytes",
     "write_tokens",
 ]

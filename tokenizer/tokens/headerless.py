@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tokenizer.errors import TokenFileError, UsageError
 from tokenizer.tokens.header import Header
-from tokenizer.tokens.lazy import Lazy
+from tokenizer.tokens.lazy_sequence import LazySequence
 from tokenizer.tokens.manifest import ImageRecord
 from tokenizer.tokens.token_set import Array, MappedGrids, TokenSet, check_integers
 
@@ -23,7 +23,7 @@ def headerless_tokens(array: Array, grid: tuple[int, int] | None = None, codes: 
     rows = _four_axes(array) if grid is None else _from_sequences(array, grid, codes)
     shape = (rows.shape[1], rows.shape[2])
     digits = max(6, len(str(len(rows))))
-    images = Lazy(range(len(rows)), lambda row: ImageRecord(f"{row:0{digits}d}", shape))
+    images = LazySequence(range(len(rows)), lambda row: ImageRecord(f"{row:0{digits}d}", shape))
     return TokenSet(Header(), images, MappedGrids({shape: rows}, None))
 
 

@@ -17,7 +17,7 @@ from tokenizer.errors import InputError, OutputError
 from tokenizer.files import Lock, canonical_json, make_folder, open_to_append, write_bytes
 from tokenizer.tokens.serialization import Stored
 
-PARTIAL = ".partial"
+PARTIAL_SUFFIX = ".partial"
 _STATE = "journal.json"
 _LOCK = "lock"
 _SECONDS = 2.0

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from tokenizer.errors import TokenFileError
 from tokenizer.images import Placement
 from tokenizer.tokens.header import positive
-from tokenizer.tokens.lazy import Lazy
+from tokenizer.tokens.lazy_sequence import LazySequence
 
 T = TypeVar("T")
 
@@ -63,7 +63,7 @@ def manifest_lines(
     ends: NDArray[np.int64],
     parse: Callable[[Mapping[str, Any]], T],
     where: str = "",
-) -> Lazy[T]:
+) -> LazySequence[T]:
     """Return what lines of JSON say, each parsed when it is asked for: TokenFileError where it is damaged.
 
     Args:
@@ -82,7 +82,7 @@ def manifest_lines(
             reason = " ".join(f"{type(error).__name__} {error}".split())
             raise TokenFileError(f"{where}its manifest is damaged at byte {start}: {reason}") from error
 
-    return Lazy(range(len(starts)), read)
+    return LazySequence(range(len(starts)), read)
 
 
 @dataclass(frozen=True)
@@ -92,9 +92,9 @@ class Manifest:
     `where` begins the messages of what is found wrong later.
     """
 
-    images: Lazy[ImageRecord]
-    places: Lazy[tuple[tuple[int, int], int]]
-    failed: Lazy[FailedInput]
+    images: LazySequence[ImageRecord]
+    places: LazySequence[tuple[tuple[int, int], int]]
+    failed: LazySequence[FailedInput]
     where: str = ""
 
 

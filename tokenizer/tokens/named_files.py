@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from tokenizer.errors import InputError, TokenFileError, UsageError
-from tokenizer.tokens.file_sequence import TokenFile, TokenFiles
 from tokenizer.tokens.token_files import read_tokens
 from tokenizer.tokens.token_folders import find_token_files
+from tokenizer.tokens.token_images import TokenFile, TokenFiles
 from tokenizer.tokens.token_set import TokenSet
 
 NamedTokens = str | os.PathLike[str] | TokenSet

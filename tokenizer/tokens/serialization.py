@@ -15,8 +15,8 @@ from tokenizer.files import canonical_json, safetensors_header_of
 from tokenizer.tokens.header import Header
 from tokenizer.tokens.token_set import smallest_dtype, stack_key
 
-KEY = "vqtok"
-MANIFEST = "manifest"
+METADATA_KEY = "vqtok"
+MANIFEST_NAME = "manifest"
 
 
 @dataclass(frozen=True)
@@ -91,6 +91,6 @@ def _safetensors_header(header: Header, stacks: Sequence[Stack], manifest: int, 
     codes = header.codes_per_position
     tensors = {stack_key(stack.grid, len(stacks)): (dtype, stack.shape(codes)) for stack in stacks}
     # The manifest comes last, so that the tokens are aligned.
-    tensors[MANIFEST] = (np.dtype(np.uint8), (manifest,))
+    tensors[MANIFEST_NAME] = (np.dtype(np.uint8), (manifest,))
     # One metadata key: other writers of safetensors put several in a different order each time.
-    return safetensors_header_of(tensors, {KEY: canonical_json(header.to_json())})
+    return safetensors_header_of(tensors, {METADATA_KEY: canonical_json(header.to_json())})

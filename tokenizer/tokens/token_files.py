@@ -16,29 +16,29 @@ from numpy.typing import NDArray
 
 from tokenizer.errors import InputError, TokenFileError, UsageError
 from tokenizer.files import replacing
-from tokenizer.tokens.containers import npy_array, npz_array, safetensors_arrays
+from tokenizer.tokens.array_files import npy_array, npz_array, safetensors_arrays
 from tokenizer.tokens.header import Header, header_from_json, load_json
 from tokenizer.tokens.headerless import headerless_tokens
-from tokenizer.tokens.lazy import Lazy
+from tokenizer.tokens.lazy_sequence import LazySequence
 from tokenizer.tokens.manifest import Manifest, manifest_line, parse_manifest
-from tokenizer.tokens.serialization import KEY, MANIFEST, Stack, Stored, header_line, token_file
-from tokenizer.tokens.tars import tar_tokens
+from tokenizer.tokens.serialization import MANIFEST_NAME, METADATA_KEY, Stack, Stored, header_line, token_file
 from tokenizer.tokens.token_set import TokenSet, map_tokens, smallest_dtype
+from tokenizer.tokens.token_tars import tar_tokens
 
-FORMATS = ("npy", "safetensors", "tar")
-SUFFIXES = (".npy", ".npz", ".safetensors", ".tar")
+TOKEN_FORMATS = ("npy", "safetensors", "tar")
+TOKEN_SUFFIXES = (".npy", ".npz", ".safetensors", ".tar")
 _NPY_MAGIC = b"\x93NUMPY"
 _NPZ_MAGIC = b"PK\x03\x04"
 _TAR_MAGIC, _TAR_MAGIC_AT = b"ustar", 257
 _HEADER_BYTES = 2**20
 
 
-def sidecar(path: Path) -> Path:
+def sidecar_of(path: Path) -> Path:
     """Return where the header and the manifest of a `.npy` lie."""
     return path.with_name(path.name + ".jsonl")
 
 
-def to_bytes(tokens: TokenSet, file_format: str) -> bytes:
+def tokens_to_bytes(tokens: TokenSet, file_format: str) -> bytes:
     """Return the bytes of a token file; those of `npy` are the array alone.
 
     Raises:
@@ -50,7 +50,7 @@ def to_bytes(tokens: TokenSet, file_format: str) -> bytes:
 
 
 def write_tokens(path: Path, tokens: TokenSet) -> None:
-    """Write a token file in the format of its suffix; header and manifest of a `.npy` go to `sidecar(path)`.
+    """Write a token file in the format of its suffix; header and manifest of a `.npy` go to `sidecar_of(path)`.
 
     Raises:
         UsageError: the tokens do not fit the format.
@@ -79,7 +79,7 @@ def write_with_sidecar(path: Path, pieces: Iterable[bytes], header: Header, mani
     Raises:
         OutputError: they cannot be written.
     """
-    with replacing(path) as file, replacing(sidecar(path)) as beside:
+    with replacing(path) as file, replacing(sidecar_of(path)) as beside:
         file.writelines(pieces)
         beside.write(header_line(header))
         beside.writelines(manifest.pieces())
@@ -125,7 +125,7 @@ def read_tokens(source: Path | bytes, grid: tuple[int, int] | None = None, codes
         return _parse(np.frombuffer(source, np.uint8), None, None, grid, codes)
     try:
         data = _mapped(source)
-        beside = _mapped(sidecar(source)) if sidecar(source).exists() else None
+        beside = _mapped(sidecar_of(source)) if sidecar_of(source).exists() else None
     except (OSError, ValueError) as error:  # ValueError: a name that no file can have
         raise InputError(f"cannot read {source}: {getattr(error, 'strerror', None) or error}") from error
     try:
@@ -164,12 +164,12 @@ def _parse(
     if beside is not None and len(data) and (is_tar or not data.any()):  # a tar of no samples is zeros alone
         return _archive_beside(data, beside, _where(path))
     arrays, metadata = safetensors_arrays(data, lies)
-    if KEY not in metadata:
+    if METADATA_KEY not in metadata:
         if len(arrays) == 1:
             return headerless_tokens(next(iter(arrays.values())), grid, codes)
         raise TokenFileError(f"it holds {len(arrays)} arrays and no vqtok header: save one array of tokens")
-    header = header_from_json(load_json(metadata[KEY]))
-    lines = arrays.pop(MANIFEST, None)
+    header = header_from_json(load_json(metadata[METADATA_KEY]))
+    lines = arrays.pop(MANIFEST_NAME, None)
     if lines is None or lines.dtype != np.uint8 or lines.ndim != 1:
         raise TokenFileError("it holds no manifest")
     return map_tokens(arrays, header, parse_manifest(lines, header.downsample, _where(path)))
@@ -180,19 +180,19 @@ def _where(path: Path | None) -> str:
 
 
 def _beside(array: NDArray[Any], beside: NDArray[np.uint8], where: str) -> TokenSet:
-    header, manifest = split_sidecar(beside, where)
+    header, manifest = parse_sidecar(beside, where)
     return map_tokens({"tokens": array}, header, manifest)
 
 
 def _archive_beside(data: NDArray[np.uint8], beside: NDArray[np.uint8], where: str) -> TokenSet:
-    header, manifest = split_sidecar(beside, where)
+    header, manifest = parse_sidecar(beside, where)
     tokens = tar_tokens(data, where, manifest.failed) if data.any() else TokenSet(header, (), (), manifest.failed)
     if len(tokens.images) != len(manifest.images):
         raise TokenFileError(f"it holds {len(tokens.images)} images, its manifest names {len(manifest.images)}")
     return tokens
 
 
-def split_sidecar(text: NDArray[np.uint8], where: str = "") -> tuple[Header, Manifest]:
+def parse_sidecar(text: NDArray[np.uint8], where: str = "") -> tuple[Header, Manifest]:
     """Return the header in the first line of a sidecar, and the manifest after it.
 
     `where` begins the messages of what is found wrong later, when a row is read.
@@ -209,5 +209,5 @@ def split_sidecar(text: NDArray[np.uint8], where: str = "") -> tuple[Header, Man
 
 def select_rows(tokens: TokenSet, rows: range) -> TokenSet:
     """Return the tokens of some images."""
-    images, grids = Lazy(rows, tokens.images.__getitem__), Lazy(rows, tokens.grids.__getitem__)
+    images, grids = LazySequence(rows, tokens.images.__getitem__), LazySequence(rows, tokens.grids.__getitem__)
     return dataclasses.replace(tokens, images=images, grids=grids)

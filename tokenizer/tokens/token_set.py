@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from tokenizer.errors import TokenFileError
 from tokenizer.tokens.header import Header
-from tokenizer.tokens.lazy import Lazy
+from tokenizer.tokens.lazy_sequence import LazySequence
 from tokenizer.tokens.manifest import FailedInput, ImageRecord, Manifest
 
 Array = NDArray[Any]
@@ -92,7 +92,7 @@ def stack_key(grid: tuple[int, int], shapes: int) -> str:
     return "tokens" if shapes <= 1 else f"tokens_{grid[0]}x{grid[1]}"
 
 
-class MappedGrids(Lazy[Array]):
+class MappedGrids(LazySequence[Array]):
     """The (h, w, C) grids of a file, looked up in its arrays: (n, h, w, C) for each (h, w).
 
     One that the manifest names and the arrays do not hold is a TokenFileError.

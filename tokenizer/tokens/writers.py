@@ -17,7 +17,7 @@ from tokenizer.errors import UsageError
 from tokenizer.files import canonical_json
 from tokenizer.tokens.header import Header
 from tokenizer.tokens.journal import Journal
-from tokenizer.tokens.journal_entries import MANIFEST, damaged_journal, journal_entries
+from tokenizer.tokens.journal_manifest import MANIFEST, damaged_journal, journal_entries
 from tokenizer.tokens.manifest import FailedInput, ImageRecord, manifest_line
 from tokenizer.tokens.serialization import Stack, Stored, npy_bytes, token_file
 from tokenizer.tokens.token_files import write_stored, write_with_sidecar
@@ -150,6 +150,12 @@ class StackWriter:
             row = log[end - self._row_bytes(grids[number]) : end].view(self._dtype)
             yield row.reshape(*grids[number], self._header.codes_per_position)
 
+    def add_part(self, part: StackWriter) -> None:
+        """Take all rows of a part of the inputs, whose journal is finished."""
+        rows = part.rows()
+        for _, entry in part.entries():
+            self.add(EncodedRow(entry, next(rows) if isinstance(entry, ImageRecord) else None))
+
     def _log(self) -> NDArray[np.uint8]:
         return np.memmap(self.journal.path(_ROWS), np.uint8, "r")
 
@@ -228,10 +234,3 @@ def _member(name: str, data: bytes) -> Iterator[bytes]:
     yield info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
     yield data
     yield bytes(-len(data) % tarfile.BLOCKSIZE)
-
-
-def absorb(writer: StackWriter, part: StackWriter) -> None:
-    """Add all rows of a finished part."""
-    rows = part.rows()
-    for _, entry in part.entries():
-        writer.add(EncodedRow(entry, next(rows) if isinstance(entry, ImageRecord) else None))

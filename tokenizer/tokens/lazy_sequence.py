@@ -8,7 +8,7 @@ from typing import TypeVar, overload
 T = TypeVar("T")
 
 
-class Lazy(Sequence[T]):
+class LazySequence(Sequence[T]):
     """Items that are made when they are asked for; a slice of them is lazy too.
 
     Args:
@@ -30,5 +30,5 @@ class Lazy(Sequence[T]):
     def __getitem__(self, index: int | slice) -> T | Sequence[T]:
         """Return an item, or some of them."""
         if isinstance(index, slice):
-            return Lazy(self._numbers[index], self._make)
+            return LazySequence(self._numbers[index], self._make)
         return self._make(self._numbers[index])

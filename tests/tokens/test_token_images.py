@@ -8,8 +8,16 @@ import numpy as np
 import pytest
 
 from tokenizer.errors import InputError, TokenFileError, UsageError
-from tokenizer.tokens import Header, ImageRecord, TokenFile, TokenFiles, TokenSet, select_images, write_tokens
-from tokenizer.tokens import file_sequence as token_images
+from tokenizer.tokens import (
+    Header,
+    ImageRecord,
+    TokenFile,
+    TokenFiles,
+    TokenSet,
+    select_images,
+    token_images,
+    write_tokens,
+)
 
 COUNTS = (3, 1, 4, 0, 2)
 

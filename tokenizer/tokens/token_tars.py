@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tokenizer.errors import TokenFileError
-from tokenizer.tokens.containers import npy_array
+from tokenizer.tokens.array_files import npy_array
 from tokenizer.tokens.header import header_from_json, load_json
-from tokenizer.tokens.lazy import Lazy
+from tokenizer.tokens.lazy_sequence import LazySequence
 from tokenizer.tokens.manifest import FailedInput, ImageRecord, manifest_lines, record_from_json
 from tokenizer.tokens.token_set import Array, TokenSet, with_codes
 
@@ -52,7 +52,7 @@ def tar_tokens(data: NDArray[np.uint8], where: str, failed: Sequence[FailedInput
         start, end = spans[number, :2]
         return _grid(data[start:end], images[number], header.codes_per_position, where)
 
-    return TokenSet(header, images, Lazy(range(len(spans)), grid), failed)
+    return TokenSet(header, images, LazySequence(range(len(spans)), grid), failed)
 
 
 def _grid(data: NDArray[np.uint8], image: ImageRecord, codes: int, where: str) -> Array:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from tokenizer.tokens.array import TokenArray, load_tokens
+from tokenizer.tokens.token_array import TokenArray, load_tokens
 
 
 class TokenDataset(Dataset[Tensor]):

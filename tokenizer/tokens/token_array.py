@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -10,13 +11,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from tokenizer.errors import InputError
-from tokenizer.tokens.array_parts import ArrayPart, RowKind, open_part
-from tokenizer.tokens.lazy import Lazy
+from tokenizer.errors import InputError, TokenFileError
+from tokenizer.tokens.header import Header
+from tokenizer.tokens.lazy_sequence import LazySequence
+from tokenizer.tokens.token_files import read_tokens
 from tokenizer.tokens.token_folders import find_token_files
-from tokenizer.tokens.token_set import Array
+from tokenizer.tokens.token_set import Array, MappedGrids, TokenSet
 
 _FILES_OPEN = 64
+_ONE_GRID = "one array needs one grid, encode with --image-size"
 
 
 def load_tokens(path: str | Path, *more: str | Path) -> TokenArray:
@@ -67,7 +70,7 @@ class TokenArray:
     def __init__(self, files: Sequence[tuple[str, int | None]]) -> None:
         self._paths = [path for path, _ in files]
         self._counts = [count for _, count in files]
-        self._kind: RowKind | None = None
+        self._kind: _RowKind | None = None
         self._part = lru_cache(_FILES_OPEN)(self._opened)
         counts = [len(self._part(number).rows) if count is None else count for number, count in enumerate(self._counts)]
         if not any(counts):
@@ -77,8 +80,8 @@ class TokenArray:
         self.shape = (sum(counts), *kind.shape[: 2 + (kind.shape[2] > 1)])
         self.dtype, self.header = kind.dtype, kind.header
 
-    def _opened(self, number: int) -> ArrayPart:
-        part, count = open_part(Path(self._paths[number])), self._counts[number]
+    def _opened(self, number: int) -> _Part:
+        part, count = _open_part(Path(self._paths[number])), self._counts[number]
         if count is not None and len(part.rows) != count:
             raise InputError(f"{part.path} holds {len(part.rows)} images, its folder's list says {count}: encode again")
         if len(part.rows):
@@ -111,7 +114,7 @@ class TokenArray:
     @property
     def names(self) -> Sequence[str]:
         """The name of each row's image, read when it is asked for; of an array without names, its row in the file."""
-        return Lazy(range(len(self)), self._name)
+        return LazySequence(range(len(self)), self._name)
 
     @property
     def codebook_sizes(self) -> tuple[int, ...]:
@@ -193,3 +196,67 @@ def _rows(index: Any, count: int) -> NDArray[np.int64]:
     if outside.size:
         raise IndexError(f"row {outside[0]} of {count}")
     return np.where(rows < 0, rows + count, rows)
+
+
+@dataclass(frozen=True)
+class _RowKind:
+    """What all files must have in common: who made them, and the (h, w, C) shape and dtype of a row."""
+
+    path: Path
+    header: Header
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+    def check(self, other: _RowKind) -> None:
+        """Raise InputError where another file differs."""
+        if other.shape[:2] != self.shape[:2]:
+            grids = f"{_show(self.shape)} grids in {self.path}, {_show(other.shape)} ones in {other.path}"
+            raise InputError(f"{grids}: {_ONE_GRID}")
+        if other.header.model != self.header.model:
+            raise InputError(f"{self.path} and {other.path} were made by different checkpoints: encode all with one")
+        mine, others = f"{self.shape[2]} x {self.dtype}", f"{other.shape[2]} x {other.dtype}"
+        if mine != others:
+            raise InputError(f"{mine} a position in {self.path}, {others} in {other.path}: save them alike")
+
+
+@dataclass(frozen=True)
+class _Part:
+    """One file; `rows` is an (n, h, w, C) array, or a sequence of n (h, w, C) ones."""
+
+    path: Path
+    tokens: TokenSet
+    rows: Array | Sequence[Array]
+
+    def kind(self) -> _RowKind:
+        """Return what it must have in common with others; it must hold a row."""
+        return _RowKind(self.path, self.tokens.header, self.rows[0].shape, self.rows[0].dtype)
+
+    def take(self, rows: NDArray[np.int64]) -> Array:
+        """Return a copy of some rows, (n, h, w, C)."""
+        return self.rows[rows] if isinstance(self.rows, np.ndarray) else np.stack([self.rows[row] for row in rows])
+
+    def name(self, row: int) -> str:
+        """Return the name of the image in a row."""
+        grids = self.tokens.grids
+        if isinstance(grids, MappedGrids) and grids.row(row) != row:
+            raise TokenFileError(f"{self.path}: its manifest is not in the order of its rows")
+        return self.tokens.images[row].name
+
+
+def _open_part(path: Path) -> _Part:
+    """Return a token file, opened.
+
+    Raises:
+        InputError: it is missing, or its images have several grids.
+        TokenFileError: it is truncated, foreign or damaged.
+    """
+    tokens = read_tokens(path)
+    stacks = tokens.grids.stacks if isinstance(tokens.grids, MappedGrids) else None
+    grids = sorted(stacks if stacks is not None else {(grid.shape[0], grid.shape[1]) for grid in tokens.grids})
+    if len(grids) > 1:
+        raise InputError(f"{path} holds {_show(grids[0])} grids and {_show(grids[1])} ones: {_ONE_GRID}")
+    return _Part(path, tokens, stacks[grids[0]] if stacks else tokens.grids)
+
+
+def _show(grid: tuple[int, ...]) -> str:
+    return f"{grid[0]}x{grid[1]}"
