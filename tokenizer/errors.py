@@ -1,4 +1,4 @@
-"""Every error that a person can cause.
+"""The errors that a person can cause.
 
 VqtokError
 ├── UsageError       the call itself is wrong: a flag, a choice, a setting (exit code 2)
@@ -20,6 +20,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+# What torch, the libraries below it, the loader and Python's threads say when memory runs out.
 _NO_MEMORY = (
     "DefaultCPUAllocator",
     "annot allocate memory",

@@ -12,8 +12,7 @@ from tokenizer import inputs
 from tokenizer.errors import InputError, OutputError
 from tokenizer.images import Source
 from tokenizer.jobs import EncodeJob, encode_to_tree
-from tokenizer.jobs.tree import MANIFEST
-from tokenizer.tokens import read_tokens
+from tokenizer.tokens import MANIFEST_FILE, read_tokens
 
 Make = Callable[..., EncodeJob]
 
@@ -24,7 +23,7 @@ def test_the_tree(job: Make, sources: inputs.Listing, tmp_path: Path, suffix: st
     assert [outcome.reason for outcome in outcomes] == [None] * 24 + ["it is broken"]
     found = {path.relative_to(tmp_path / "t").as_posix() for path in (tmp_path / "t").rglob(f"*.{suffix}")}
     assert found == {f"{source.name}.{suffix}" for source in sources}
-    first, *lines = (tmp_path / "t" / MANIFEST).read_bytes().splitlines(keepends=True)
+    first, *lines = (tmp_path / "t" / MANIFEST_FILE).read_bytes().splitlines(keepends=True)
     assert b'"format":"vqtok-tokens"' in first
     assert len(lines) == 25
     assert lines[-1] == b'{"status":"failed","name":"broken.png","reason":"it is broken"}\n'
@@ -59,7 +58,7 @@ def test_parts(job: Make, sources: inputs.Listing, tmp_path: Path) -> None:
     made, wanted = files_of(tmp_path / "t"), files_of(tmp_path / "whole")
     manifests = [made.pop(f"manifest-{part}-of-3.jsonl").splitlines() for part in (1, 2, 3)]
     rows = [line for lines in zip(*(lines[1:] for lines in manifests), strict=True) for line in lines]
-    assert rows == wanted.pop(MANIFEST).splitlines()[1:]
+    assert rows == wanted.pop(MANIFEST_FILE).splitlines()[1:]
     assert made == wanted
 
 

@@ -1,4 +1,4 @@
-"""How many pixels may be in memory at once."""
+"""A limit to the pixels in memory, which threads that decode images ahead share."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import threading
 
 
 class PixelBudget:
-    """Pixels that several threads decode ahead: a large image waits until there is room, others go on meanwhile.
+    """A number of pixels that images take from before they are decoded, and give back later; who finds too few waits.
 
     Args:
-        limit: pixels that are held at once. The image whose turn it is goes on in any case, as everything else waits
-            for it, so that one image more may be held.
+        limit: the number. The image whose turn it is never waits, as all others would wait for it: for one image, more
+            than the limit may be held.
     """
 
     def __init__(self, limit: int) -> None:

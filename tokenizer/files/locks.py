@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -12,6 +13,7 @@ from typing import BinaryIO
 from tokenizer.errors import OutputError
 from tokenizer.files.writing import discard, make_folder, remove_temporaries
 
+_POLL_SECONDS = 0.05
 # What file systems without locks answer.
 _NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS)
 
@@ -30,18 +32,32 @@ class Lock:
     """
 
     def __init__(self, path: Path, *, wait: bool = False) -> None:
-        import filelock  # here: most commands hold no lock, and it imports much
+        from filelock import FileLock, Timeout  # here: it imports much, and most commands take no lock
 
-        # Any thread may release it. A soft lock would outlast a process that was killed.
-        self._lock = filelock.FileLock(path, thread_local=False, fallback_to_soft=False)
+        # Any thread may release it. A soft lock, which is a file that is there, would outlast a killed process.
+        self._lock = FileLock(path, thread_local=False, fallback_to_soft=False)
         try:
-            path.parent.stat()  # filelock would make the folder, which another process may have removed with the lock
-            self._lock.acquire(blocking=wait)
-        except filelock.Timeout as error:
+            self._acquire(path, wait=wait)
+        except Timeout as error:
             raise OutputError(f"{path.parent} is being written by another process: wait for it, or stop it") from error
         except OSError as error:
             if error.errno not in _NO_LOCKS:
                 raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
+
+    def _acquire(self, path: Path, *, wait: bool) -> None:
+        from filelock import Timeout
+
+        # Not filelock's own waiting: where who held the lock has removed its folder, most releases make that again.
+        while True:
+            path.parent.stat()
+            try:
+                self._lock.acquire(blocking=False)
+            except Timeout:
+                if not wait:
+                    raise
+                time.sleep(_POLL_SECONDS)
+            else:
+                return
 
     def release(self) -> None:
         """Let go."""

@@ -1,7 +1,7 @@
 """Weights of networks that others trained, from files that the user names. Nothing is downloaded.
 
-`.pth` goes through torch's reader of tensors alone, which before torch 2.10 a forged file can crash or worse
-(CVE-2026-24747); `.safetensors` through ours.
+torch reads tensors alone out of a `.pth`; before torch 2.10 a forged one can corrupt memory all the same
+(CVE-2026-24747). A `.safetensors` is safe with any release.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def load_weights(path: Path, network: str, advice: str) -> dict[str, Tensor]:
-    """Return the tensors of a file that `torch.save` or safetensors wrote, by name; those of a foreign file are none.
+    """Return the tensors of a file that `torch.save` or safetensors wrote, by name; none of a file that holds others.
 
     Args:
         path: the file.

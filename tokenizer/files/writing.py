@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 
 from tokenizer.errors import OutputError
 
-_LONGEST = 40
+_LONGEST = 40  # characters of a file's name that the names of its temporary files begin with
 
 
 @contextlib.contextmanager

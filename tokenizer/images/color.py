@@ -54,7 +54,7 @@ def upright_rgb(image: Image.Image, alpha: tuple[int, int, int]) -> Image.Image:
 
 
 def _refuse_misread(image: Image.Image) -> None:
-    """Raise ImageError for samples of which Pillow would make other pixels than they are, or take hours."""
+    """Raise ImageError for what Pillow would decode wrongly without an error, or for hours."""
     if isinstance(image, TiffImageFile):
         tags = image.tag_v2
         if not _is_covered(image):
@@ -146,9 +146,13 @@ def _to_8_bit(image: Image.Image) -> Image.Image:
 
 
 def _scale(image: Image.Image) -> NDArray[np.uint8]:
-    """Return the 8-bit value of each 16-bit sample: (65536,) uint8, not a computation on large images in 64 bits."""
+    """Return the 8-bit value of each 16-bit sample as a table, (65536,) uint8.
+
+    To look samples up takes less memory than arithmetic on a whole image.
+    """
     tags = getattr(image, "tag_v2", {})
     top = 2 ** min(max(int(np.max(tags.get(ExifTags.Base.BitsPerSample, 16))), 8), 16) - 1
+    # x * 255 / top, rounded to the nearest integer.
     scaled = (np.minimum(np.arange(_TOP + 1), top) * 255 + top // 2) // top
     # Where white is zero: Pillow inverts it up to 8 bits only.
     return (255 - scaled if tags.get(ExifTags.Base.PhotometricInterpretation) == 0 else scaled).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""Image files opened: whatever is wrong with one becomes one error of one line, and nothing reaches stderr."""
+"""Opening image files: whatever is wrong with one becomes one error of one line, and nothing reaches stderr."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def _open(file: ImageFile, held: contextlib.ExitStack, *, pixels: bool) -> Image
     made = file()
     if isinstance(made, bytes):
         return _identified(io.BytesIO(made))
-    image = made.copy() if isinstance(made, Image.Image) else Image.fromarray(made)  # another's is not turned
+    image = made.copy() if isinstance(made, Image.Image) else Image.fromarray(made)  # a caller's own is left as it is
     if not all(image.size):
         raise ImageError(f"it has no pixels: {image.width}x{image.height}")
     return image
@@ -80,7 +80,7 @@ def _identified(stream: BinaryIO) -> Image.Image:
 
 
 def _stream(path: Path, *, whole: bool) -> BinaryIO:
-    """Open a file; `whole`, and unless it is large, its bytes as they are now."""
+    """Return an open file; with `whole`, its bytes in memory unless it is large, which no other process can change."""
     # Looked at before, as opening a device can do something; and after, as the file can have become another.
     _refuse_special(path.stat().st_mode)
     stream = open(path, "rb", opener=_without_waiting)  # noqa: SIM115  # Path.open takes no opener

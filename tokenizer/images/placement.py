@@ -108,6 +108,7 @@ def placement_of(
         offset = (size - content[0]) // 2, (size - content[1]) // 2
     else:
         content = square = (size, size)
+    # Rounded up to multiples.
     canvas = -(-square[0] // multiple) * multiple, -(-square[1] // multiple) * multiple
     fine = (s for s in scales if box[2] >= 2 * s * content[0] and box[3] >= 2 * s * content[1])
     return Placement(mode, original, box, content, offset, canvas, max(fine, default=1))

@@ -1,4 +1,4 @@
-"""Images by the million: where each lies, as text, and the name that follows from it."""
+"""Lists of images by the million: of each, the text of its path or URL is held, and its name follows from that."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Listing(Sequence[Source]):
     Args:
         locations: paths and URLs.
         folder: absolute; the names of paths are relative to it.
-        site: of `urls.path_of`; the names of URLs are relative to it.
+        site: how what `path_of` returns for the URLs begins; their names are relative to it.
         rows: which locations, in which order.
     """
 
@@ -70,7 +70,8 @@ class Listing(Sequence[Source]):
 def without_repeats(locations: Texts) -> Sequence[int]:
     """Return the rows of the locations that lie where no earlier one does, in order.
 
-    What repeats is found among 8 bytes for each, and then compared in full.
+    Hashes of 8 bytes are compared first, and the texts only where hashes are the same: all texts in a set would take
+    many times the memory.
     """
     hashes = np.fromiter((hash(_place(locations[row])) for row in range(len(locations))), np.int64, len(locations))
     values, counts = np.unique(hashes, return_counts=True)

@@ -34,7 +34,7 @@ class PeakMemory:
 
 def _forget_peak() -> bool:
     try:
-        _CLEAR.write_text("5")
+        _CLEAR.write_text("5")  # sets VmHWM, the peak, to what is held now, see proc(5)
     except OSError:
         return False
     return True

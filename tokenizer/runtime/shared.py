@@ -1,4 +1,4 @@
-"""Settings of the whole process, which several threads want at the same time."""
+"""Contexts that threads share: around a setting of the whole process, such as a filter of warnings."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 
 class SharedContext:
-    """A context around a setting of the process: the first thread that comes enters it, the last that goes leaves it.
+    """A context that the first thread enters and the last one leaves.
 
     Args:
         make: returns the context, each time that it is entered.

@@ -1,4 +1,4 @@
-"""Arrays that carry no header, as generators write them."""
+"""Arrays of tokens without a header, as programs that generate images write them."""
 
 from __future__ import annotations
 

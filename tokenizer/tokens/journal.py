@@ -1,4 +1,4 @@
-"""Files that grow together, and how much of them is safe: what survives kill -9."""
+"""Journals: files that grow together, and a record of how much of each is safely on disk, also after kill -9."""
 
 from __future__ import annotations
 
@@ -28,7 +28,14 @@ _WRONG = (ValueError, KeyError, TypeError, AttributeError, OverflowError, Recurs
 
 @dataclass(frozen=True)
 class _Now:
-    """Size and checksum of each file, what waits to be added, how much of that is whole, and for how many inputs."""
+    """The state of a journal.
+
+    Attributes:
+        files: size and checksum of each, as far as it is safe.
+        pending: what waits to be added, and to which file.
+        ready: how many of `pending` belong to inputs that are complete.
+        done: how many inputs are complete.
+    """
 
     files: dict[str, tuple[int, int]]
     pending: list[tuple[str, bytes]]
@@ -39,8 +46,8 @@ class _Now:
 class Journal:
     """Append-only files in a folder of their own, flushed to disk together every two seconds.
 
-    `journal.json` says how many inputs are done, and how long each file was then, with its checksum. What a killed
-    process wrote after that is cut off when the next one goes on.
+    `journal.json` says how many inputs are done, and the length and checksum of each file at that time. What a process
+    wrote later, before it was killed, is cut off when the next one goes on.
 
     Args:
         folder: where they lie; made here, and gone after `discard`.
@@ -122,7 +129,7 @@ class Journal:
         self._pending_bytes += len(data)
 
     def mark(self, done: int) -> None:
-        """Say that all that belongs to the first `done` inputs has been added; makes it safe where that is due."""
+        """Say that all of the first `done` inputs has been added; it is flushed to disk now and then."""
         self._now = replace(self._now, ready=len(self._now.pending), done=done)
         if time.monotonic() - self._committed > _SECONDS or self._pending_bytes > _PENDING_BYTES:
             self.commit()

@@ -1,4 +1,4 @@
-"""What became of the inputs that are safe in a journal."""
+"""The manifest of a journal: a line for each input whose tokens, or whose failure, are safely on disk."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MANIFEST = "manifest"
 
 
 def earlier_outcomes(journal: Journal) -> Iterator[tuple[str, str | None]]:
-    """Yield the names of the inputs that are safe in a journal, and why one has no tokens.
+    """Yield the name of each input in a journal's manifest, and the reason where it has no tokens, else None.
 
     Raises:
         InputError: it is damaged.
@@ -25,7 +25,7 @@ def earlier_outcomes(journal: Journal) -> Iterator[tuple[str, str | None]]:
 
 
 def journal_entries(journal: Journal, downsample: int | None) -> Iterator[tuple[int | None, ImageRecord | FailedInput]]:
-    """Yield what became of each input that is safe in a journal, with its row."""
+    """Yield what became of each input in a journal's manifest, after its row in the array of its grid."""
 
     def parse(values: Mapping[str, Any]) -> tuple[int | None, ImageRecord | FailedInput]:
         if values["status"] == "done":
@@ -48,7 +48,7 @@ def _lines(journal: Journal, parse: Callable[[Mapping[str, Any]], T]) -> Iterato
 
 
 def damaged_journal(journal: Journal, reason: str) -> InputError:
-    """Return the error of a journal that is damaged in a way that its checksums do not show."""
+    """Return the error of a journal whose checksums are right and whose manifest is wrong."""
     return InputError(
         f"{journal.path(MANIFEST).parent} is damaged: {' '.join(reason.split())}: pass --overwrite to start anew"
     )

@@ -1,4 +1,4 @@
-"""Sequences of which nothing is held."""
+"""Sequences whose items are made when they are asked for: millions of them take no memory."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ from tokenizer.tokens.lazy_sequence import LazySequence
 T = TypeVar("T")
 
 _NEWLINE = ord("\n")
-# Where the first letter of the status stands in a line.
+# Where the first letter of the status stands in a line: `d` or `f` tells images from failures without parsing.
 _STATUS = len('{"status":"')
 _SCANNED = 2**24
 # What reading a line raises where it holds other values, or none.
@@ -71,7 +71,7 @@ def manifest_lines(
         starts: (N,) first byte of each line.
         ends: (N,) the newline after it.
         parse: of the values of a line.
-        where: the file's name, for messages, with what follows it there.
+        where: what messages begin with: the file's name and a colon, or nothing.
     """
 
     def read(number: int) -> T:

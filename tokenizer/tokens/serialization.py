@@ -21,7 +21,7 @@ MANIFEST_NAME = "manifest"
 
 @dataclass(frozen=True)
 class Stored:
-    """Bytes that lie somewhere: how many, and a call that yields them in pieces."""
+    """Bytes in memory or on disk: how many they are, and a call that yields them in pieces."""
 
     size: int
     pieces: Callable[[], Iterable[bytes]]
@@ -63,7 +63,7 @@ def token_file(header: Header, stacks: Sequence[Stack], manifest: Stored, file_f
 
 
 def several_grids(count: int) -> str:
-    """Return what to do about a `.npy` of that many different grids."""
+    """Return the message for a `.npy` that would hold that many different grids."""
     return (
         f"images of {count} different grids do not fit one .npy array: pass --image-size to give them one size, or "
         "write a .safetensors file or a folder"

@@ -1,4 +1,4 @@
-"""The images of many token files, as one sequence."""
+"""Token files as one sequence, and their images as another; few files are open at once."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class TokenFiles(Sequence[TokenSet]):
     @overload
     def __getitem__(self, index: slice) -> TokenFiles: ...
     def __getitem__(self, index: int | slice) -> TokenSet | TokenFiles:
-        """Return the tokens of a file, see `token_files.read`.
+        """Return the tokens of a file, see `read_tokens`.
 
         Raises:
             UsageError: there is a `grid`, and the file says itself what its grids are.
@@ -146,10 +146,10 @@ class TokenImages:
     def _find(self, numbers: slice) -> Iterator[tuple[TokenSet, int]]:
         wanted, first = range(len(self))[numbers], 0
         for number, rows in self.parts:
-            # Those wanted of first, first + 1, ..., first + len(rows) - 1.
-            before = max(0, -(-(first - wanted.start) // wanted.step))
-            after = max(0, -(-(first + len(rows) - wanted.start) // wanted.step))
-            for image in wanted[before:after]:
+            # This part holds the images `first` to `first + len(rows) - 1`. The n-th wanted one is start + n * step, so
+            # that n begins at (first - start) / step, rounded up, and ends likewise: -(a // b) is -a / b rounded up.
+            begin, end = (max(0, -((wanted.start - edge) // wanted.step)) for edge in (first, first + len(rows)))
+            for image in wanted[begin:end]:
                 yield self.files[number], rows[image - first]
             first += len(rows)
 

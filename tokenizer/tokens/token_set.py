@@ -99,7 +99,8 @@ class MappedGrids(LazySequence[Array]):
     """
 
     def __init__(self, stacks: Mapping[tuple[int, int], Array], manifest: Manifest | None) -> None:
-        # Not a method of its own: in a circle of references, the file would stay open until the collector comes.
+        # A function, not a method of this object, which would then refer to itself: only the garbage collector frees
+        # such an object, and its file would stay open until then.
         super().__init__(range(sum(map(len, stacks.values()))), partial(_grid, stacks, manifest))
         self._stacks, self._manifest = stacks, manifest
 

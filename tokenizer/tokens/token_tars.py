@@ -26,7 +26,7 @@ def tar_tokens(data: NDArray[np.uint8], where: str, failed: Sequence[FailedInput
 
     Args:
         data: the archive.
-        where: the file's name, for messages, with what follows it there.
+        where: what messages begin with: the file's name and a colon, or nothing.
         failed: inputs without tokens, which an archive does not name.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Token files of any number of images, written in memory that does not grow with it."""
+"""Writers of token files, whose memory does not grow with the number of images."""
 
 from __future__ import annotations
 
