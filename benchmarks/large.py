@@ -19,7 +19,7 @@ from PIL import Image
 
 from tokenizer import codec
 from tokenizer.codec import tiling
-from tokenizer.images import Source, placement_of, read_scaled
+from tokenizer.images import ImageInfo, Source, placement_of, read_scaled
 from tokenizer.metrics import psnr
 from tokenizer.models import load_checkpoint
 from tokenizer.runtime import PeakMemory

@@ -16,7 +16,7 @@ from tests.codec.conftest import as_file, drawn
 from tests.conftest import draw
 from tokenizer.codec import EncodeOptions, PixelBudget, Unreadable, read_ahead, readers
 from tokenizer.codec.readers import Fitted
-from tokenizer.images import Source, placement_of, read_image
+from tokenizer.images import ImageFile, Source, placement_of, read_image
 from tokenizer.metrics import psnr
 
 WHITE = (255, 255, 255)
