@@ -19,7 +19,7 @@ from PIL import Image
 
 from tokenizer import codec
 from tokenizer.codec import tiling
-from tokenizer.images import Opened, Source, placement_of, read_scaled
+from tokenizer.images import ImageInfo, Source, placement_of, read_scaled
 from tokenizer.metrics import psnr
 from tokenizer.models import load_checkpoint
 from tokenizer.runtime import PeakMemory
@@ -28,7 +28,7 @@ from tokenizer.runtime import PeakMemory
 def fitted(path: Path, size: int, multiple: int, scales: tuple[int, ...]) -> np.ndarray:
     """Return a picture cut to a square, decoded at one of these scales."""
 
-    def choose(opened: Opened) -> int:
+    def choose(opened: ImageInfo) -> int:
         return placement_of(opened.size, "crop", size, multiple, scales).scale
 
     decoded = read_scaled(path, (255, 255, 255), choose)

@@ -15,7 +15,7 @@ from tokenizer import codec, inputs, jobs
 from tokenizer.errors import InputError, OutputError, TokenFileError, UsageError
 from tokenizer.jobs import DecodeOptions, Outcome
 from tokenizer.models import LoadedModel
-from tokenizer.tokens import TokenSet, to_bytes, write_tokens
+from tokenizer.tokens import TokenSet, tokens_to_bytes, write_tokens
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +67,7 @@ def test_a_shard_a_folder_and_a_stream(
     named, count, stdin = {
         "shard": ([tmp_path / "shards/shard-000001.safetensors"], 10, None),
         "folder": ([f"{tmp_path}/shards/"], 24, None),
-        "stream": (["-"], 24, io.BytesIO(to_bytes(tokens, "safetensors"))),
+        "stream": (["-"], 24, io.BytesIO(tokens_to_bytes(tokens, "safetensors"))),
     }[kind]
     assert decoded(named, f"{tmp_path}/back/", loaded, stdin=stdin).images == count
     made = files_of(tmp_path / "back")

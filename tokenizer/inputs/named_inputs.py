@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from tokenizer.errors import InputError, UsageError
+from tokenizer.errors import UsageError
 from tokenizer.inputs.gathering import Inputs, gather_inputs, inputs_from_stream
 from tokenizer.inputs.path_lists import read_path_list
 
@@ -38,29 +37,18 @@ class NamedInputs:
             UsageError: nothing is named, names exclude each other, there is no stream, or a URL's scheme is unknown.
         """
         names = [os.fspath(name) for name in self.arguments]
-        if not names and self.files_from is None:
-            raise UsageError("no input: name images, folders, archives or URLs, - for stdin, or --files-from")
         if self.null and self.files_from is None:
             raise UsageError("--null is for --files-from: pass both")
         if "-" in names:
             if len(names) > 1 or self.files_from is not None:
                 raise UsageError("- stands for one image or one archive, and cannot be mixed with other inputs")
             return inputs_from_stream(self._stream())
-        return gather_inputs(names, () if self.files_from is None else self._listed(self.files_from))
+        if self.files_from is None:
+            return gather_inputs(names)
+        files_from = self._stream() if self.files_from == "-" else Path(self.files_from)
+        return gather_inputs(names, read_path_list(files_from, null=self.null))
 
     def _stream(self) -> BinaryIO:
         if self.stdin is None:
             raise UsageError("- stands for a stream, and none was given: pass stdin")
         return self.stdin
-
-    def _listed(self, files_from: str) -> Iterator[str]:
-        empty = True
-        try:
-            with nullcontext(self._stream()) if files_from == "-" else Path(files_from).open("rb") as stream:
-                for entry in read_path_list(stream, null=self.null):
-                    empty = False
-                    yield entry
-        except OSError as error:
-            raise InputError(f"cannot read the list {files_from}: {error.strerror or error}") from error
-        if empty:
-            raise InputError("the list of --files-from names no file")
