@@ -56,6 +56,8 @@ class Call:
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(list(PRELOAD))
         self._streams = tempfile.TemporaryDirectory()
+        for name in ("out", "err"):  # it may be killed before it begins
+            Path(self._streams.name, name).touch()
         arguments = (list(map(str, words)), str(folder), self._streams.name, fault)
         self.process = context.Process(target=_work, args=arguments)
         self.process.start()
@@ -90,7 +92,7 @@ def _work(words: list[str], folder: str, streams: str, fault: Fault | None) -> N
 
     os.chdir(folder)
     for number, name in ((1, "out"), (2, "err")):
-        made = os.open(f"{streams}/{name}", os.O_WRONLY | os.O_CREAT)
+        made = os.open(f"{streams}/{name}", os.O_WRONLY)
         os.dup2(made, number)
         os.close(made)
     for stopping in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):

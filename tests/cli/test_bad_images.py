@@ -111,6 +111,7 @@ def test_train(vqtok: Vqtok, folder: Path, photos: Path, tmp_path: Path, workers
     assert len(told) == len(set(told))
 
 
+@pytest.mark.slow
 def test_out_of_archives_urls_and_stdin(vqtok: Vqtok, run: Path, tmp_path: Path) -> None:
     with tarfile.open(tmp_path / "a.tar", "w") as archive:
         for name, data in {"good": png(draw(16, 16), 2), **bad()}.items():
@@ -131,6 +132,7 @@ def test_out_of_archives_urls_and_stdin(vqtok: Vqtok, run: Path, tmp_path: Path)
         )
 
 
+@pytest.mark.slow
 def test_compare(vqtok: Vqtok, folder: Path, photos: Path, tmp_path: Path) -> None:
     (tmp_path / "c.toml").write_text(QUICK.replace("workers = 0", "workers = 3"))
     tiny = ["--steps", 4, "--downsample", 8, "--codebook-size", 16, "--set", "network.widths=8,8"]

@@ -39,6 +39,7 @@ def asked(photos: Path, small: Path, tmp_path: Path) -> list[object]:
     return ["compare", photos, "-o", tmp_path / "out", "-c", small, "--steps", 12, "--codebook-size", 32]
 
 
+@pytest.mark.slow
 def test_a_comparison(vqtok: Vqtok, asked: list[object], photos: Path, tmp_path: Path) -> None:
     files = ["--html", tmp_path / "c.html", "--csv", tmp_path / "c.csv"]
     result = vqtok(*asked, "--quantizers", "ema, gumbel", "--seeds", 2, *files)
@@ -96,6 +97,7 @@ def test_a_comparison(vqtok: Vqtok, asked: list[object], photos: Path, tmp_path:
     assert sorted(path.name for path in (tmp_path / "out/runs").rglob("seed*")) == ["seed7"]
 
 
+@pytest.mark.slow
 def test_interrupted_and_resumed(
     vqtok: Vqtok, asked: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -140,6 +142,7 @@ def failing(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
     monkeypatch.setattr(Learner, "step", learn)
 
 
+@pytest.mark.slow
 def test_one_that_fails_does_not_stop_the_others(
     vqtok: Vqtok, asked: list[object], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -169,6 +172,7 @@ def test_all_fail(vqtok: Vqtok, asked: list[object], monkeypatch: pytest.MonkeyP
     assert not (tmp_path / "out/comparison.json").exists()
 
 
+@pytest.mark.slow
 def test_unreadable_images_are_told_once(vqtok: Vqtok, asked: list[object], photos: Path, tmp_path: Path) -> None:
     shutil.copytree(photos, tmp_path / "in")
     (tmp_path / "in/[b]bad.png").write_text("text")

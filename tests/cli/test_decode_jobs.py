@@ -63,6 +63,7 @@ def test_resume_makes_what_is_missing(
     assert vqtok(*call, "--overwrite", "--json").json["kept"] == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("parts", [2, 5, 30])
 def test_shares_joined_are_the_whole(
     vqtok: Vqtok, photos: Path, run: Path, tmp_path: Path, tokens: Path, parts: int
@@ -84,6 +85,7 @@ def test_shares_joined_are_the_whole(
     assert vqtok(*call, "--overwrite").code == 0
 
 
+@pytest.mark.slow
 def test_torchrun(vqtok: Vqtok, photos: Path, run: Path, tmp_path: Path, tokens: Path) -> None:
     command = [BIN / "torchrun", "--nproc-per-node", "2", "--no-python", BIN / "vqtok"]
     done = subprocess.run(

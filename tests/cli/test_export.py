@@ -54,6 +54,7 @@ def quickly(exported: export.Exported, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(onnx_folder, "to_onnx", lambda model, fingerprint: exported)
 
 
+@pytest.mark.slow
 def test_files_run_without_vqtok_and_torch(vqtok: Vqtok, run: Path, tmp_path: Path) -> None:
     photo = save(tmp_path / "photo.png", draw(50, 61, 5))
     result = vqtok("export", "-m", run, "-o", tmp_path / "onnx", "--images", photo, "--json")
@@ -75,6 +76,7 @@ def test_files_run_without_vqtok_and_torch(vqtok: Vqtok, run: Path, tmp_path: Pa
     assert np.abs(alone["pixels"] - back).max() <= 1
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quickly")
 def test_an_export_is_replaced_when_asked(vqtok: Vqtok, run: Path, tmp_path: Path) -> None:
     (tmp_path / "encoder.onnx").write_bytes(b"old")

@@ -47,6 +47,7 @@ def pixels(path: Path) -> np.ndarray:
         return np.asarray(image.convert("RGB"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*sorted(METHODS), *NESTED])
 def test_images_to_tokens_and_back(vqtok: Vqtok, photos: Path, tiny: Path, tmp_path: Path, name: str) -> None:
     run, tokens = tmp_path / "run", tmp_path / "t.safetensors"
@@ -105,6 +106,7 @@ def residual(vqtok: Vqtok, photos: Path, tiny: Path, tmp_path: Path) -> Path:
     return run
 
 
+@pytest.mark.slow
 def test_a_prefix_of_the_codes_is_a_coarser_picture(vqtok: Vqtok, residual: Path, photos: Path, tmp_path: Path) -> None:
     tokens = tmp_path / "t.safetensors"
     vqtok("encode", photos, "-m", residual, "-o", tokens)
@@ -120,6 +122,7 @@ def test_a_prefix_of_the_codes_is_a_coarser_picture(vqtok: Vqtok, residual: Path
         assert path.read_bytes() == (tmp_path / "3" / path.relative_to(tmp_path / "all")).read_bytes()
 
 
+@pytest.mark.slow
 def test_more_codes_than_there_are(vqtok: Vqtok, residual: Path, run: Path, photos: Path, tmp_path: Path) -> None:
     for model, said in ((residual, "the first 1, 2, 3 of 3 codes"), (run, "the first 1 of 1 codes")):
         tokens = tmp_path / "t.safetensors"
@@ -129,6 +132,7 @@ def test_more_codes_than_there_are(vqtok: Vqtok, residual: Path, run: Path, phot
         assert f"--codes is 4, this checkpoint decodes {said}" in result.error
 
 
+@pytest.mark.slow
 def test_stages_that_differ_on_resume_are_named(vqtok: Vqtok, residual: Path, photos: Path) -> None:
     def go_on(*options: object) -> str:
         result = vqtok("train", photos, "-o", residual, "--resume", *options)

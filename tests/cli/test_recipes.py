@@ -49,6 +49,7 @@ def test_without_the_weights_one_line_says_what_to_do(vqtok: Vqtok, photos: Path
         assert "vgg16-397923af.pth and pass --set perceptual_weights=FILE" in result.error
 
 
+@pytest.mark.slow
 def test_a_run_may_find_its_weights_elsewhere_when_it_goes_on(vqtok: Vqtok, photos: Path, tmp_path: Path) -> None:
     safetensors.torch.save_file(random_state(), tmp_path / "vgg.safetensors")
     weights = ("--set", f"perceptual_weights={tmp_path / 'vgg.safetensors'}")

@@ -86,6 +86,7 @@ def test_several_checkpoints_on_the_same_images(
     assert alone["psnr"] == result.json["reports"][0]["psnr"]
 
 
+@pytest.mark.slow
 def test_page_with_everything(vqtok: Vqtok, run: Path, tmp_path: Path) -> None:
     for number in range(5):
         save(tmp_path / f"in/<script>alert({number})<\\script>.png", draw(64, 48, number))

@@ -464,6 +464,7 @@ def test_data_that_begins_with_a_dash(
     assert vqtok("train", "-o", "run", "--resume", "--", "-in [1]").code == 0
 
 
+@pytest.mark.slow
 def test_ctrl_c_reaches_the_process(
     vqtok: Vqtok, photos: Path, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

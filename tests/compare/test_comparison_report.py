@@ -121,6 +121,7 @@ def test_a_sheet_shows_the_pictures_where_they_belong() -> None:
     assert (pixels[:, 60:120] < 100).any(), "the labels"
 
 
+@pytest.mark.slow
 def test_curves_of_many_contestants_keep_room(finished: Finished) -> None:
     labels = [f"{'long-' * (number % 4)}name{number}" for number in range(16)]
     table = rank_entries(labels, [made(label, seed, 20.0) for label in labels for seed in (0, 1)], [])

@@ -62,6 +62,7 @@ def test_each_is_small_and_has_a_card(name: str) -> None:
     assert not re.search(r"(?<![\w.])/(work|home|tmp|root)/", card + (folder / "config.json").read_text())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(FLOORS))
 def test_each_gives_photographs_back(name: str) -> None:
     model = load_checkpoint(shipped.locate_checkpoint(name))

@@ -105,6 +105,7 @@ def train(name: str, scale: float, patience: int) -> float:
     return made.eval().encode(torch.randn(4096, 4)).unique().numel() / 32
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["diveq", "diveq-detach", "nsvq", "ste", "ema", "rotation", "gumbel(top_k=8)"])
 @pytest.mark.parametrize("scale", SCALES)
 def test_usage_recovers_from_any_initial_scale(name: str, scale: float) -> None:

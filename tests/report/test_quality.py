@@ -180,6 +180,7 @@ class TestMore:
         assert quality.ms_ssim == quality.images[1].ms_ssim
         assert (quality.lpips, quality.lpips_network, quality.rfid, quality.baselines) == (None, None, None, ())
 
+    @pytest.mark.slow
     def test_lpips(self, model: Tokenizer, large: dict[str, Source], tmp_path: Path) -> None:
         state = alexnet(weights=None).features.state_dict()
         torch.save({f"features.{name}": tensor for name, tensor in state.items()}, tmp_path / "a.pth")

@@ -121,6 +121,7 @@ def test_another_length_is_not_resumed(quick: TrainConfig, tmp_path: Path) -> No
         train.resume_run(other, train.read_newest_state(tmp_path)[0])
 
 
+@pytest.mark.slow
 def test_a_network_of_ones_own_learns_is_saved_and_loaded(quick: TrainConfig, tmp_path: Path) -> None:
     made = dataset_sources(Pictures())
     plan = train.plan_run(dataclasses.replace(quick, steps=150, log_every=10), made)

@@ -140,6 +140,7 @@ def test_figures_are_means_over_steps_that_ended(adversarial: TrainConfig) -> No
         assert found[name] == pytest.approx(sum(value[name] for value in values) / 3, rel=1e-3)
 
 
+@pytest.mark.slow
 def test_parts_make_the_gradient_of_the_whole_batch(both: TrainConfig) -> None:
     one, two = Objective(both), Objective(both)
     for seed in range(2):

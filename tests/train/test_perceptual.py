@@ -76,6 +76,7 @@ def test_it_is_the_distance_of_unit_features(files: tuple[Path, Path]) -> None:
     assert float(Perceptual(files[0])(images, images)) == 0
 
 
+@pytest.mark.slow
 def test_the_networks_are_those_of_torchvision(files: tuple[Path, Path]) -> None:
     theirs = vgg16(weights=None).features
     theirs.load_state_dict({name.removeprefix("features."): value for name, value in random_state().items()})
