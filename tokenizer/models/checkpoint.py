@@ -1,4 +1,4 @@
-"""Checkpoints: a folder with `config.json` and `model.safetensors`, complete for every command but `--resume`."""
+"""Checkpoints: folders with `config.json` and `model.safetensors`, complete for every command but `--resume`."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class CheckpointDescription:
         codebook_sizes: alphabet size of each of the C codes per position.
         downsample: pixels per position along each side: the network's, times the quantizer's block.
         training: what made it: data, steps, seconds, figures on the validation images.
-        reads: fingerprints of the checkpoints that it was tuned from, whose tokens mean to it what they meant to them.
+        reads: fingerprints of the checkpoints that it was tuned from and whose tokens mean the same to it.
         vqtok: the version that wrote it.
     """
 
@@ -140,7 +140,7 @@ def fingerprint_of(folder: Path) -> str:
 def save_checkpoint(folder: Path, model: Tokenizer, training: Mapping[str, Any], reads: Sequence[str] = ()) -> None:
     """Write `model` as the checkpoint in `folder`; `training` says what made it, `reads` whose tokens it decodes too.
 
-    Codes that are computed from other parameters are written as the plain table that they make.
+    Code vectors that are computed from other parameters are written as a plain table.
 
     Raises:
         OutputError: it cannot be written.
@@ -219,10 +219,10 @@ def refuse_larger_model(
     from tokenizer.quantizers import min_parameters
 
     found = sum(tensor.numel() for tensor in tensors.values())
-    codes = min_parameters(quantizer, network.latent_dim)
-    if codes > found:
-        raise ValueError(f"quantizer.*: {codes} numbers or more are described, {found} are there")
-    if own and codes + network.min_parameters > found:
+    least = min_parameters(quantizer, network.latent_dim)
+    if least > found:
+        raise ValueError(f"quantizer.*: {least} numbers or more are described, {found} are there")
+    if own and least + network.min_parameters > found:
         raise ValueError(
             f"encoder.* and decoder.*: {network.min_parameters} numbers or more are described, {found} are there"
         )

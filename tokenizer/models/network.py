@@ -1,8 +1,8 @@
-"""The encoder and the decoder.
+"""Encoder and decoder, convolutional networks.
 
 Fully convolutional, with a finite receptive field: nothing mixes over the whole image, so a position's latent does
-not depend on how large the image is. No stage runs at full resolution: the stem folds pixels into channels
-(space-to-depth), the decoder unfolds them, and one small convolution after that works against block edges.
+not depend on how large the image is. No stage runs at full resolution: the stem puts pixels into channels
+(space-to-depth), the decoder puts them back, and one small convolution after that works against block edges.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from tokenizer.config import NetworkConfig
 
-# Pixels along each side that the stem folds into channels: the first stage runs at a quarter of the resolution.
+# Pixels along each side that the stem puts into channels: the first stage runs at a quarter of the resolution.
 _STEM = 4
 
 
@@ -52,7 +52,8 @@ class Encoder(nn.Module):
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
-        # A 3x3 kernel reaches one position further; those that fold pixels or positions do not overlap.
+        # A 3x3 kernel reaches one position further, which at stage s is _STEM 2^s pixels: the stem has one, each block
+        # two. Kernels that halve the resolution do not overlap, and reach no further.
         self.receptive_field = _STEM * (1 + sum(2 * depth << stage for stage, depth in enumerate(config.depths)))
         layers: list[nn.Module] = [
             nn.PixelUnshuffle(_STEM),
@@ -81,7 +82,8 @@ class Decoder(nn.Module):
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
-        # Backwards: the last 3x3 over pixels needs one position of the stage before, and so on.
+        # Backwards, in positions of each stage. Of the first stage's grid, the last 3x3 over pixels needs one position
+        # beyond, the 3x3 before that one more, and each block two; a stage below has half as many, rounded up.
         receptive_field = 2
         for depth in config.depths[:-1]:
             receptive_field = -(-(receptive_field + 2 * depth) // 2)

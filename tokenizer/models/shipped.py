@@ -1,4 +1,4 @@
-"""The checkpoints that come with vqtok, which a name stands for wherever a checkpoint's folder does."""
+"""Shipped checkpoints, which come with vqtok: their names stand wherever a checkpoint's folder can."""
 
 from __future__ import annotations
 

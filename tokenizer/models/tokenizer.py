@@ -1,4 +1,4 @@
-"""The tokenizer: encoder, quantizer, decoder."""
+"""Tokenizer: encoder, quantizer and decoder in one module."""
 
 from __future__ import annotations
 
@@ -9,10 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tokenizer import quantizers
 from tokenizer.config import NetworkConfig
 from tokenizer.models.network import Decoder, Encoder
-from tokenizer.quantizers import Quantized
+from tokenizer.quantizers import Quantized, build_quantizer
 
 
 @dataclass(frozen=True)
@@ -38,7 +37,7 @@ class Tokenizer(nn.Module):
         quantizer: name and options of a registered quantizer.
         encoder: in place of the network's own: (B, 3, H, W) in [-1, 1], channels last, to (B, D, H / f, W / f), where
             D is `network.latent_dim` and f `network.downsample`.
-        decoder: in place of the network's own, and the inverse: about [-1, 1], not clamped.
+        decoder: in place of the network's own: (B, D, h, w) to (B, 3, f h, f w), about [-1, 1], not clamped.
 
     Raises:
         ConfigError: `quantizer` does not describe one.
@@ -58,7 +57,7 @@ class Tokenizer(nn.Module):
         encoder = Encoder(network) if encoder is None else encoder
         decoder = Decoder(network) if decoder is None else decoder
         self.encoder = encoder
-        self.quantizer = quantizers.build_quantizer(quantizer, network.latent_dim)
+        self.quantizer = build_quantizer(quantizer, network.latent_dim)
         self.decoder = decoder
 
     @property
@@ -72,7 +71,7 @@ class Tokenizer(nn.Module):
         return self.quantizer.sizes
 
     def channels_last(self) -> Tokenizer:
-        """Lay kernels out in memory as `latents` hands on images; return this tokenizer."""
+        """Lay kernels out in memory channels last, as `latents` hands images on, and return this tokenizer."""
         for tensor in [*self.parameters(), *self.buffers()]:
             if tensor.ndim == 4:
                 tensor.data = tensor.data.to(memory_format=torch.channels_last)
@@ -98,11 +97,19 @@ class Tokenizer(nn.Module):
         return self.pictures(self.quantizer.decode(tokens)).clamp(-1, 1)
 
     def latents(self, images: Tensor, encoder: Callable[[Tensor], Tensor] | None = None) -> Tensor:
-        """Return the (B, h, w, D) latents of (B, 3, H, W) images, of `encoder` in place of the model's own if given."""
+        """Return the (B, h, w, D) latents of (B, 3, H, W) images.
+
+        Args:
+            images: in [-1, 1].
+            encoder: in place of the model's own, such as a compiled one.
+
+        Raises:
+            ValueError: height or width is no multiple of `downsample`.
+        """
         height, width = images.shape[-2:]
         if height % self.downsample or width % self.downsample or not height * width:
             raise ValueError(f"images are {height}x{width}, expected positive multiples of {self.downsample}")
-        encoder = self.encoder if encoder is None else encoder  # compiled, it has no truth value
+        encoder = self.encoder if encoder is None else encoder  # a compiled one has no truth value
         latents: Tensor = encoder(images.contiguous(memory_format=torch.channels_last))
         return space_to_depth(latents.permute(0, 2, 3, 1), self.quantizer.block)
 
@@ -113,7 +120,7 @@ class Tokenizer(nn.Module):
 
 
 def space_to_depth(latents: Tensor, block: int) -> Tensor:
-    """Return (B, H, W, D) latents as (B, H / block, W / block, block^2 D): the rows of a block one after the other."""
+    """Return (B, H, W, D) latents as (B, H / block, W / block, block^2 D): the latents of a block, row after row."""
     if block == 1:
         return latents
     batch, height, width, dim = latents.shape
@@ -122,7 +129,7 @@ def space_to_depth(latents: Tensor, block: int) -> Tensor:
 
 
 def depth_to_space(vectors: Tensor, block: int) -> Tensor:
-    """Return the inverse of `fold`."""
+    """Return (B, h, w, block^2 D) vectors as (B, h block, w block, D): the inverse of `space_to_depth`."""
     if block == 1:
         return vectors
     batch, height, width, wide = vectors.shape

@@ -23,7 +23,7 @@ class CodebookQuantizer(Quantizer):
     """A quantizer whose token is the nearest row of one (K, D) table.
 
     A method defines `estimate`, and `auxiliary_loss` where it has one. One that needs the whole table overrides
-    `approximate`, one that keeps statistics `observe`. In all of these
+    `approximate`, one that keeps statistics `observe`. In all of these:
 
         z               (..., D) float32 latents, normalized where the method normalizes
         code_vectors    (K, D) the table as the decoder sees it

@@ -41,6 +41,7 @@ def register(name: str, summary: str) -> Callable[[type[Q]], type[Q]]:
 
     Its constructor's keyword arguments, `dim` aside, are its settings; their annotations are their types. Where it
     takes `**shared`, those of the class above it are settings too. A combinator takes `stages`, the specs of others.
+    In this package, `catalog` reads all that from the file: it is written in literals, constants and types.
 
     Raises:
         ValueError: the name is taken.
