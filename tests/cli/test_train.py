@@ -22,8 +22,7 @@ from torch import Tensor
 
 from tests.cli.conftest import BIN, QUICK, Vqtok, environment
 from tests.conftest import draw, save
-from tokenizer.train import objective
-from tokenizer.train import saved_states as saves
+from tokenizer.train import loop, objective
 from tokenizer.train.metrics_log import Passed
 from tokenizer.train.step import Learner
 
@@ -397,14 +396,14 @@ def test_damaged_training_state(vqtok: Vqtok, run: Path, photos: Path, tmp_path:
 def test_second_signal_stops_at_once(
     vqtok: Vqtok, photos: Path, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plain = saves.write_state
+    plain = loop.write_state
 
     def write_slowly(*arguments: Any) -> None:
         os.kill(os.getpid(), signal.SIGINT)
         plain(*arguments)
 
     stop_at(monkeypatch, 5, signal.SIGINT)
-    monkeypatch.setattr(saves, "write_state", write_slowly)
+    monkeypatch.setattr(loop, "write_state", write_slowly)
     result = vqtok("train", photos, "-o", tmp_path / "run", "-c", tiny, "--steps", 10)
     assert (result.code, result.out) == (130, b"")
     assert "stopping after this step; once more to stop at once, without saving" in result.err
