@@ -1,4 +1,4 @@
-"""The numbers of one finished entry. One definition each, in `COMPARISON_DEFINITIONS`."""
+"""Figures of one finished entry, each defined once, in `COMPARISON_DEFINITIONS`."""
 
 from __future__ import annotations
 
