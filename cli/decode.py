@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli import options as o
+from cli import options
 from cli.console import Console, binary_stdout, stdin_of, write_binary, write_json
+from cli.options import option
 from tokenizer import runtime
 from tokenizer.errors import UsageError
 from tokenizer.files import existing_of
@@ -24,15 +25,16 @@ def decode(
         typer.Argument(metavar="TOKENS", help="Token files, folders of them, or - .", show_default=False),
     ],
     output: Annotated[
-        str, o.option("--output", "-o", help="A folder, an image file for one image or a sheet, or - .", env=False)
+        str,
+        option("--output", "-o", help="A folder, an image file for one image or a sheet, or - .", env=False),
     ] = "",
-    model: o.ModelOfTokens = None,
+    model: options.ModelOfTokens = None,
     image_format: Annotated[
-        o.ImageFormat | None, o.option("--image-format", help="png (the default), jpg, or lossless webp.")
+        options.ImageFormat | None, option("--image-format", help="png (the default), jpg, or lossless webp.")
     ] = None,
     index: Annotated[
         str | None,
-        o.option(
+        option(
             "--index",
             help="Only the images A to B-1 of all TOKENS taken together, as A:B; either may be missing.",
             env=False,
@@ -40,35 +42,37 @@ def decode(
     ] = None,
     grid: Annotated[
         str | None,
-        o.option("--grid", help="HxW: the grid of an array of sequences, (N, H*W), row by row.", env=False),
+        option("--grid", help="HxW: the grid of an array of sequences, (N, H*W), row by row.", env=False),
     ] = None,
     codes: Annotated[
         int | None,
-        o.option("--codes", min=1, help="Only the first codes of each position: a coarser picture.", env=False),
+        option("--codes", min=1, help="Only the first codes of each position: a coarser picture.", env=False),
     ] = None,
-    contact_sheet: Annotated[bool, o.option("--contact-sheet", help="All images in one picture.", env=False)] = False,
+    contact_sheet: Annotated[bool, option("--contact-sheet", help="All images in one picture.", env=False)] = False,
     columns: Annotated[
-        int | None, o.option("--columns", min=1, help="Of the contact sheet; about square unless said.", env=False)
+        int | None,
+        option("--columns", min=1, help="Of the contact sheet; about square unless said.", env=False),
     ] = None,
     allow_mismatch: Annotated[
-        bool, o.option("--allow-mismatch", help="Decode tokens that another checkpoint made.", env=False)
+        bool, option("--allow-mismatch", help="Decode tokens that another checkpoint made.", env=False)
     ] = False,
-    batch_size: o.BatchSize = 16,
-    device: o.Device = "auto",
+    batch_size: options.BatchSize = 16,
+    device: options.Device = "auto",
     on_error: Annotated[
-        o.OnError,
-        o.option("--on-error", help="What a token file that cannot be decoded does: skip it, or fail.", env=False),
+        options.OnError,
+        option("--on-error", help="What a token file that cannot be decoded does: skip it, or fail.", env=False),
     ] = "fail",
     resume: Annotated[
-        bool, o.option("--resume", help="Keep the pictures that are there, whole and of the right size.", env=False)
+        bool,
+        option("--resume", help="Keep the pictures that are there, whole and of the right size.", env=False),
     ] = False,
-    shard: o.Shard = None,
-    overwrite: o.Overwrite = False,
-    as_json: o.AsJson = False,
-    quiet: o.Quiet = False,
-    verbose: o.Verbose = False,
-    no_progress: o.NoProgress = False,
-    debug: o.Debug = False,  # noqa: ARG001  # read by main
+    shard: options.Shard = None,
+    overwrite: options.Overwrite = False,
+    as_json: options.AsJson = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+    no_progress: options.NoProgress = False,
+    debug: options.Debug = False,  # noqa: ARG001  # read by main
 ) -> None:
     """Turn tokens back into images, with their names and sizes.
 

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli import options as o
+from cli import options
 from cli.console import Console, binary_stdout, stdin_of, write_binary, write_json
+from cli.options import option
 from tokenizer import runtime
 from tokenizer.config import Precision
 from tokenizer.errors import UsageError
@@ -26,49 +27,49 @@ def encode(
         typer.Argument(metavar="INPUT", help="Images, folders, tar archives, URLs, or - : an image or a tar."),
     ] = None,
     output: Annotated[
-        str, o.option("--output", "-o", help="A .npy, .safetensors or .tar file, a folder, or - .", env=False)
+        str, option("--output", "-o", help="A .npy, .safetensors or .tar file, a folder, or - .", env=False)
     ] = "",
-    model: o.Model = None,
-    files_from: o.FilesFrom = None,
-    null: o.Null = False,
+    model: options.Model = None,
+    files_from: options.FilesFrom = None,
+    null: options.Null = False,
     token_format: Annotated[
-        o.TokenFormat | None,
-        o.option("--format", help="Format of files in a folder, and of stdout: safetensors unless said."),
+        options.TokenFormat | None,
+        option("--format", help="Format of files in a folder, and of stdout: safetensors unless said."),
     ] = None,
     shard_size: Annotated[
-        int | None, o.option("--shard-size", min=1, help="In a folder: files of this many images, and an index.")
+        int | None, option("--shard-size", min=1, help="In a folder: files of this many images, and an index.")
     ] = None,
     image_size: Annotated[
-        int | None, o.option("--image-size", min=1, help="Give every image this square size, in pixels.")
+        int | None, option("--image-size", min=1, help="Give every image this square size, in pixels.")
     ] = None,
     resize_mode: Annotated[
         ResizeMode | None,
-        o.option("--resize-mode", help="none keeps sizes (the default without --image-size); crop, pad or squash."),
+        option("--resize-mode", help="none keeps sizes (the default without --image-size); crop, pad or squash."),
     ] = None,
-    alpha: o.Alpha = "white",
-    batch_size: o.BatchSize = 16,
-    workers: o.Workers = None,
+    alpha: options.Alpha = "white",
+    batch_size: options.BatchSize = 16,
+    workers: options.Workers = None,
     precision: Annotated[
-        Precision, o.option("--precision", help="float32 gives the same tokens everywhere on a CPU.")
+        Precision, option("--precision", help="float32 gives the same tokens everywhere on a CPU.")
     ] = "float32",
     compile_network: Annotated[
-        bool, o.option("--compile", help="Compile the network first, which takes a minute.")
+        bool, option("--compile", help="Compile the network first, which takes a minute.")
     ] = False,
-    device: o.Device = "auto",
+    device: options.Device = "auto",
     on_error: Annotated[
-        o.OnError, o.option("--on-error", help="What an unreadable image does: skip it, or fail.")
+        options.OnError, option("--on-error", help="What an unreadable image does: skip it, or fail.")
     ] = "skip",
-    shard: o.Shard = None,
+    shard: options.Shard = None,
     resume: Annotated[
         bool,
-        o.option("--resume", help="Keep what an earlier run finished, and do the rest.", env=False),
+        option("--resume", help="Keep what an earlier run finished, and do the rest.", env=False),
     ] = False,
-    overwrite: o.Overwrite = False,
-    as_json: o.AsJson = False,
-    quiet: o.Quiet = False,
-    verbose: o.Verbose = False,
-    no_progress: o.NoProgress = False,
-    debug: o.Debug = False,  # noqa: ARG001  # read by main
+    overwrite: options.Overwrite = False,
+    as_json: options.AsJson = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+    no_progress: options.NoProgress = False,
+    debug: options.Debug = False,  # noqa: ARG001  # read by main
 ) -> None:
     """Turn images into tokens.
 

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli import options as o
+from cli import options
 from cli.command_line import resume_command
 from cli.console import Console, write_json, write_text
+from cli.options import option
 from cli.signals import between_steps
 from tokenizer.config import LogTo, to_dict, to_toml
 from tokenizer.errors import DeviceError, OutputError, UsageError
@@ -30,81 +31,81 @@ _KNOWN = ("loss", "psnr", "used", "perplexity", "images_per_second", "waiting", 
 
 def train(
     context: typer.Context,
-    data: o.Data,
-    output: Annotated[Path | None, o.option("--output", "-o", help="Folder of the run.", env=False)] = None,
-    config_file: o.Config = None,
+    data: options.Data,
+    output: Annotated[Path | None, option("--output", "-o", help="Folder of the run.", env=False)] = None,
+    config_file: options.Config = None,
     settings: Annotated[
         list[str] | None,
-        o.option("--set", help="KEY=VALUE: any setting, such as quantizer.noise_std=0.01.", env=False),
+        option("--set", help="KEY=VALUE: any setting, such as quantizer.noise_std=0.01.", env=False),
     ] = None,
-    preset: o.Preset = None,
-    downsample: o.Downsample = None,
+    preset: options.Preset = None,
+    downsample: options.Downsample = None,
     quantizer: Annotated[
-        str | None, o.option("--quantizer", help="See vqtok list; options in brackets: 'ste(beta=1)'.")
+        str | None, option("--quantizer", help="See vqtok list; options in brackets: 'ste(beta=1)'.")
     ] = None,
-    codebook_size: Annotated[int | None, o.option("--codebook-size", min=1, help="Number of codes.")] = None,
+    codebook_size: Annotated[int | None, option("--codebook-size", min=1, help="Number of codes.")] = None,
     codebooks: Annotated[
-        int | None, o.option("--codebooks", min=1, help="Codes per position: that many, residual.")
+        int | None, option("--codebooks", min=1, help="Codes per position: that many, residual.")
     ] = None,
     init_from: Annotated[
         Path | None,
-        o.option(
+        option(
             "--init-from",
             help="Start from this checkpoint: a folder that vqtok train wrote, or the name of one that ships.",
-            autocompletion=o.complete_model,
+            autocompletion=options.complete_model,
         ),
     ] = None,
     freeze: Annotated[
         list[str] | None,
-        o.option("--freeze", help="Keep encoder, decoder or codebook of --init-from as it is; can be repeated."),
+        option("--freeze", help="Keep encoder, decoder or codebook of --init-from as it is; can be repeated."),
     ] = None,
-    steps: Annotated[int | None, o.option("--steps", min=1, help="Budget in optimizer steps.")] = None,
-    minutes: Annotated[float | None, o.option("--minutes", help="Budget in minutes; 30 when nothing is said.")] = None,
-    image_size: o.CropSize = None,
-    batch_size: o.Crops = None,
+    steps: Annotated[int | None, option("--steps", min=1, help="Budget in optimizer steps.")] = None,
+    minutes: Annotated[float | None, option("--minutes", help="Budget in minutes; 30 when nothing is said.")] = None,
+    image_size: options.CropSize = None,
+    batch_size: options.Crops = None,
     grad_accum: Annotated[
-        int | None, o.option("--grad-accum", min=1, help="Batches that make one optimizer step.")
+        int | None, option("--grad-accum", min=1, help="Batches that make one optimizer step.")
     ] = None,
-    lr: Annotated[float | None, o.option("--lr", help="Peak learning rate.")] = None,
-    precision: o.TrainPrecision = None,
-    device: o.TrainDevice = None,
+    lr: Annotated[float | None, option("--lr", help="Peak learning rate.")] = None,
+    precision: options.TrainPrecision = None,
+    device: options.TrainDevice = None,
     compiled: Annotated[
-        bool | None, o.option("--compile", help="Compile the network: slow to start, then faster.")
+        bool | None, option("--compile", help="Compile the network: slow to start, then faster.")
     ] = None,
     deterministic: Annotated[
-        bool | None, o.option("--deterministic", help="The same bits each time, on a GPU too; slower there.")
+        bool | None, option("--deterministic", help="The same bits each time, on a GPU too; slower there.")
     ] = None,
-    workers: o.Workers = None,
-    seed: Annotated[int | None, o.option("--seed", min=0, help="Of everything random.")] = None,
-    alpha: Annotated[str | None, o.option("--alpha", help="Color under transparent pixels.")] = None,
+    workers: options.Workers = None,
+    seed: Annotated[int | None, option("--seed", min=0, help="Of everything random.")] = None,
+    alpha: Annotated[str | None, option("--alpha", help="Color under transparent pixels.")] = None,
     val_data: Annotated[
-        str | None, o.option("--val-data", help="Evaluate on this folder, not on validation images.")
+        str | None, option("--val-data", help="Evaluate on this folder, not on validation images.")
     ] = None,
-    log_every: Annotated[
-        int | None, o.option("--log-every", min=1, help="Steps between lines of metrics.jsonl.")
-    ] = None,
-    eval_every: Annotated[int | None, o.option("--eval-every", min=1, help="Steps between evaluations.")] = None,
+    log_every: Annotated[int | None, option("--log-every", min=1, help="Steps between lines of metrics.jsonl.")] = None,
+    eval_every: Annotated[int | None, option("--eval-every", min=1, help="Steps between evaluations.")] = None,
     patience: Annotated[
-        int | None, o.option("--patience", min=1, help="Stop after that many evaluations without a better PSNR.")
+        int | None, option("--patience", min=1, help="Stop after that many evaluations without a better PSNR.")
     ] = None,
-    save_every: Annotated[float | None, o.option("--save-every", help="Minutes between checkpoints.")] = None,
-    keep: Annotated[int | None, o.option("--keep", min=1, help="Training states to keep, the newest.")] = None,
+    save_every: Annotated[float | None, option("--save-every", help="Minutes between checkpoints.")] = None,
+    keep: Annotated[int | None, option("--keep", min=1, help="Training states to keep, the newest.")] = None,
     log_to: Annotated[
-        LogTo | None, o.option("--log-to", help="Figures, pictures and histograms for TensorBoard, in RUN/tensorboard.")
+        LogTo | None,
+        option("--log-to", help="Figures, pictures and histograms for TensorBoard, in RUN/tensorboard."),
     ] = None,
-    resume: Annotated[bool, o.option("--resume", help="Go on where the run in -o stopped.", env=False)] = False,
-    overwrite: o.Overwrite = False,
+    resume: Annotated[bool, option("--resume", help="Go on where the run in -o stopped.", env=False)] = False,
+    overwrite: options.Overwrite = False,
     print_config: Annotated[
-        bool, o.option("--print-config", help="Print the settings as TOML, and stop.", env=False)
+        bool, option("--print-config", help="Print the settings as TOML, and stop.", env=False)
     ] = False,
     dry_run: Annotated[
-        bool, o.option("--dry-run", "-n", help="Check everything, estimate time and memory, write nothing.", env=False)
+        bool,
+        option("--dry-run", "-n", help="Check everything, estimate time and memory, write nothing.", env=False),
     ] = False,
-    as_json: o.AsJson = False,
-    quiet: o.Quiet = False,
-    verbose: o.Verbose = False,
-    no_progress: o.NoProgress = False,
-    debug: o.Debug = False,  # read by main
+    as_json: options.AsJson = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+    no_progress: options.NoProgress = False,
+    debug: options.Debug = False,  # read by main
 ) -> None:
     """Train a tokenizer on a folder of images.
 
@@ -122,7 +123,7 @@ def train(
     What is not said is chosen from the images and the machine, and printed.
     """
     console = Console("train", quiet=quiet, verbose=verbose, progress=not no_progress, silent=_is_silent())
-    given = o.given_settings(context, config_file, settings or [])
+    given = options.given_settings(context, config_file, settings or [])
     existing = existing_of(resume=resume, overwrite=overwrite)
     if output is None and (resume or not (print_config or dry_run)):
         raise UsageError("no output: pass -o RUN, the folder of the run")

@@ -18,7 +18,7 @@ PRELOAD = (
     *("pytest", "cli.__main__", "tokenizer.train", "tokenizer.train.losses", "tokenizer.jobs", "tokenizer.compare"),
     *(
         "tokenizer.models.checkpoint",
-        "tokenizer.report.report_page",
+        "tokenizer.report.report_html",
         "tokenizer.export.graphs",
         "tokenizer.export.proof",
     ),

@@ -11,7 +11,7 @@ from tokenizer.compare.comparison import (
     parse_seeds,
     prepare_comparison,
 )
-from tokenizer.compare.comparison_page import comparison_page
+from tokenizer.compare.comparison_html import comparison_page
 from tokenizer.compare.comparison_report import COMPARISON_FILE, COMPARISON_VERSION, ComparisonReport
 from tokenizer.compare.entry import clear_entries, finished_entries, result_of_entry, train_entry
 from tokenizer.compare.entry_result import EntryResult, read_result

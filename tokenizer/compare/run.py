@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from tokenizer.compare.comparison import Comparison, Entry
-from tokenizer.compare.comparison_page import comparison_page
+from tokenizer.compare.comparison_html import comparison_page
 from tokenizer.compare.comparison_report import COMPARISON_FILE, ComparisonReport
 from tokenizer.compare.entry import clear_entries, finished_entries, free_memory, result_of_entry, train_entry
 from tokenizer.compare.entry_result import EntryResult

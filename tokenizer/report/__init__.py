@@ -6,26 +6,26 @@
 from __future__ import annotations
 
 from tokenizer.report.baselines import Baseline
-from tokenizer.report.build import (
-    MissedThreshold,
-    build_reports,
-    missed_thresholds,
-    report_remarks,
-    write_reports,
-)
 from tokenizer.report.code_pictures import codebook_picture
 from tokenizer.report.codebooks import CodebookReport, CodeDistances, codebook_reports
 from tokenizer.report.extremes import ExtremePairs
 from tokenizer.report.figures import figure_lines, reports_to_csv
 from tokenizer.report.quality import RFID_LEAST, ImageQuality, Quality, measure_quality
 from tokenizer.report.rates import BitRate, ContextRate
-from tokenizer.report.report_page import ReportSection, report_page
+from tokenizer.report.report_html import ReportSection, report_page
 from tokenizer.report.report_plan import ReportFiles, ReportOptions, ReportPlan, ReportSubject, plan_reports
 from tokenizer.report.report_rows import report_rows, reports_to_json, shown_definitions
+from tokenizer.report.report_run import (
+    MissedThreshold,
+    build_reports,
+    missed_thresholds,
+    report_remarks,
+    write_reports,
+)
 from tokenizer.report.stability import Stability, TokenChange, measure_stability
 from tokenizer.report.streams import CurvePoint
+from tokenizer.report.token_report import REPORT_VERSION, Report, usage_report
 from tokenizer.report.usage import JointUse, PositionUse, SlotReport
-from tokenizer.report.usage_report import REPORT_VERSION, Report, usage_report
 
 __all__ = [
     "REPORT_VERSION",

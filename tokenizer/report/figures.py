@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tokenizer.metrics import NO_FIGURE
-from tokenizer.report.usage_report import Report
+from tokenizer.report.token_report import Report
 
 NamedReport = tuple[str, Report]
 # Lists that have no place on one line.

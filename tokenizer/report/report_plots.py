@@ -9,8 +9,8 @@ import numpy as np
 
 from tokenizer.html import Ink, Plot, make_plot, new_figure, style_axes
 from tokenizer.report.figures import NamedReport
+from tokenizer.report.token_report import Report
 from tokenizer.report.usage import PositionUse, SlotReport
-from tokenizer.report.usage_report import Report
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from tokenizer.report.figures import figure_lines
-from tokenizer.report.report_page import ReportSection
-from tokenizer.report.usage_report import REPORT_VERSION, Report
+from tokenizer.report.report_html import ReportSection
+from tokenizer.report.token_report import REPORT_VERSION, Report
 
 Cells = tuple[str, ...]
 

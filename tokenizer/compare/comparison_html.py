@@ -14,7 +14,7 @@ from tokenizer.compare.measures import COMPARISON_DEFINITIONS
 from tokenizer.compare.ranking import STEPS_TO_COMMON, ContestantRow, SeedMean
 from tokenizer.html import PAIRS_NOTE, render_page
 
-_TEMPLATE = Path(__file__).with_name("comparison_page.html")
+_TEMPLATE = Path(__file__).with_name("comparison.html")
 # Not marked are a rate, what other work on the machine changes, and what earlier entries leave in memory.
 _LOW_IS_BEST = ("loss_steadiness", STEPS_TO_COMMON, "cpu_seconds_per_step")
 _HIGH_IS_BEST = ("psnr", "ssim", "used", "perplexity", "effective_rank")

@@ -31,7 +31,7 @@ from tokenizer.report import (
     usage_report,
 )
 from tokenizer.report.figures import flat_figures, report_figures
-from tokenizer.report.report_page import MOST_ROWS
+from tokenizer.report.report_html import MOST_ROWS
 from tokenizer.report.report_plots import report_plots
 from tokenizer.tokens import Header, ImageRecord, TokenSet
 

@@ -13,11 +13,11 @@ from tokenizer.metrics import NO_FIGURE
 from tokenizer.report.figures import figure_definitions, figure_lines, report_figures
 from tokenizer.report.quality import ImageQuality
 from tokenizer.report.report_plots import report_plots
-from tokenizer.report.usage_report import Report
+from tokenizer.report.token_report import Report
 from tokenizer.tokens import FailedInput
 
 MOST_ROWS = 1000
-_TEMPLATE = Path(__file__).with_name("report_page.html")
+_TEMPLATE = Path(__file__).with_name("report.html")
 _TILES = ("used", "perplexity", "rate as stored", "rate with context", "PSNR", "SSIM")
 _COLUMNS = (("psnr", "PSNR dB", 2), ("ssim", "SSIM", 4), ("ms_ssim", "MS-SSIM", 4), ("lpips", "LPIPS", 4))
 

@@ -16,10 +16,10 @@ from tokenizer.report.codebooks import codebook_reports
 from tokenizer.report.extremes import ExtremePairs
 from tokenizer.report.figures import reports_to_csv
 from tokenizer.report.quality import RFID_LEAST, Quality, measure_quality
-from tokenizer.report.report_page import ReportSection, report_page
+from tokenizer.report.report_html import ReportSection, report_page
 from tokenizer.report.report_plan import ReportFiles, ReportOptions, ReportPlan, ReportSubject
 from tokenizer.report.stability import Stability, measure_stability
-from tokenizer.report.usage_report import usage_report
+from tokenizer.report.token_report import usage_report
 from tokenizer.runtime import Track, untracked
 from tokenizer.tokens import FailedInput, TokenFile, TokenFiles, select_images
 
