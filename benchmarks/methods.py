@@ -23,8 +23,8 @@ from statistics import mean
 import benchmarks.candidates  # noqa: F401  # registers them
 from cli.__main__ import main as vqtok
 from tokenizer.compare import EntryResult, rank_entries, shown_columns
-from tokenizer.compare.comparison import RUNS
-from tokenizer.compare.record import read_result
+from tokenizer.compare.comparison import RUNS_FOLDER
+from tokenizer.compare.entry_result import read_result
 
 _COLLAPSED = 20.0
 
@@ -79,7 +79,9 @@ def contestants(size: int) -> list[str]:
 
 def table(output: Path) -> None:
     """Print the results in an output as Markdown, best first."""
-    found = [result for path in sorted((output / RUNS).glob("*/seed*")) if (result := read_result(path)) is not None]
+    found = [
+        result for path in sorted((output / RUNS_FOLDER).glob("*/seed*")) if (result := read_result(path)) is not None
+    ]
     means = {label: mean([r.figures.psnr or 0.0 for r in found if r.quantizer == label]) for label in _labels(found)}
     alive = rank_entries([label for label, value in means.items() if value >= _COLLAPSED], found, [])
     rest = rank_entries([label for label, value in means.items() if value < _COLLAPSED], found, [])

@@ -2,68 +2,75 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli import comparing
-from cli import options as o
+from cli import options
 from cli import settings as layers
+from cli.command_line import as_typed, resume_command
 from cli.console import Console, printable, write_json, write_rows, write_text
-from tokenizer.errors import TrainingError, UsageError
-from tokenizer.files import locked_folder, write_bytes
+from cli.options import option
+from cli.signals import between_steps
+from cli.telling import evaluation
+from tokenizer.config import coerce_option
+from tokenizer.errors import OutputError, UsageError
+from tokenizer.files import Existing, existing_of
 
 if TYPE_CHECKING:
-    from tokenizer.compare import Comparison, ComparisonReport
+    from rich.progress import Progress
+
+    from tokenizer.compare import Comparison, ComparisonReport, EntryEvent, EntryResult, EntryStep
 
 _STEPS = 1000
 _STDOUT = "-"
+_OWN_OPTIONS = "quantizer."
 
 
 def compare(
     context: typer.Context,
-    data: o.Data,
-    output: Annotated[Path | None, o.option("--output", "-o", help="Folder of all runs.", env=False)] = None,
+    data: options.Data,
+    output: Annotated[Path | None, option("--output", "-o", help="Folder of all runs.", env=False)] = None,
     quantizers: Annotated[
         str | None,
-        o.option("--quantizers", help="Which, with commas between: 'diveq, ste(beta=1)'; all single ones by default."),
+        option("--quantizers", help="Which, with commas between: 'diveq, ste(beta=1)'; all single ones by default."),
     ] = None,
-    seeds: Annotated[str, o.option("--seeds", help="How many runs of each, such as 3, or which, such as 0,4,7.")] = "1",
+    seeds: Annotated[str, option("--seeds", help="How many runs of each, such as 3, or which, such as 0,4,7.")] = "1",
     steps: Annotated[
-        int | None, o.option("--steps", min=1, help=f"Budget of each run; {_STEPS} when nothing is said.")
+        int | None, option("--steps", min=1, help=f"Budget of each run; {_STEPS} when nothing is said.")
     ] = None,
-    minutes: Annotated[float | None, o.option("--minutes", help="Budget of each run in minutes.")] = None,
-    preset: o.Preset = None,
-    downsample: o.Downsample = None,
+    minutes: Annotated[float | None, option("--minutes", help="Budget of each run in minutes.")] = None,
+    preset: options.Preset = None,
+    downsample: options.Downsample = None,
     codebook_size: Annotated[
-        int | None, o.option("--codebook-size", min=1, help="Codes of every quantizer that does not say its own.")
+        int | None, option("--codebook-size", min=1, help="Codes of every quantizer that does not say its own.")
     ] = None,
-    image_size: o.CropSize = None,
-    batch_size: o.Crops = None,
-    precision: o.TrainPrecision = None,
-    device: o.TrainDevice = None,
-    workers: o.Workers = None,
+    image_size: options.CropSize = None,
+    batch_size: options.Crops = None,
+    precision: options.TrainPrecision = None,
+    device: options.TrainDevice = None,
+    workers: options.Workers = None,
     val_data: Annotated[
-        str | None, o.option("--val-data", help="Compare on this folder, not on validation images.")
+        str | None, option("--val-data", help="Compare on this folder, not on validation images.")
     ] = None,
-    config_file: o.Config = None,
+    config_file: options.Config = None,
     settings: Annotated[
         list[str] | None,
-        o.option("--set", help="KEY=VALUE: any setting of all runs, such as lr=1e-3.", env=False),
+        option("--set", help="KEY=VALUE: any setting of all runs, such as lr=1e-3.", env=False),
     ] = None,
-    resume: Annotated[
-        bool, o.option("--resume", help="Train what is missing in -o, keep the rest.", env=False)
-    ] = False,
-    overwrite: o.Overwrite = False,
-    csv: Annotated[str | None, o.option("--csv", help="The table as CSV to this file; - is stdout.", env=False)] = None,
-    html: Annotated[Path | None, o.option("--html", help="One page with all to this file.", env=False)] = None,
-    as_json: o.AsJson = False,
-    dry_run: Annotated[bool, o.option("--dry-run", "-n", help="Check everything, train nothing.", env=False)] = False,
-    quiet: o.Quiet = False,
-    verbose: o.Verbose = False,
-    no_progress: o.NoProgress = False,
-    debug: o.Debug = False,  # noqa: ARG001  # read by main
+    resume: Annotated[bool, option("--resume", help="Train what is missing in -o, keep the rest.", env=False)] = False,
+    overwrite: options.Overwrite = False,
+    csv: Annotated[str | None, option("--csv", help="The table as CSV to this file; - is stdout.", env=False)] = None,
+    html: Annotated[Path | None, option("--html", help="One page with all to this file.", env=False)] = None,
+    as_json: options.AsJson = False,
+    dry_run: Annotated[bool, option("--dry-run", "-n", help="Check everything, train nothing.", env=False)] = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+    no_progress: options.NoProgress = False,
+    debug: options.Debug = False,  # noqa: ARG001  # read by main
 ) -> None:
     """Train several quantizers alike, and rank them on validation images.
 
@@ -95,91 +102,183 @@ def compare(
         raise UsageError("no output: pass -o OUT, the folder of all runs")
     if csv == _STDOUT and as_json:
         raise UsageError("--csv - and --json both write to stdout: pass one of the two")
-    table_file = Path(csv) if csv not in (None, _STDOUT) else None
+    existing = existing_of(resume=resume, overwrite=overwrite)
+    files = {"csv": Path(csv) if csv not in (None, _STDOUT) else None, "html": html}
+
+    from tokenizer.compare import (
+        COMPARISON_FILE,
+        check_comparison_outputs,
+        parse_quantizers,
+        parse_seeds,
+        prepare_comparison,
+    )
+
     if not dry_run:
-        comparing.check_outputs(data, output, [table_file, html], resume=resume, overwrite=overwrite)
+        check_comparison_outputs(output, list(files.values()), existing=existing)
     given = layers.gather(flags, layers.from_environment(context), config_file, settings or [])
-    size = comparing.take_codebook_size(given, settings or [], console)
-    contest = _prepare(given, data, quantizers, seeds, output, size)
-    comparing.announce(console, contest)
+    size = _take_codebook_size(given, settings or [], console)
+    specs, numbers = parse_quantizers(quantizers), parse_seeds(seeds)
+    if not {"steps", "minutes"} & set(given):
+        given["steps"] = _STEPS
+    comparison = prepare_comparison(layers.fresh(given), data, specs, numbers, output, size)
+    _announce(console, comparison)
     if dry_run:
-        _show_plan(contest, as_json=as_json)
+        if as_json:
+            write_json(comparison.to_json())
         return
-    with locked_folder(output):
-        result, failed = _run(console, contest, resume=resume, overwrite=overwrite)
-        _write(console, result, table_file, html)
-    _show(result, csv, as_json=as_json)
-    if failed:
+    report, complete = _run(console, comparison, existing, **files)
+    console.say(f"pictures and checkpoints are in {output}, all figures in {output / COMPARISON_FILE}")
+    _show(report, csv, as_json=as_json)
+    if not complete:
         raise typer.Exit(3)
 
 
-def _prepare(
-    given: dict[str, Any], data: list[Path], quantizers: str | None, seeds: str, output: Path, size: int | None
-) -> Comparison:
-    from tokenizer import compare as library
+def _take_codebook_size(given: dict[str, Any], pairs: Sequence[str], console: Console) -> int | None:
+    """Return the codebook size of all who do not say their own; take the quantizer's settings out of `given`.
 
-    specs, numbers = comparing.read_quantizers(quantizers), comparing.read_seeds(seeds)
-    if not {"steps", "minutes"} & set(given):
-        given["steps"] = _STEPS
-    return library.prepare_comparison(layers.fresh(given), data, specs, numbers, output, size)
-
-
-def _run(console: Console, contest: Comparison, *, resume: bool, overwrite: bool) -> tuple[ComparisonReport, bool]:
-    """Train all entries, and return what they say and whether something failed."""
-    from tokenizer import compare as library
-
-    if overwrite:
-        library.clear_entries(contest.folder)
-    runner = comparing.Runner(console, contest, library.finished_entries(contest) if resume else {})
-    runner.run()
-    if not runner.results:
-        first = runner.failures[0]
-        raise TrainingError(
-            f"0 of {len(contest.entries)} entries finished, the first failed: {first.label}: {first.reason}"
-        )
-    table = library.rank_entries(contest.labels, runner.results, runner.failures)
-    return library.ComparisonReport(contest, table, comparing.command()), bool(runner.failures or runner.unreadable)
+    Raises:
+        UsageError: --set names an option of a quantizer.
+    """
+    own = [
+        pair for pair in pairs if pair.strip().startswith(_OWN_OPTIONS) or pair.partition("=")[0].strip() == "quantizer"
+    ]
+    if own:
+        example = own[0].strip().removeprefix(_OWN_OPTIONS)
+        raise UsageError(f"--set {own[0]}: write it in brackets behind the name: --quantizers 'diveq({example})'")
+    named = given.pop("quantizer", {})
+    left = [key for key in named if key != "codebook_size"] if isinstance(named, Mapping) else []
+    if left:
+        console.warn(f"quantizer.{', quantizer.'.join(left)} of the config file are left out: --quantizers says it")
+    size = named.get("codebook_size") if isinstance(named, Mapping) else None
+    return None if size is None else int(coerce_option(size, int, "quantizer.codebook_size"))
 
 
-def _write(console: Console, result: ComparisonReport, table_file: Path | None, html: Path | None) -> None:
-    from tokenizer import compare as library
-
-    path = result.write()
-    if table_file is not None:
-        write_bytes(table_file, result.to_csv().encode())
-    gallery = library.draw_gallery(result.contest, result.table)
-    if html is not None:
-        write_bytes(html, library.comparison_page(result, gallery).encode())
-    console.say(f"pictures and checkpoints are in {path.parent}, all figures in {path}")
-
-
-def _show_plan(contest: Comparison, *, as_json: bool) -> None:
-    from tokenizer.config import to_dict
-
-    if as_json:
-        entries = [
-            {
-                "quantizer": entry.label,
-                "seed": entry.seed,
-                "folder": str(entry.folder),
-                "settings": to_dict(entry.plan.config),
-            }
-            for entry in contest.entries
-        ]
-        write_json({"entries": entries, "notes": {note: list(labels) for note, labels in contest.notes.items()}})
+def _announce(console: Console, comparison: Comparison) -> None:
+    """Tell what will be compared on what."""
+    plan = comparison.entries[0].plan
+    config, network = plan.config, plan.config.network
+    budget = f"{config.steps} steps" if config.steps else f"{config.minutes:g} minutes"
+    kind = "training images" if plan.overlap else "validation images"
+    console.say(f"{len(plan.train)} images to train on, compared on {len(plan.validation)} {kind}")
+    console.say(f"network: downsample {network.downsample}, widths {network.widths}, depths {network.depths}")
+    console.say(
+        f"each: {budget}, batches of {config.batch_size} crops of {config.image_size} px, {config.precision} on "
+        f"{config.device}, {config.workers} reading threads"
+    )
+    seeds = ", ".join(map(str, comparison.seeds))
+    console.say(f"{len(comparison.entries)} entries: {', '.join(comparison.labels)}; seeds {seeds}")
+    for line in comparison.remarks():
+        console.warn(line)
 
 
-def _show(result: ComparisonReport, csv: str | None, *, as_json: bool) -> None:
-    from tokenizer import compare as library
+def _run(
+    console: Console, comparison: Comparison, existing: Existing, *, csv: Path | None, html: Path | None
+) -> tuple[ComparisonReport, bool]:
+    """Train, rank and write everything; return the report, and whether every entry finished on all of its images.
+
+    Raises:
+        Exit: a signal asked to stop; everything is saved.
+    """
+    from tokenizer.compare import ComparisonReport, run_comparison
+
+    events = run_comparison(comparison, existing=existing, csv=csv, html=html, command=as_typed())
+    with between_steps() as request, console.progress("figures") as bar, contextlib.closing(events):
+        teller = _Teller(console, bar, len(comparison.entries))
+        try:
+            for event in events:
+                if isinstance(event, ComparisonReport):
+                    report = event  # the last one
+                    continue
+                teller.tell(event)
+                if request.exit_code is not None and (where := teller.may_stop(event)):
+                    events.close()
+                    console.warn(f"{where}, everything is saved. To go on: {resume_command()}")
+                    raise typer.Exit(request.exit_code)
+        except (OutputError, SystemExit):
+            if teller.begun:
+                console.warn(f"what was saved before stands. To go on from there: {resume_command()}")
+            raise
+    return report, teller.complete
+
+
+class _Teller:
+    """Tells what happens to the entries.
+
+    Attributes:
+        begun: some entry has been told of.
+        complete: no entry failed, and no image could not be read.
+    """
+
+    def __init__(self, console: Console, bar: Progress, entries: int) -> None:
+        self._console, self._bar, self._entries = console, bar, entries
+        self._task = bar.add_task("", total=float(entries), figures="")
+        self.begun, self.complete = False, True
+
+    def _name(self, event: EntryEvent) -> str:
+        return f"entry {event.number + 1} of {self._entries}: {event.entry.label}, seed {event.entry.seed}"
+
+    def tell(self, event: EntryEvent) -> None:
+        """Tell one event."""
+        from tokenizer.compare import EntryBegun, EntryFailed, EntryFinished, EntryStep
+
+        self.begun = True
+        who = self._name(event)
+        if isinstance(event, EntryStep):
+            self._tell_step(event, who)
+        elif isinstance(event, EntryBegun):
+            if not self._console.live:
+                self._console.say(who)
+        elif isinstance(event, EntryFinished):
+            self._console.say(f"{who}: {_figures(event.result)}, in {event.seconds:.0f} s")
+        elif isinstance(event, EntryFailed):
+            self.complete = False
+            self._console.warn(f"{who}: failed: {event.failure.reason}")
+        else:
+            self._console.say(f"{who}: is there already")
+            self._bar.update(self._task, completed=float(event.number + 1))
+
+    def _tell_step(self, event: EntryStep, who: str) -> None:
+        step = event.step
+        self._bar.update(self._task, completed=event.number + step.progress)
+        if step.figures and self._console.live:
+            figures = f"loss {step.figures['loss']:.4f}  psnr {step.figures['psnr']:.2f} dB"
+            self._bar.update(self._task, figures=f"{who}, step {step.step}  {figures}")
+        if step.evaluation:
+            self._console.detail(f"{who}: step {step.step}: {evaluation(step)}")
+        for name, reason in event.unreadable:
+            self.complete = False
+            self._console.warn(f"{name}: {reason}")
+
+    def may_stop(self, event: EntryEvent) -> str:
+        """Return where the comparison stands when it is stopped at this event; nothing where it should not be."""
+        from tokenizer.compare import EntryFailed, EntryFinished, EntryStep
+
+        if isinstance(event, EntryStep) and event.step.progress < 1:
+            return f"{self._name(event)}: stopped at step {event.step.step}"
+        if isinstance(event, EntryFinished | EntryFailed) and event.number + 1 < self._entries:
+            return f"{self._name(event)}: stopped after it"
+        return ""
+
+
+def _figures(result: EntryResult) -> str:
+    own = result.figures
+    psnr = "exact" if own.psnr is None else f"psnr {own.psnr:.2f} dB"
+    return f"{psnr}, used {100 * own.used:.1f} %, perplexity {own.perplexity:.0f}"
+
+
+def _show(report: ComparisonReport, csv: str | None, *, as_json: bool) -> None:
+    from tokenizer.compare import COMPARISON_DEFINITIONS, ranking_rows, shown_columns
 
     if csv == _STDOUT:
-        write_text(result.to_csv())
+        write_text(report.to_csv())
         return
     if as_json:
-        write_json(result.to_json())
+        write_json(report.to_json())
         return
-    write_rows(library.ranking_rows(result.table))
-    remarks = [f"{printable(line)}\n" for line in result.remarks()]
+    rows = ranking_rows(report.ranking)
+    # Words begin together, numbers end together.
+    write_rows(rows, flush_right=[column for column in range(len(rows[0])) if column != 1])
+    remarks = [f"{printable(line)}\n" for line in report.remarks()]
     write_text("\n" + "".join(remarks) + ("\n" if remarks else ""))
-    columns = library.shown_columns(result.table)
-    write_text("".join(f"{column.title}: {library.DEFINITIONS[column.key]}\n" for column in columns))
+    columns = shown_columns(report.ranking)
+    write_text("".join(f"{column.title}: {COMPARISON_DEFINITIONS[column.key]}\n" for column in columns))

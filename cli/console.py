@@ -6,7 +6,7 @@ import io
 import json
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from typing import TYPE_CHECKING, Any, BinaryIO, TextIO, TypeVar
 
@@ -133,11 +133,15 @@ def write_json(values: Any) -> None:
     write_text(json.dumps(values, indent=2, allow_nan=False) + "\n")
 
 
-def write_rows(rows: Sequence[tuple[str, ...]]) -> None:
-    """Write rows of text to stdout in aligned columns."""
-    widths = [max(len(row[column]) for row in rows if column < len(row)) for column in range(max(map(len, rows)))]
-    for row in rows:
-        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=False))
+def write_rows(rows: Sequence[tuple[str, ...]], *, flush_right: Collection[int] = ()) -> None:
+    """Write rows of cells to stdout in aligned columns; those numbered in `flush_right`, from 0, end together."""
+    shown = [tuple(map(printable, row)) for row in rows]
+    widths = [max(len(row[column]) for row in shown if column < len(row)) for column in range(max(map(len, shown)))]
+    for row in shown:
+        cells = [
+            cell.rjust(width) if column in flush_right else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=False))
+        ]
         write_text("  ".join(cells).rstrip() + "\n")
 
 

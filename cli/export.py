@@ -2,37 +2,32 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from cli import options as o
-from cli.console import Console, printable, write_json
-from tokenizer.errors import ImageError, UsageError
-from tokenizer.files import check_output, locked_folder
-from tokenizer.images import Pixels, Source, read_image
-from tokenizer.inputs import find_images
-from tokenizer.models import load_model, locate_checkpoint
+from cli import options
+from cli.console import Console, write_json
+from cli.options import option
+from tokenizer.errors import UsageError
+from tokenizer.files import existing_of
 
 if TYPE_CHECKING:
     from tokenizer.export import ExportCheck
 
 
 def export(
-    output: Annotated[str, o.option("--output", "-o", help="A folder.", env=False)] = "",
-    model: o.Model = None,
+    output: Annotated[str, option("--output", "-o", help="A folder.", env=False)] = "",
+    model: options.Model = None,
     images: Annotated[
         list[Path] | None,
-        o.option("--images", help="Compare on these images too: a file or a folder; may be repeated.", env=False),
+        option("--images", help="Compare on these images too: a file or a folder; may be repeated.", env=False),
     ] = None,
-    overwrite: o.Overwrite = False,
-    as_json: o.AsJson = False,
-    quiet: o.Quiet = False,
-    verbose: o.Verbose = False,
-    no_progress: o.NoProgress = False,
-    debug: o.Debug = False,  # noqa: ARG001  # read by main
+    overwrite: options.Overwrite = False,
+    as_json: options.AsJson = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+    no_progress: options.NoProgress = False,
+    debug: options.Debug = False,  # noqa: ARG001  # read by main
 ) -> None:
     """Write encoder and decoder as ONNX files, which run without vqtok and torch.
 
@@ -50,35 +45,19 @@ def export(
     console = Console("export", quiet=quiet, verbose=verbose, progress=not no_progress)
     if output in ("", "-"):
         raise UsageError("no output: pass -o FOLDER/")
-    folder = Path(output)
-    check_output(folder, folder=True, existing="overwrite" if overwrite else "refuse")
-    checkpoint = locate_checkpoint(model)
-    sources = find_images(images) if images else []
 
-    from tokenizer import export as exporter
+    from tokenizer.export import export_onnx
 
-    exporter.require_packages()
-    loaded = load_model(checkpoint, "cpu")
-    console.tell_checkpoint(loaded, named=model is not None)
-    began = time.perf_counter()
-    exported = exporter.to_onnx(loaded.network, loaded.fingerprint)
-    console.detail(f"exported in {time.perf_counter() - began:.1f} s")
-    checked = exporter.check_exported(exported, loaded.network, _pictures(console, sources))
-    with locked_folder(folder):
-        exporter.write_exported(folder, exported, checked)
-    size = (len(exported.encoder) + len(exported.decoder)) / 1e6
-    console.say(f"encoder and decoder exported to {output}, {size:.1f} MB, in {time.perf_counter() - began:.1f} s")
-    console.say(_compared(checked))
+    existing = existing_of(resume=False, overwrite=overwrite)
+    result = export_onnx(output, model, images or [], existing=existing, track=console.track)
+    if model is None:
+        console.say(f"checkpoint: {result.checkpoint.name}, which ships with vqtok; -m names another")
+    console.detail(f"checkpoint {result.about['model'][:12]} from {result.checkpoint}, on cpu")
+    console.detail(f"exported in {result.export_seconds:.1f} s")
+    console.say(f"encoder and decoder exported to {output}, {result.size / 1e6:.1f} MB, in {result.seconds:.1f} s")
+    console.say(_compared(result.checked))
     if as_json:
-        write_json({"output": output, **exported.about, "checked": asdict(checked)})
-
-
-def _pictures(console: Console, sources: Sequence[Source]) -> Iterator[Pixels]:
-    for source in console.track(sources, len(sources)) if sources else ():
-        try:
-            yield read_image(source.file)
-        except ImageError as error:
-            raise ImageError(f"{printable(source.name)}: {error}") from error
+        write_json({"output": output, **result.about})
 
 
 def _compared(checked: ExportCheck) -> str:

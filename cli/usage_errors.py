@@ -9,11 +9,16 @@ import typer
 from cli.command_line import is_typed
 from tokenizer.errors import nearest_name
 
+# Options that had another name in version 0.1.
+RENAMED_OPTIONS = {"--peers": "--baselines"}
+
 
 def describe_usage_error(error: typer.TyperException, command: str) -> str:
     """Return what is wrong with the command line, the nearest name, and where to look."""
     option = getattr(error, "option_name", None)
     possible = getattr(error, "possibilities", None)
+    if option in RENAMED_OPTIONS:
+        return f"no such option {option}: it is now {RENAMED_OPTIONS[option]}"
     if possible:
         return f"no such option {option}{nearest_name(str(option), possible) or ', perhaps ' + ', '.join(possible)}"
     text = error.format_message() if hasattr(error, "format_message") else str(error)

@@ -13,7 +13,7 @@ import torch
 from torchmetrics.functional.image import structural_similarity_index_measure
 
 from tests.conftest import draw
-from tokenizer.metrics import Usage, add_counts, ms_ssim, overall, psnr, ssim
+from tokenizer.metrics import Usage, add_counts, ms_ssim, overall_usage, psnr, ssim
 
 
 def counts(*values: int) -> Usage:
@@ -52,13 +52,13 @@ class TestUsage:
     def test_no_tokens(self) -> None:
         usage = counts(0, 0, 0)
         assert (usage.tokens, usage.used, usage.dead, usage.entropy_bits, usage.perplexity) == (0, 0, 3, 0, 1)
-        assert usage.top(2) == [(0, 0, 0), (1, 0, 0)]
+        assert usage.most_used(2) == [(0, 0, 0), (1, 0, 0)]
 
     def test_top(self) -> None:
         usage = counts(1, 5, 0, 5, 9)
-        assert usage.top(3) == [(4, 9, 0.45), (1, 5, 0.25), (3, 5, 0.25)]
-        assert usage.top(0) == []
-        assert len(usage.top(99)) == 5
+        assert usage.most_used(3) == [(4, 9, 0.45), (1, 5, 0.25), (3, 5, 0.25)]
+        assert usage.most_used(0) == []
+        assert len(usage.most_used(99)) == 5
 
 
 class TestPsnr:
@@ -87,7 +87,7 @@ class TestPsnr:
 
 class TestOverall:
     def test_slots_of_different_sizes_by_hand(self) -> None:
-        together = overall([counts(2, 2), counts(4, 0, 0, 0, 0, 0)])
+        together = overall_usage([counts(2, 2), counts(4, 0, 0, 0, 0, 0)])
         assert together.dead == 5
         assert together.used == 3 / 8, "over all codes, not the mean of 1 and 1/6"
         assert together.entropy_bits == 0.5

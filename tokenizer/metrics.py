@@ -1,19 +1,23 @@
-"""Figures: of pictures and of codebook use. One definition each, in `DEFINITIONS`; numpy alone at import."""
+"""Figures of pictures and of codebook use, each defined once, in `DEFINITIONS`. Importing it needs numpy alone."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tokenizer.images import Pixels
-
 if TYPE_CHECKING:
     from torch import Tensor
 
+Pixels = NDArray[np.uint8]
+
+# What a table shows in place of a figure that there is not.
+NO_FIGURE = "-"
+# With fewer tokens for each code of the alphabets, `used` and `perplexity` are low for that alone.
+FEW_TOKENS_PER_CODE = 20
 SSIM_WINDOW = 11
 # Exponents of the five scales, the finest first: table 1 of the paper that `ms_ssim` names.
 MS_SSIM_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
@@ -99,14 +103,14 @@ class Usage:
         """2 ** entropy_bits, 1 to K."""
         return float(2**self.entropy_bits)
 
-    def top(self, count: int) -> list[tuple[int, int, float]]:
+    def most_used(self, count: int) -> list[tuple[int, int, float]]:
         """Return (code, times chosen, share of all tokens) of the most used codes, most used first."""
         order = np.argsort(-self.counts, kind="stable")[:count]
         return [(int(code), int(self.counts[code]), float(self.counts[code] / max(1, self.tokens))) for code in order]
 
 
 @dataclass(frozen=True)
-class Overall:
+class OverallUsage:
     """Use of several alphabets together: one code slot each.
 
     `used` and `dead` are over the codes of all slots, `entropy_bits` is the mean over slots, `perplexity` 2 to it.
@@ -118,11 +122,11 @@ class Overall:
     perplexity: float
 
 
-def overall(usages: Sequence[Usage]) -> Overall:
+def overall_usage(usages: Sequence[Usage]) -> OverallUsage:
     """Return the figures of all code slots together."""
     dead = sum(usage.dead for usage in usages)
     entropy = float(np.mean([usage.entropy_bits for usage in usages]))
-    return Overall(1 - dead / sum(len(usage.counts) for usage in usages), dead, entropy, 2**entropy)
+    return OverallUsage(1 - dead / sum(len(usage.counts) for usage in usages), dead, entropy, 2**entropy)
 
 
 def add_counts(counts: Sequence[NDArray[np.int64]], tokens: NDArray[Any]) -> None:
@@ -147,6 +151,12 @@ def effective_rank(vectors: Tensor) -> float:
         return 0.0
     values = torch.linalg.svdvals(distinct - distinct.mean(dim=0))
     return float(torch.special.entr(values / values.sum()).sum().exp())
+
+
+def mean_or_none(values: Iterable[float | None]) -> float | None:
+    """Return the mean of the values that are not None, or None without any."""
+    found = [value for value in values if value is not None]
+    return float(np.mean(found)) if found else None
 
 
 def psnr(first: Pixels, second: Pixels) -> float:

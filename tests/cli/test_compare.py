@@ -16,7 +16,7 @@ from torch import Tensor
 
 from tests.cli.conftest import Vqtok
 from tests.cli.test_train import TINY, stop_at
-from tokenizer.compare import DEFINITIONS
+from tokenizer.compare import COMPARISON_DEFINITIONS
 from tokenizer.errors import TrainingError
 from tokenizer.quantizers import METHODS
 from tokenizer.train.metrics_log import Passed
@@ -52,7 +52,7 @@ def test_a_comparison(vqtok: Vqtok, asked: list[object], photos: Path, tmp_path:
     )
     assert lines[1].count("±") == 5
     assert "gumbel, soft (not decodable from tokens)" in lines[3]
-    assert f"SSIM: {DEFINITIONS['ssim']}" in lines
+    assert f"SSIM: {COMPARISON_DEFINITIONS['ssim']}" in lines
     assert "20 images to train on, compared on 4 validation images\n" in result.err
     assert "each: 12 steps, batches of 8 crops of 32 px, float32 on cpu, 0 reading threads\n" in result.err
     assert "4 entries: ema, gumbel; seeds 0, 1\n" in result.err
@@ -116,7 +116,7 @@ def test_interrupted_and_resumed(
     costs = {"seconds_per_step", "cpu_seconds_per_step", "peak_memory_mb"}
     for one, two in zip(resumed.json["contestants"], whole.json["contestants"], strict=True):
         assert one["quantizer"] == two["quantizer"]
-        for name in set(DEFINITIONS) - costs:
+        for name in set(COMPARISON_DEFINITIONS) - costs:
             assert one["figures"][name] == two["figures"][name], name
 
 
@@ -261,7 +261,7 @@ def test_quantizer_of_a_config_file(vqtok: Vqtok, photos: Path, tmp_path: Path) 
         (["-o", "out", "--seeds", "-1"], 2, "--seeds is '-1', expected how many"),
         (["-o", "out", "--steps", "5", "--minutes", "5"], 2, "steps and minutes are both given: name one budget"),
         (["-o", "out", "--csv", "-", "--json"], 2, "--csv - and --json both write to stdout: pass one of the two"),
-        (["-o", "out", "--resume", "-f"], 2, "--resume goes on with a comparison, --overwrite replaces it"),
+        (["-o", "out", "--resume", "-f"], 2, "--resume keeps what is there, --overwrite replaces it"),
         (["-o", "PHOTOS/out"], 2, "its pictures would be trained on, name another folder"),
         ([], 2, "no output: pass -o OUT, the folder of all runs"),
         (["-o", "full"], 1, "full exists: pass --overwrite to replace it, or name another output"),

@@ -16,6 +16,7 @@ from tests.cli.conftest import Vqtok
 from tests.conftest import draw, save
 from tokenizer import export
 from tokenizer.errors import OutputError
+from tokenizer.export import onnx_folder
 from tokenizer.models import fingerprint_of, load_checkpoint
 
 for package in ("onnx", "onnxruntime", "onnxscript"):
@@ -50,7 +51,7 @@ def exported(run: Path) -> export.Exported:
 @pytest.fixture
 def quickly(exported: export.Exported, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every export gives the graphs that one of them made."""
-    monkeypatch.setattr(export, "to_onnx", lambda model, fingerprint: exported)
+    monkeypatch.setattr(onnx_folder, "to_onnx", lambda model, fingerprint: exported)
 
 
 def test_files_run_without_vqtok_and_torch(vqtok: Vqtok, run: Path, tmp_path: Path) -> None:
@@ -96,7 +97,7 @@ def test_nothing_is_written_that_was_not_compared(
     def differ(*_: object) -> None:
         raise OutputError("7 of 9 tokens differ")
 
-    monkeypatch.setattr(export, "check_exported", differ)
+    monkeypatch.setattr(onnx_folder, "check_exported", differ)
     result = vqtok("export", "-m", run, "-o", tmp_path / "onnx")
     assert (result.code, result.error) == (1, "vqtok export: error: 7 of 9 tokens differ")
     assert not (tmp_path / "onnx").exists()

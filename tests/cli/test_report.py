@@ -180,6 +180,7 @@ def test_damage_names_the_file(vqtok: Vqtok, tmp_path: Path) -> None:
         (["--images", "in", "-m", "RUN", "--fail-under-psnr", "nan"], 2, "--fail-under-psnr is nan, expected a number"),
         (["--images", "in", "-m", "RUN", "-m", "bare", "--codebook-picture", "x.png"], 2, "is of one report"),
         (["-", "-"], 2, "stdin is named twice"),
+        (["t.npy", "--peers"], 2, "no such option --peers: it is now --baselines"),
     ],
 )
 def test_wrong_calls(

@@ -35,7 +35,7 @@ def two(tmp_path: Path) -> list[Path]:
 def test_several_files_side_by_side(vqtok: Vqtok, two: list[Path]) -> None:
     result = vqtok("report", *two, "--json")
     assert result.code == 0
-    assert result.json["version"] == 2
+    assert result.json["version"] == 3
     assert [one["name"] for one in result.json["reports"]] == list(map(str, two))
     assert [one["used"] for one in result.json["reports"]] == [1.0, 0.125]
     alone = vqtok("report", two[0], "--json").json
@@ -93,7 +93,7 @@ def test_page_with_everything(vqtok: Vqtok, run: Path, tmp_path: Path) -> None:
     options = ["--baselines", "--stability", "--html", page, "--codebook-picture", picture, "--max-pictures", 4]
     result = vqtok("report", "--images", tmp_path / "in", "-m", run, *options, "--json")
     assert result.code == 0
-    assert [peer["name"] for peer in result.json["quality"]["baselines"]] == ["JPEG", "WebP"]
+    assert [baseline["name"] for baseline in result.json["quality"]["baselines"]] == ["JPEG", "WebP"]
     control = result.json["stability"]["changes"][0]
     assert (control["name"], control["changed"]) == ("none", 0)
     text = page.read_text("utf-8")

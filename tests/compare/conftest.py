@@ -11,7 +11,7 @@ import pytest
 
 from tokenizer import compare
 from tokenizer.compare import Comparison, Entry, EntryResult
-from tokenizer.compare.measures import Curves, Figures, Points, SoftFigures
+from tokenizer.compare.measures import EntryCurves, EntryFigures, Points, SoftFigures
 from tokenizer.config import TrainConfig
 from tokenizer.quantizers import read_spec
 
@@ -20,7 +20,7 @@ Prepare = Callable[..., Comparison]
 
 @pytest.fixture(scope="session")
 def prepare(photos: Path, quick: TrainConfig) -> Prepare:
-    """Make the contest of some quantizers on drawn pictures, 32 codes each."""
+    """Make the comparison of some quantizers on drawn pictures, 32 codes each."""
 
     def make(folder: Path, names: Sequence[str], seeds: Sequence[int] = (0,), **settings: Any) -> Comparison:
         config = dataclasses.replace(quick, **{"eval_every": 4, **settings})
@@ -38,9 +38,9 @@ def run(entry: Entry) -> EntryResult:
 
 @pytest.fixture(scope="session")
 def finished(prepare: Prepare, tmp_path_factory: pytest.TempPathFactory) -> tuple[Comparison, list[EntryResult]]:
-    """The contest of `ema` and `gumbel` with seeds 0 and 4, and the results of its entries."""
-    contest = prepare(tmp_path_factory.mktemp("compare") / "out", ["ema", "gumbel"], [0, 4])
-    return contest, [run(entry) for entry in contest.entries]
+    """The comparison of `ema` and `gumbel` with seeds 0 and 4, and the results of its entries."""
+    comparison = prepare(tmp_path_factory.mktemp("compare") / "out", ["ema", "gumbel"], [0, 4])
+    return comparison, [run(entry) for entry in comparison.entries]
 
 
 def made(
@@ -78,8 +78,8 @@ def made(
         seconds=1.0,
         skipped=0,
         codebook_sizes=(32,),
-        figures=Figures(psnr=psnr, **(values | figures)),
+        figures=EntryFigures(psnr=psnr, **(values | figures)),
         soft=soft,
-        curves=Curves(curve, curve, curve, curve),
+        curves=EntryCurves(curve, curve, curve, curve),
         machine={"torch": "2"},
     )

@@ -11,7 +11,7 @@ import torch
 from tests.compare.conftest import Prepare
 from tests.conftest import draw, save
 from tokenizer import compare, quantizers, train
-from tokenizer.compare.comparison import slug
+from tokenizer.compare.comparison import contestant_folder
 from tokenizer.config import TrainConfig, to_dict
 from tokenizer.errors import ConfigError
 from tokenizer.quantizers import METHODS, Quantizer, read_spec
@@ -19,14 +19,14 @@ from tokenizer.train import TrainingState
 
 
 def test_entries_share_all_but_quantizer_and_seed(prepare: Prepare, tmp_path: Path) -> None:
-    contest = prepare(tmp_path, ["diveq", "ste(beta=1)"], [3, 0])
-    assert contest.labels == ("diveq", "ste(beta=1.0)")
-    assert contest.seeds == (3, 0)
-    assert [(entry.seed, entry.label) for entry in contest.entries] == [
-        (seed, label) for seed in (3, 0) for label in contest.labels
+    comparison = prepare(tmp_path, ["diveq", "ste(beta=1)"], [3, 0])
+    assert comparison.labels == ("diveq", "ste(beta=1.0)")
+    assert comparison.seeds == (3, 0)
+    assert [(entry.seed, entry.label) for entry in comparison.entries] == [
+        (seed, label) for seed in (3, 0) for label in comparison.labels
     ]
-    first = contest.entries[0]
-    for entry in contest.entries:
+    first = comparison.entries[0]
+    for entry in comparison.entries:
         alike = dataclasses.replace(
             entry.plan.config, quantizer=first.plan.config.quantizer, seed=first.plan.config.seed
         )
@@ -71,14 +71,14 @@ def test_methods_see_the_same_crops_and_stay_equal_until_codes_are_in_use(prepar
 
 def test_size_of_those_who_do_not_say_their_own(prepare: Prepare, tmp_path: Path) -> None:
     names = ["ste(codebook_size=64)", "ste", "diveq(codebook_size=1024)", "residual(diveq, diveq(codebook_size=8))"]
-    contest = prepare(tmp_path, names)
-    assert contest.labels == (
+    comparison = prepare(tmp_path, names)
+    assert comparison.labels == (
         "ste(codebook_size=64)",
         "ste",
         "diveq(codebook_size=1024)",
         "residual(diveq, diveq(codebook_size=8))",
     )
-    sizes = [quantizers.build_quantizer(entry.plan.config.quantizer, 4).sizes for entry in contest.entries]
+    sizes = [quantizers.build_quantizer(entry.plan.config.quantizer, 4).sizes for entry in comparison.entries]
     assert sizes == [(64,), (32,), (1024,), (32, 8)]
 
 
@@ -90,13 +90,13 @@ def test_a_method_without_a_size_is_left_as_it_is(
             super().__init__(dim, codebook_size=8, noise_std=noise_std)
 
     monkeypatch.setitem(METHODS, "fixed", dataclasses.replace(METHODS["diveq"], name="fixed", cls=Fixed))
-    contest = prepare(tmp_path, ["fixed", "residual(fixed, ste)"])
-    assert "codebook_size" not in contest.entries[0].plan.config.quantizer
-    assert quantizers.build_quantizer(contest.entries[1].plan.config.quantizer, 4).sizes == (8, 32)
+    comparison = prepare(tmp_path, ["fixed", "residual(fixed, ste)"])
+    assert "codebook_size" not in comparison.entries[0].plan.config.quantizer
+    assert quantizers.build_quantizer(comparison.entries[1].plan.config.quantizer, 4).sizes == (8, 32)
 
 
 def test_everyone_is_every_method_that_is_not_made_of_others() -> None:
-    names = {spec["name"] for spec in compare.single_methods()}
+    names = {spec["name"] for spec in compare.parse_quantizers(None)}
     assert {"diveq", "ste", "ema", "gumbel"} <= names
     assert not {"residual", "product", "multiscale"} & names
 
@@ -106,10 +106,10 @@ def test_sides_serve_all_contestants(quick: TrainConfig, photos: Path, tmp_path:
     specs = [read_spec(text) for text in ("ste", "multiscale(2*ste, scales=1 2)")]
     alone = compare.prepare_comparison(config, [photos], specs[:1], [0], tmp_path, 32)
     assert alone.entries[0].plan.multiple == 8
-    contest = compare.prepare_comparison(config, [photos], specs, [0], tmp_path, 32)
-    assert {entry.plan.multiple for entry in contest.entries} == {16}
-    assert {entry.plan.config.image_size for entry in contest.entries} == {48}
-    assert {entry.plan.config.batch_size for entry in contest.entries} == {8}
+    comparison = compare.prepare_comparison(config, [photos], specs, [0], tmp_path, 32)
+    assert {entry.plan.multiple for entry in comparison.entries} == {16}
+    assert {entry.plan.config.image_size for entry in comparison.entries} == {48}
+    assert {entry.plan.config.batch_size for entry in comparison.entries} == {8}
     with pytest.raises(ConfigError, match="image_size is 40, expected a multiple of 16"):
         compare.prepare_comparison(dataclasses.replace(config, image_size=40), [photos], specs, [0], tmp_path)
 
@@ -119,9 +119,9 @@ def test_held_out_pictures_are_cut_alike(quick: TrainConfig, tmp_path: Path) -> 
         save(tmp_path / "in" / f"{number}.png", draw(40, 40, number))
     specs = [read_spec(text) for text in ("ste", "multiscale(2*ste, scales=1 2)")]
     config = dataclasses.replace(quick, steps=4)
-    contest = compare.prepare_comparison(config, [tmp_path / "in"], specs, [0], tmp_path / "out", 32)
+    comparison = compare.prepare_comparison(config, [tmp_path / "in"], specs, [0], tmp_path / "out", 32)
     tokens = []
-    for entry in contest.entries:
+    for entry in comparison.entries:
         for step in compare.train_entry(entry):
             last = step.evaluation
         assert last is not None
@@ -133,13 +133,13 @@ def test_held_out_pictures_are_cut_alike(quick: TrainConfig, tmp_path: Path) -> 
 
 
 def test_wider_latents_are_told(prepare: Prepare, tmp_path: Path) -> None:
-    contest = prepare(tmp_path, ["ste", "product(3*ste)"])
-    widths = [entry.plan.config.network.latent_dim for entry in contest.entries]
+    comparison = prepare(tmp_path, ["ste", "product(3*ste)"])
+    widths = [entry.plan.config.network.latent_dim for entry in comparison.entries]
     assert widths == [4, 6]
-    (told,) = [labels for note, labels in contest.notes.items() if "needs wider latents" in note]
+    (told,) = [labels for note, labels in comparison.notes.items() if "needs wider latents" in note]
     assert told == ("product(3*ste)",)
-    assert [dataclasses.replace(e.plan.config.network, latent_dim=4) for e in contest.entries] == [
-        contest.entries[0].plan.config.network
+    assert [dataclasses.replace(e.plan.config.network, latent_dim=4) for e in comparison.entries] == [
+        comparison.entries[0].plan.config.network
     ] * 2
 
 
@@ -166,9 +166,9 @@ def test_nobody_comes_twice(prepare: Prepare, tmp_path: Path, names: list[str], 
 
 
 def test_folders_are_readable_safe_and_unique(prepare: Prepare, tmp_path: Path) -> None:
-    assert slug("sf-diveq") == "sf-diveq"
+    assert contestant_folder("sf-diveq") == "sf-diveq"
     labels = ["residual(2*diveq)", "residual(diveq, 2)", "fsq(levels=8 5 5)", "a/../b", "x" * 99, "ste(beta=1.0)"]
-    names = [slug(label) for label in labels]
+    names = [contestant_folder(label) for label in labels]
     assert len(set(names)) == len(names)
     assert names[0].startswith("residual-2-diveq-")
     for name in names:

@@ -17,7 +17,9 @@ from tests.compare.conftest import Prepare, run
 from tests.conftest import draw, save
 from tokenizer import compare
 from tokenizer.compare import Comparison, EntryResult
-from tokenizer.compare.record import read_result
+from tokenizer.compare.entry import validation_images
+from tokenizer.compare.entry_result import read_result
+from tokenizer.compare.measures import measure_model
 from tokenizer.errors import CheckpointError, InputError, TrainingError
 from tokenizer.models import load_checkpoint
 from tokenizer.train.step import Learner
@@ -28,14 +30,14 @@ COSTS = {"seconds_per_step": None, "cpu_seconds_per_step": None, "peak_memory_mb
 
 @pytest.fixture
 def copied(finished: Finished, prepare: Prepare, tmp_path: Path) -> Comparison:
-    """The finished contest, in a folder of this test's own."""
+    """The finished comparison, in a folder of this test's own."""
     shutil.copytree(finished[0].folder / "runs", tmp_path / "out/runs")
     return prepare(tmp_path / "out", ["ema", "gumbel"], [0, 4])
 
 
 def test_a_result_says_what_was_measured(finished: Finished) -> None:
-    contest, results = finished
-    entry, result = contest.entries[0], results[0]
+    comparison, results = finished
+    entry, result = comparison.entries[0], results[0]
     assert (result.quantizer, result.seed, result.steps) == ("ema", 0, 12)
     assert result.figures.bits_per_position == 5
     assert result.figures.bits_per_pixel == pytest.approx(5 / 64)
@@ -43,7 +45,7 @@ def test_a_result_says_what_was_measured(finished: Finished) -> None:
     assert result.settings["quantizer"]["codebook_size"] == 32
     assert result.soft is None
     assert results[1].soft is not None
-    measured = compare.figures.measure(load_checkpoint(entry.folder), compare.entry.validation(entry))
+    measured = measure_model(load_checkpoint(entry.folder), validation_images(entry))
     assert result.figures.psnr == pytest.approx(measured.psnr)
     assert result.figures.used == measured.used
     assert 0 < (result.figures.reached or 0) <= 1
@@ -63,7 +65,7 @@ def test_what_an_entry_leaves(finished: Finished) -> None:
             "pictures",
             "result.json",
         }
-    assert json.loads((finished[0].entries[0].folder / "result.json").read_text())["version"] == 1
+    assert json.loads((finished[0].entries[0].folder / "result.json").read_text())["version"] == 2
 
 
 def test_seeds_differ_and_are_repeatable(finished: Finished, prepare: Prepare, tmp_path: Path) -> None:
@@ -150,8 +152,12 @@ def test_other_images_are_refused(copied: Comparison, photos: Path, tmp_path: Pa
     [
         ("{", "cannot read .*result.json: .*: delete it to train this entry again"),
         ("[]", "cannot read"),
-        ('{"version": 1, "seed": 0}', "cannot read"),
-        ('{"version": 2}', "format version 2, this vqtok reads 1: upgrade vqtok"),
+        ('{"version": 2, "seed": 0}', "cannot read"),
+        (
+            '{"version": 1, "seed": 0}',
+            "format version 1, this vqtok reads 2: an older vqtok finished this entry: delete",
+        ),
+        ('{"version": 3}', "format version 3, this vqtok reads 2: upgrade vqtok"),
     ],
 )
 def test_a_damaged_result(copied: Comparison, text: str, said: str) -> None:
@@ -209,13 +215,13 @@ def test_clearing_removes_entries_and_nothing_else(copied: Comparison) -> None:
 
 def test_held_out_pictures_are_spread_over_the_set(finished: Finished) -> None:
     entry = finished[0].entries[0]
-    every = compare.entry.validation(entry)
+    every = validation_images(entry)
     assert sum(map(len, every)) == 4
-    assert sum(map(len, compare.entry.validation(entry, 9))) == 4
-    two = np.concatenate([batch.numpy().ravel() for batch in compare.entry.validation(entry, 2)])
+    assert sum(map(len, validation_images(entry, 9))) == 4
+    two = np.concatenate([batch.numpy().ravel() for batch in validation_images(entry, 2)])
     sources = entry.plan.validation
     chosen = dataclasses.replace(entry, plan=dataclasses.replace(entry.plan, validation=(sources[0], sources[2])))
-    assert np.array_equal(two, np.concatenate([b.numpy().ravel() for b in compare.entry.validation(chosen)]))
+    assert np.array_equal(two, np.concatenate([b.numpy().ravel() for b in validation_images(chosen)]))
 
 
 def test_unreadable_images_are_told_once_and_left_out(prepare: Prepare, tmp_path: Path, photos: Path) -> None:

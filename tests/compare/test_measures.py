@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from tests.conftest import TINY, draw
-from tokenizer.compare import measures as figures
-from tokenizer.compare.measures import PictureScores, measure_model, steadiness, thinned
+from tokenizer.compare import measures
+from tokenizer.compare.measures import PictureScores, loss_steadiness, measure_model, thin_curve
 from tokenizer.metrics import effective_rank, psnr, ssim
 from tokenizer.models import Tokenizer, to_pixels, to_unit_range
 
@@ -113,7 +113,7 @@ def test_many_distinct_vectors_are_sampled_alike_each_time(
 ) -> None:
     model = tokenizer("residual(2*ste)")
     every = measure_model(model, batches).effective_rank
-    monkeypatch.setattr(figures, "MOST_VECTORS", 5)
+    monkeypatch.setattr(measures, "MOST_VECTORS", 5)
     torch.manual_seed(8)
     first = measure_model(model, batches).effective_rank
     torch.manual_seed(9)
@@ -122,21 +122,21 @@ def test_many_distinct_vectors_are_sampled_alike_each_time(
 
 def test_steadiness_is_that_of_the_last_tenth() -> None:
     losses = [9.0] * 18 + [1.0, 3.0]
-    assert steadiness(losses) == pytest.approx(0.5)
-    assert steadiness([9.0, 1.0, 3.0]) == pytest.approx(0.5)
-    assert steadiness([2.0] * 50) == 0
-    assert steadiness([1.0]) is None
-    assert steadiness([]) is None
+    assert loss_steadiness(losses) == pytest.approx(0.5)
+    assert loss_steadiness([9.0, 1.0, 3.0]) == pytest.approx(0.5)
+    assert loss_steadiness([2.0] * 50) == 0
+    assert loss_steadiness([1.0]) is None
+    assert loss_steadiness([]) is None
 
 
 def test_thinning_takes_means_of_equal_stretches() -> None:
-    assert thinned([(1, 2.0), (2, 4.0)]) == ((1.0, 2.0), (2.0, 4.0))
-    points = thinned([(step, float(step)) for step in range(1, 1001)])
+    assert thin_curve([(1, 2.0), (2, 4.0)]) == ((1.0, 2.0), (2.0, 4.0))
+    points = thin_curve([(step, float(step)) for step in range(1, 1001)])
     assert len(points) == 200
     assert points[0] == (5.0, 3.0)
     assert points[-1] == (1000.0, 998.0)
-    assert len(thinned([(step, 0.0) for step in range(201)])) <= 200
-    assert thinned([]) == ()
+    assert len(thin_curve([(step, 0.0) for step in range(201)])) <= 200
+    assert thin_curve([]) == ()
 
 
 def test_pictures_that_came_back_exactly_are_left_out() -> None:
@@ -150,13 +150,13 @@ def test_pictures_that_came_back_exactly_are_left_out() -> None:
 
 
 def test_every_figure_is_defined() -> None:
-    names = set(figures.Figures.__dataclass_fields__) | {"steps_to_common"}
-    assert set(figures.DEFINITIONS) == names
+    names = set(measures.EntryFigures.__dataclass_fields__) | {"steps_to_common"}
+    assert set(measures.COMPARISON_DEFINITIONS) == names
 
 
 def test_curves_of_a_run_are_those_of_its_log(finished: tuple, tmp_path: Path) -> None:
-    contest, results = finished
-    lines = (contest.entries[0].folder / "metrics.jsonl").read_text().splitlines()
+    comparison, results = finished
+    lines = (comparison.entries[0].folder / "metrics.jsonl").read_text().splitlines()
     assert len([line for line in lines if '"loss"' in line]) == len(results[0].curves.loss) == 12
     assert results[0].curves.psnr[-1] == (12.0, pytest.approx(results[0].figures.psnr))
     assert results[0].curves.used[-1] == (12.0, pytest.approx(results[0].figures.used))

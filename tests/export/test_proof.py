@@ -13,8 +13,7 @@ from torch import nn
 from tests.conftest import TINY, draw
 from tokenizer import export
 from tokenizer.errors import OutputError
-from tokenizer.export import Exported
-from tokenizer.export import proof as comparison
+from tokenizer.export import Exported, proof
 from tokenizer.models import Tokenizer, to_unit_range
 
 onnx = pytest.importorskip("onnx", reason="the extra 'onnx' is not installed")
@@ -68,14 +67,14 @@ def on_the_border(share: float) -> tuple[Tokenizer, np.ndarray, np.ndarray]:
 
 def test_a_near_tie_is_told_from_a_difference() -> None:
     model, images, other = on_the_border(1e-6)
-    ours, ties = comparison._compare_tokens(model, images, other)
+    ours, ties = proof._compare_tokens(model, images, other)
     assert (ours.item(), ties) == (1, 1)
     model, images, other = on_the_border(1e-2)
     with pytest.raises(OutputError, match="not from rounding alone"):
-        comparison._compare_tokens(model, images, other)
+        proof._compare_tokens(model, images, other)
 
 
 def test_many_near_ties_are_refused(trained: Tokenizer, exported: Exported, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(comparison, "_compare_tokens", lambda _, images, theirs: (theirs, theirs.size))
+    monkeypatch.setattr(proof, "_compare_tokens", lambda _, images, theirs: (theirs, theirs.size))
     with pytest.raises(OutputError, match="607 of 607 tokens of the exported encoder differ, each from rounding alone"):
         export.check_exported(exported, trained)

@@ -14,10 +14,10 @@ from tests.compare.conftest import Prepare, made
 from tests.conftest import draw
 from tokenizer import compare
 from tokenizer.compare.charts import draw_curves, draw_reconstructions
-from tokenizer.compare.gallery import Gallery as Drawn
+from tokenizer.compare.gallery import ComparisonGallery
 from tokenizer.html import make_pair
 from tokenizer.images import placement_of
-from tokenizer.report import Extremes, ImageQuality, Quality, Report, ReportSection, report_page, usage_report
+from tokenizer.report import ExtremePairs, ImageQuality, Quality, Report, ReportSection, report_page, usage_report
 from tokenizer.tokens import Header, ImageRecord, TokenSet
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def text_of_one() -> str:
 
 
 def section(name: str = "run", number: int = 1) -> ReportSection:
-    gallery = Extremes(4, f"picture-{number}")
+    gallery = ExtremePairs(4, f"picture-{number}")
     for index, one in enumerate(NAMES):
         picture = draw(48, 64, index)
         gallery.keep(one, picture, np.roll(picture, 2 + index, axis=1))
@@ -179,7 +179,7 @@ def test_the_comparison_has_the_same_parts(show: Open, prepare: Prepare, tmp_pat
     pictures = [draw(32, 32, number) for number in range(3)]
     pairs = tuple(make_pair(f"picture-1-{number}", "p", "1 dB", one, one[::-1]) for number, one in enumerate(pictures))
     sheet = draw_reconstructions(pictures, [(label, pictures) for label in labels])
-    drawn = Drawn(draw_curves(table), sheet, (("1  ema", pairs),))
+    drawn = ComparisonGallery(draw_curves(table), sheet, (("1  ema", pairs),))
     view = show(compare.comparison_page(compare.ComparisonReport(contest, table, "vqtok compare"), drawn), 360, "dark")
     assert view.evaluate("document.documentElement.scrollWidth") <= 360
     views = view.locator(".pair .views").first

@@ -9,7 +9,7 @@ from PIL import Image
 
 from tests.conftest import draw
 from tokenizer.html import make_pair
-from tokenizer.html.pairs import SIDE, middle, webp
+from tokenizer.html.pairs import MOST_SHOWN, center_crop, encode_webp
 
 
 def opened(data: bytes) -> np.ndarray:
@@ -30,13 +30,13 @@ def test_small_pictures_keep_every_pixel() -> None:
 def test_large_pictures_are_cut_and_small_in_bytes() -> None:
     picture = draw(1000, 1500)
     views = make_pair("a-1", "a.png", "", picture, picture)
-    assert (views.width, views.height, views.small) == (SIDE, SIDE, False)
-    assert np.array_equal(middle(picture), picture[116 : 116 + SIDE, 366 : 366 + SIDE])
-    error = np.abs(opened(views.left).astype(int) - middle(picture)).mean()
+    assert (views.width, views.height, views.small) == (MOST_SHOWN, MOST_SHOWN, False)
+    assert np.array_equal(center_crop(picture), picture[116 : 116 + MOST_SHOWN, 366 : 366 + MOST_SHOWN])
+    error = np.abs(opened(views.left).astype(int) - center_crop(picture)).mean()
     assert error < 2
-    assert len(views.left) < SIDE * SIDE * 3 / 20
+    assert len(views.left) < MOST_SHOWN * MOST_SHOWN * 3 / 20
 
 
 def test_a_side_that_is_short_stays() -> None:
-    assert middle(draw(10, 1000)).shape == (10, SIDE, 3)
-    assert opened(webp(draw(1, 1))).shape == (1, 1, 3)
+    assert center_crop(draw(10, 1000)).shape == (10, MOST_SHOWN, 3)
+    assert opened(encode_webp(draw(1, 1))).shape == (1, 1, 3)

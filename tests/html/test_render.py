@@ -65,4 +65,4 @@ def test_no_setting_leaves_the_parts_of_the_page_out_of_the_wheel() -> None:
     ignored = (ROOT / ".gitignore").read_text().split()
     assert not {"*.html", "*.css", "*.js"} & set(ignored)
     for name in ("base.html", "parts.html", "style.css", "script.js"):
-        assert (ROOT / "tokenizer/pages" / name).is_file()
+        assert (ROOT / "tokenizer/html" / name).is_file()

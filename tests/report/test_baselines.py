@@ -62,44 +62,44 @@ class TestContest:
     def test_by_hand(self) -> None:
         pictures = [photograph(), draw(40, 64), draw(9, 30)]
         for kind in BASELINE_FORMATS:
-            contest = BaselineScores(kind)
+            scores = BaselineScores(kind)
             for pixels in pictures:
-                contest.add(pixels, 12000)
+                scores.add(pixels, 12000)
             files = [encode_within(pixels, 12000, kind) for pixels in pictures]
-            peer = contest.result()
-            assert peer is not None
-            assert peer.bits_per_pixel == 8 * sum(map(len, files)) / (96 * 140 + 40 * 64 + 9 * 30)
+            baseline = scores.result()
+            assert baseline is not None
+            assert baseline.bits_per_pixel == 8 * sum(map(len, files)) / (96 * 140 + 40 * 64 + 9 * 30)
             decibels = [
                 skimage.metrics.peak_signal_noise_ratio(pixels, pixels_of(file), data_range=255)
                 for pixels, file in zip(pictures, files, strict=True)
             ]
-            assert peer.psnr == pytest.approx(np.mean(decibels), abs=1e-9)
-            assert peer.ssim is not None
-            assert (peer.name, peer.reached, peer.larger, peer.images) == (kind.name, True, 0, 3)
+            assert baseline.psnr == pytest.approx(np.mean(decibels), abs=1e-9)
+            assert baseline.ssim is not None
+            assert (baseline.name, baseline.reached, baseline.larger, baseline.images) == (kind.name, True, 0, 3)
 
     def test_pictures_that_no_setting_makes_small_enough(self) -> None:
-        contest = BaselineScores(JPEG)
-        contest.add(photograph(), 100)
-        contest.add(photograph(), 30000)
-        peer = contest.result()
-        assert peer is not None
-        assert (peer.reached, peer.larger, peer.images) == (False, 1, 2)
+        scores = BaselineScores(JPEG)
+        scores.add(photograph(), 100)
+        scores.add(photograph(), 30000)
+        baseline = scores.result()
+        assert baseline is not None
+        assert (baseline.reached, baseline.larger, baseline.images) == (False, 1, 2)
 
     def test_pictures_that_come_back_exactly(self) -> None:
-        contest = BaselineScores(JPEG)
-        contest.add(np.full((8, 8, 3), 128, np.uint8), 1e6)
-        peer = contest.result()
-        assert peer is not None
-        assert (peer.psnr, peer.ssim) == (None, None)
+        scores = BaselineScores(JPEG)
+        scores.add(np.full((8, 8, 3), 128, np.uint8), 1e6)
+        baseline = scores.result()
+        assert baseline is not None
+        assert (baseline.psnr, baseline.ssim) == (None, None)
 
     def test_pictures_that_are_too_long(self) -> None:
-        contest = BaselineScores(WEBP)
-        contest.add(np.zeros((1, 16384, 3), np.uint8), 1e6)
-        assert contest.result() is None
-        contest.add(np.zeros((1, 16383, 3), np.uint8), 1e6)
-        peer = contest.result()
-        assert peer is not None
-        assert peer.images == 1
+        scores = BaselineScores(WEBP)
+        scores.add(np.zeros((1, 16384, 3), np.uint8), 1e6)
+        assert scores.result() is None
+        scores.add(np.zeros((1, 16383, 3), np.uint8), 1e6)
+        baseline = scores.result()
+        assert baseline is not None
+        assert baseline.images == 1
 
 
 def test_the_longest_sides_are_those_of_the_formats() -> None:

@@ -12,7 +12,7 @@ from tests.conftest import TINY
 from tokenizer.errors import NonFiniteError
 from tokenizer.models import Tokenizer
 from tokenizer.quantizers import read_spec
-from tokenizer.report import Distances, codebook_reports
+from tokenizer.report import CodeDistances, codebook_reports
 from tokenizer.report.codebooks import table_report
 
 
@@ -21,7 +21,7 @@ def made(text: str) -> Tokenizer:
     return Tokenizer(TINY, read_spec(text)).eval()
 
 
-def check_distances(found: Distances | None, codes: np.ndarray, unit: float = 1.0) -> None:
+def check_distances(found: CodeDistances | None, codes: np.ndarray, unit: float = 1.0) -> None:
     distances = scipy.spatial.distance.squareform(scipy.spatial.distance.pdist(codes.astype(np.float64)))
     np.fill_diagonal(distances, np.inf)
     nearest = distances.min(axis=1) / unit
@@ -44,7 +44,7 @@ def test_against_scipy(codes: int, width: int) -> None:
 
 def test_equal_codes_are_each_others_neighbors() -> None:
     table = torch.tensor([[0.0, 1], [3, 1], [0, 1], [0, 1], [3, 5]])
-    assert table_report(table).nearest == Distances(0.0, 0.0, 4.0)
+    assert table_report(table).nearest == CodeDistances(0.0, 0.0, 4.0)
 
 
 def test_one_code_has_no_neighbor() -> None:
@@ -54,7 +54,7 @@ def test_one_code_has_no_neighbor() -> None:
 
 def test_codes_without_length_have_no_relative_distance() -> None:
     found = table_report(torch.zeros(4, 2))
-    assert (found.nearest, found.nearest_relative) == (Distances(0.0, 0.0, 0.0), None)
+    assert (found.nearest, found.nearest_relative) == (CodeDistances(0.0, 0.0, 0.0), None)
 
 
 def test_codes_that_are_not_finite() -> None:

@@ -214,15 +214,15 @@ class TestMore:
         errors = [65025 / 10 ** (image.psnr / 10) for image in quality.images if image.psnr]
         assert quality.rfid == pytest.approx(sum(errors), rel=1e-9)
 
-    def test_peers(self, model: Tokenizer, large: dict[str, Source]) -> None:
+    def test_baselines(self, model: Tokenizer, large: dict[str, Source]) -> None:
         tokens = encoded(model, large)
         quality = measure_quality(model, [tokens], large, baselines=True)
-        for kind, peer in zip(BASELINE_FORMATS, quality.baselines, strict=True):
-            contest = BaselineScores(kind)
+        for kind, baseline in zip(BASELINE_FORMATS, quality.baselines, strict=True):
+            scores = BaselineScores(kind)
             for number, (height, width) in enumerate(self.SIZES):
-                contest.add(draw(height, width, number), 5 * math.ceil(height / 8) * math.ceil(width / 8))
-            assert peer == contest.result()
-            assert not peer.reached
+                scores.add(draw(height, width, number), 5 * math.ceil(height / 8) * math.ceil(width / 8))
+            assert baseline == scores.result()
+            assert not baseline.reached
 
     def test_pictures_are_handed_on(self, model: Tokenizer, large: dict[str, Source]) -> None:
         tokens = encoded(model, large, "pad", 32)
@@ -245,7 +245,7 @@ class TestMore:
         values = usage_report([tokens], model.codebook_sizes, 0, quality).to_json()
         values = json.loads(json.dumps(values, allow_nan=False))
         assert values["ms_ssim"] == quality.ms_ssim
-        assert [peer["name"] for peer in values["quality"]["baselines"]] == ["JPEG", "WebP"]
+        assert [baseline["name"] for baseline in values["quality"]["baselines"]] == ["JPEG", "WebP"]
         assert {"ms_ssim", "lpips", "rfid", "baselines"} <= set(values["definitions"])
 
     @pytest.mark.parametrize("argument", ["lpips_weights", "inception_weights"])

@@ -12,11 +12,11 @@ import scipy.stats
 
 from tokenizer.report import ContextRate
 from tokenizer.report.rates import context_rate
-from tokenizer.report.streams import Sample
+from tokenizer.report.streams import TokenSample
 
 
-def sampled(*blocks: np.ndarray) -> Sample:
-    sample = Sample()
+def sampled(*blocks: np.ndarray) -> TokenSample:
+    sample = TokenSample()
     for block in blocks:
         sample.add(block)
     return sample
@@ -185,4 +185,4 @@ def test_one_code() -> None:
 
 def test_needs_two_images() -> None:
     assert context_rate(sampled(np.zeros((1, 4, 4, 1), int)), (2,)) is None
-    assert context_rate(Sample(), (2,)) is None
+    assert context_rate(TokenSample(), (2,)) is None

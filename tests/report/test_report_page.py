@@ -13,23 +13,24 @@ import pytest
 from PIL import Image
 
 from tests.conftest import draw
-from tokenizer.html import Pair
+from tokenizer.html import PicturePair
 from tokenizer.images import placement_of
+from tokenizer.metrics import NO_FIGURE
 from tokenizer.report import (
     Baseline,
-    Change,
-    Extremes,
+    ExtremePairs,
     ImageQuality,
     Quality,
     Report,
     ReportSection,
     Stability,
+    TokenChange,
     figure_lines,
     report_page,
     reports_to_csv,
     usage_report,
 )
-from tokenizer.report.figures import NOTHING, figures_of, flat_figures
+from tokenizer.report.figures import figures_of, flat_figures
 from tokenizer.report.report_page import MOST_ROWS
 from tokenizer.report.report_plots import report_plots
 from tokenizer.tokens import Header, ImageRecord, TokenSet
@@ -85,7 +86,7 @@ def test_rows_of_pictures_and_stability() -> None:
         Baseline("JPEG", 0.2, 21.0, 0.6, reached=False, larger=1, images=3),
         Baseline("WebP", 0.1, 25.0, None, reached=True, larger=0, images=3),
     )
-    stability = Stability(3, (Change("none", "a control", 0.0, None), Change("noise", "some", 0.125, 30.0)))
+    stability = Stability(3, (TokenChange("none", "a control", 0.0, None), TokenChange("noise", "some", 0.125, 30.0)))
     shown = texts(report(quality=quality(20.0, None, baselines=baselines), stability=stability))
     assert (shown["PSNR"], shown["exact"], shown["SSIM"]) == ("20.00 dB", "1 images", "0.5000")
     assert shown["JPEG"] == "21.00 dB, SSIM 0.6000 at 0.2000 bits per pixel, more than the tokens need for 1 of 3"
@@ -104,8 +105,8 @@ def test_an_empty_set_has_rows_and_a_page() -> None:
 def test_lines_side_by_side() -> None:
     shown = {line.title: line for line in figure_lines([("a", report()), ("b", report((2, 3), quality=quality(20.0)))])}
     assert shown["codebook"].cells == ("4", "2 x 3")
-    assert shown["PSNR"].cells == (NOTHING, "20.00 dB")
-    assert shown["top 1 % of codes"].cells[1] == NOTHING
+    assert shown["PSNR"].cells == (NO_FIGURE, "20.00 dB")
+    assert shown["top 1 % of codes"].cells[1] == NO_FIGURE
     assert shown["perplexity"].about.startswith("2 ** entropy_bits")
     groups = [line.group for line in shown.values()]
     assert len(list(dict.fromkeys(groups))) == sum(a != b for a, b in zip(groups, [None, *groups], strict=False))
@@ -113,7 +114,7 @@ def test_lines_side_by_side() -> None:
 
 def test_csv_holds_every_single_figure() -> None:
     baselines = (Baseline("JPEG", 0.2, 21.0, 0.6, reached=False, larger=1, images=3),)
-    stability = Stability(3, (Change("shift_1", "moved", 0.5, 30.0, 0, (0.4, 0.6)),))
+    stability = Stability(3, (TokenChange("shift_1", "moved", 0.5, 30.0, 0, (0.4, 0.6)),))
     made = [
         ("a", report()),
         ("b", report((2, 3), quality=quality(20.0, 22.0, baselines=baselines), stability=stability)),
@@ -131,16 +132,16 @@ def test_csv_holds_every_single_figure() -> None:
     )
 
 
-def collected(most: int, levels: list[int]) -> Extremes:
+def collected(most: int, levels: list[int]) -> ExtremePairs:
     """A gallery that has met pictures whose error is each of the levels in turn."""
-    gallery = Extremes(most)
+    gallery = ExtremePairs(most)
     for number, level in enumerate(levels):
         picture = np.full((8, 8, 3), 100, np.uint8)
         gallery.keep(f"{number}", picture, picture + np.uint8(level))
     return gallery
 
 
-def names(pairs: list[Pair]) -> list[int]:
+def names(pairs: list[PicturePair]) -> list[int]:
     return [int(views.name) for views in pairs]
 
 
@@ -173,7 +174,7 @@ def test_very_many_images_are_cut_in_the_table() -> None:
 
 
 def test_the_page_says_what_the_figures_mean() -> None:
-    stability = Stability(3, (Change("noise", "some & more", 0.125, 30.0),))
+    stability = Stability(3, (TokenChange("noise", "some & more", 0.125, 30.0),))
     codes = io.BytesIO()
     Image.fromarray(draw(16, 16)).save(codes, "PNG")
     made = report(quality=quality(20.0), stability=stability)

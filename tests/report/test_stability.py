@@ -19,7 +19,7 @@ from tokenizer.errors import InputError
 from tokenizer.images import Source
 from tokenizer.inputs import find_images
 from tokenizer.models import Tokenizer, load_checkpoint, to_pixels, to_unit_range
-from tokenizer.report import Change, Stability, measure_stability
+from tokenizer.report import Stability, TokenChange, measure_stability
 from tokenizer.report.stability import _least, _size
 
 NAMES = ["none", "noise", "jpeg_90", "shift_1", "shift_8", "resize_0.99"]
@@ -53,7 +53,7 @@ def made_of(*pictures: np.ndarray) -> list[Source]:
     return [Source(f"{number}.png", picture.copy) for number, picture in enumerate(pictures)]
 
 
-def of(stability: Stability) -> dict[str, Change]:
+def of(stability: Stability) -> dict[str, TokenChange]:
     return {change.name: change for change in stability.changes}
 
 

@@ -10,7 +10,7 @@ import scipy.optimize
 import scipy.stats
 
 from tokenizer.metrics import Usage
-from tokenizer.report import Joint, Positions, streams, usage_report
+from tokenizer.report import JointUse, PositionUse, streams, usage_report
 from tokenizer.report.usage import slot_report, zipf_exponent
 from tokenizer.tokens import headerless_tokens
 
@@ -105,15 +105,15 @@ class TestJoint:
     def test_too_many_combinations_give_no_figure(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(streams, "MOST_COMBINED", 8 * 5)
         some = [headerless_tokens(np.array([[[[a, a]]] for a in range(count)])) for count in (5, 6)]
-        assert usage_report(some[:1], (8, 8), 0).joint == Joint(5, 64, pytest.approx(math.log2(5)), pytest.approx(5))
+        assert usage_report(some[:1], (8, 8), 0).joint == JointUse(5, 64, pytest.approx(math.log2(5)), pytest.approx(5))
         joint = usage_report(some, (8, 8), 0).joint
-        assert joint == Joint(None, 64, None, None, "more than 5 different combinations")
+        assert joint == JointUse(None, 64, None, None, "more than 5 different combinations")
 
     def test_one_code_a_position_has_none(self) -> None:
         assert usage_report([headerless_tokens(np.array([[0]]))], (2,), 0).joint is None
 
     def test_no_tokens(self) -> None:
-        assert usage_report([], (2, 2), 0).joint == Joint(0, 4, 0, 1)
+        assert usage_report([], (2, 2), 0).joint == JointUse(0, 4, 0, 1)
 
 
 class TestPositions:
@@ -128,7 +128,7 @@ class TestPositions:
 
     def test_means_over_slots(self) -> None:
         codes = np.stack([np.arange(128).reshape(-1, 1, 1) % 2, np.arange(128).reshape(-1, 1, 1) % 8], axis=-1)
-        assert usage_report([headerless_tokens(codes)], (2, 8), 0).positions == Positions(128, ((2.0,),))
+        assert usage_report([headerless_tokens(codes)], (2, 8), 0).positions == PositionUse(128, ((2.0,),))
 
     def test_of_several_grids_or_few_images_there_are_none(self) -> None:
         many = np.zeros((100, 2, 3), int)

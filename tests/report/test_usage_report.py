@@ -30,7 +30,7 @@ class TestUsage:
     def test_over_several_sets(self) -> None:
         first = headerless_tokens(np.array([[0, 0], [1, 2]]))
         second = headerless_tokens(np.array([[[1, 1, 1, 1]], [[1, 2, 0, 5]]], np.uint8))
-        report = usage_report([first, second], (8,), top=2)
+        report = usage_report([first, second], (8,), top_k=2)
         share = np.array([3, 6, 2, 1]) / 12
         entropy = -(share * np.log2(share)).sum()
         assert (report.images, report.tokens, report.codes_per_position, report.failed) == (3, 12, 1, 0)
@@ -43,7 +43,7 @@ class TestUsage:
 
     def test_several_codes_per_position(self) -> None:
         grid = np.array([[[0, 3], [0, 1], [0, 2], [0, 0]]])
-        report = usage_report([placed(grid, (8, 32))], (2, 4), top=1)
+        report = usage_report([placed(grid, (8, 32))], (2, 4), top_k=1)
         assert (report.tokens, report.codes_per_position) == (8, 2)
         assert (report.used, report.dead) == (1 - 1 / 6, 1)
         assert [slot.entropy_bits for slot in report.slots] == [0, 2]
@@ -112,7 +112,7 @@ class TestUsage:
     def test_as_plain_values(self) -> None:
         report = usage_report([placed(np.array([[[1]]]), (8, 8))], (2,), 1)
         values = json.loads(json.dumps(report.to_json(), allow_nan=False))
-        assert values["version"] == 2
+        assert values["version"] == 3
         assert values["perplexity"] == 1
         assert values["slots"][0]["top"] == [[1, 1, 1.0]]
         assert values["slots"][0]["ranked"] == [[1, 1.0]]

@@ -1,35 +1,60 @@
-"""Comparing quantizers: `prepare` makes the entries, `run` trains one, `make_table` ranks what they leave."""
+"""Comparing quantizers: `prepare_comparison` makes the entries, `run_comparison` trains, ranks and writes them."""
 
 from __future__ import annotations
 
-from tokenizer.compare.columns import ranking_rows, shown_columns
-from tokenizer.compare.comparison import Comparison, Entry, prepare_comparison, single_methods
+from tokenizer.compare.columns import RankingColumn, ranking_rows, shown_columns
+from tokenizer.compare.comparison import Comparison, Entry, parse_quantizers, parse_seeds, prepare_comparison
 from tokenizer.compare.comparison_page import comparison_page
-from tokenizer.compare.document import ComparisonReport
-from tokenizer.compare.entry import clear_entries, finished_entries, free_memory, result_of, train_entry
-from tokenizer.compare.gallery import draw_gallery
-from tokenizer.compare.measures import DEFINITIONS
+from tokenizer.compare.comparison_report import COMPARISON_FILE, COMPARISON_VERSION, ComparisonReport
+from tokenizer.compare.entry import clear_entries, finished_entries, result_of, train_entry
+from tokenizer.compare.entry_result import EntryResult, read_result
+from tokenizer.compare.gallery import ComparisonGallery, draw_gallery
+from tokenizer.compare.measures import COMPARISON_DEFINITIONS
 from tokenizer.compare.ranking import FailedEntry, Ranking, rank_entries
-from tokenizer.compare.record import EntryResult
+from tokenizer.compare.run import (
+    EntryBegun,
+    EntryEvent,
+    EntryFailed,
+    EntryFinished,
+    EntryKept,
+    EntryStep,
+    check_comparison_outputs,
+    run_comparison,
+    write_comparison,
+)
 
 __all__ = [
-    "DEFINITIONS",
+    "COMPARISON_DEFINITIONS",
+    "COMPARISON_FILE",
+    "COMPARISON_VERSION",
     "Comparison",
+    "ComparisonGallery",
     "ComparisonReport",
     "Entry",
+    "EntryBegun",
+    "EntryEvent",
+    "EntryFailed",
+    "EntryFinished",
+    "EntryKept",
     "EntryResult",
+    "EntryStep",
     "FailedEntry",
     "Ranking",
+    "RankingColumn",
+    "check_comparison_outputs",
     "clear_entries",
     "comparison_page",
     "draw_gallery",
     "finished_entries",
-    "free_memory",
+    "parse_quantizers",
+    "parse_seeds",
     "prepare_comparison",
     "rank_entries",
     "ranking_rows",
+    "read_result",
     "result_of",
+    "run_comparison",
     "shown_columns",
-    "single_methods",
     "train_entry",
+    "write_comparison",
 ]

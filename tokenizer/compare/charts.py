@@ -25,20 +25,20 @@ _GAP = 0.06
 _MOST_BANDS = 6
 
 
-def draw_curves(table: Ranking) -> Plot:
+def draw_curves(ranking: Ranking) -> Plot:
     """Return validation PSNR and used codes over the steps, a line for each contestant, best first."""
     alt = "Validation PSNR and share of codes used over the training steps, a line for each quantizer"
-    return make_plot(lambda ink: _curves(table, ink), alt)
+    return make_plot(lambda ink: _curves(ranking, ink), alt)
 
 
-def _curves(table: Ranking, ink: Ink) -> Figure:
-    longest = max((len(row.label) for row in table.ranked), default=0)
-    columns = max(1, min(len(table.ranked), 4 if longest < 16 else 3 if longest < 26 else 2 if longest < 44 else 1))
-    drawn = new_figure(11, 4.9 + 0.27 * -(-len(table.ranked) // columns), ink)
+def _curves(ranking: Ranking, ink: Ink) -> Figure:
+    longest = max((len(row.label) for row in ranking.ranked), default=0)
+    columns = max(1, min(len(ranking.ranked), 4 if longest < 16 else 3 if longest < 26 else 2 if longest < 44 else 1))
+    drawn = new_figure(11, 4.9 + 0.27 * -(-len(ranking.ranked) // columns), ink)
     left, right = drawn.subplots(1, 2)
-    for number, row in enumerate(table.ranked):
-        _line(left, ink, number, row, [result.curves.psnr for result in row.results], 1, band=has_bands(table))
-        _line(right, ink, number, row, [result.curves.used for result in row.results], 100, band=has_bands(table))
+    for number, row in enumerate(ranking.ranked):
+        _line(left, ink, number, row, [result.curves.psnr for result in row.results], 1, band=has_bands(ranking))
+        _line(right, ink, number, row, [result.curves.used for result in row.results], 100, band=has_bands(ranking))
     dress_axes(left, ink, "validation PSNR (dB)", "step")
     dress_axes(right, ink, "codes used (%)", "step")
     right.set_ylim(0, 103)
@@ -49,9 +49,9 @@ def _curves(table: Ranking, ink: Ink) -> Figure:
     return drawn
 
 
-def has_bands(table: Ranking) -> bool:
+def has_bands(ranking: Ranking) -> bool:
     """Say whether the curves show what lies between the seeds."""
-    return len(table.ranked) <= _MOST_BANDS and any(len(row.results) > 1 for row in table.ranked)
+    return len(ranking.ranked) <= _MOST_BANDS and any(len(row.results) > 1 for row in ranking.ranked)
 
 
 def _line(

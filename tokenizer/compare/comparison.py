@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from tokenizer import train
-from tokenizer.config import TrainConfig
-from tokenizer.errors import ConfigError
-from tokenizer.quantizers import METHODS, STAGES, resolve_spec, short_spec, write_spec
+from tokenizer.config import TrainConfig, to_dict
+from tokenizer.errors import ConfigError, UsageError
+from tokenizer.quantizers import METHODS, STAGES, read_spec, resolve_spec, short_spec, split_specs, write_spec
 from tokenizer.train import Plan
 
-RUNS = "runs"
+RUNS_FOLDER = "runs"
 _EVALUATIONS = 10
 _SIZE = "codebook_size"
 _LONGEST = 60
@@ -68,6 +68,19 @@ class Comparison:
         """The seeds, in the order given."""
         return tuple(dict.fromkeys(entry.seed for entry in self.entries))
 
+    def to_json(self) -> dict[str, Any]:
+        """Return the entries with their settings, and the notes, as plain values."""
+        entries = [
+            {
+                "quantizer": entry.label,
+                "seed": entry.seed,
+                "folder": str(entry.folder),
+                "settings": to_dict(entry.plan.config),
+            }
+            for entry in self.entries
+        ]
+        return {"entries": entries, "notes": {note: list(labels) for note, labels in self.notes.items()}}
+
     def remarks(self) -> list[str]:
         """Return the notes, one line each; those that are not about all say whom they are about."""
         lines = []
@@ -77,9 +90,41 @@ class Comparison:
         return lines
 
 
-def single_methods() -> list[dict[str, Any]]:
-    """Return the specs of all registered methods but those made of others."""
-    return [{"name": name} for name, method in METHODS.items() if STAGES not in method.options]
+def parse_quantizers(text: str | None) -> list[dict[str, Any]]:
+    """Return the specs in a list with commas between, such as `diveq, ste(beta=1)`.
+
+    None stands for every registered method that is not made of others.
+
+    Raises:
+        ConfigError: a spec is malformed, all faults listed.
+        UsageError: none is named.
+    """
+    if text is None:
+        return [{"name": name} for name, method in METHODS.items() if STAGES not in method.options]
+    specs: list[dict[str, Any]] = []
+    faults: list[str] = []
+    for part in split_specs(text):
+        try:
+            specs.append(read_spec(part))
+        except ConfigError as error:
+            faults += error.faults
+    if faults:
+        raise ConfigError(faults)
+    if not specs:
+        raise UsageError("--quantizers names none: vqtok list does")
+    return specs
+
+
+def parse_seeds(text: str) -> list[int]:
+    """Return the seeds that a text names: `3` is 0, 1, 2; `0,4,7` names them one by one.
+
+    Raises:
+        UsageError: it is neither.
+    """
+    words = [word.strip() for word in text.split(",") if word.strip()]
+    if not words or not all(word.isascii() and word.isdigit() for word in words) or text.strip() == "0":
+        raise UsageError(f"--seeds is {text!r}, expected how many, such as 3, or which, such as 0,4,7")
+    return [int(word) for word in words] if "," in text else list(range(int(text)))
 
 
 def prepare_comparison(
@@ -90,7 +135,7 @@ def prepare_comparison(
     folder: Path,
     codebook_size: int | None = None,
 ) -> Comparison:
-    """Return the contest of the quantizers `specs` with `seeds`; nothing is trained or written.
+    """Return the comparison of the quantizers `specs` with `seeds`; nothing is trained or written.
 
     All entries share `config` but for the quantizer and the seed; its own seed draws the validation images. Sides of
     crops and validation pictures are multiples of what every contestant can work with.
@@ -104,9 +149,13 @@ def prepare_comparison(
         codebook_size: of the contestants that do not say their own.
 
     Raises:
+        UsageError: the folder lies in a folder of `data`, so that pictures of the comparison would be trained on.
         ConfigError: something is wrong with some contestants, or with all: all faults listed.
         InputError: there are no images.
     """
+    inside = [path for path in data if folder.resolve().is_relative_to(path.resolve())]
+    if inside:
+        raise UsageError(f"-o {folder} lies in {inside[0]}: its pictures would be trained on, name another folder")
     config = dataclasses.replace(config, log_every=1, eval_every=config.eval_every or _evaluate_every(config.steps))
     contestants = _contestants(specs, codebook_size)
     _refuse_twice("quantizer", [label for label, _ in contestants])
@@ -117,7 +166,7 @@ def prepare_comparison(
         for note in plan.notes:
             notes[note] = (*notes.get(note, ()), label)
     entries = [
-        Entry(label, folder / RUNS / slug(label) / f"seed{seed}", _with_seed(plan, seed))
+        Entry(label, folder / RUNS_FOLDER / contestant_folder(label) / f"seed{seed}", _with_seed(plan, seed))
         for seed in seeds
         for label, plan in plans.items()
     ]
@@ -208,7 +257,7 @@ def _each(contestants: Sequence[tuple[str, dict[str, Any]]], make: Callable[[dic
     return plans
 
 
-def slug(label: str) -> str:
+def contestant_folder(label: str) -> str:
     """Return a folder's name for a contestant: the label where that is safe, else what is safe of it and a digest."""
     safe = re.sub(r"[^a-z0-9._-]+", "-", label.lower()).strip("-.")
     if safe == label and len(safe) <= _LONGEST:

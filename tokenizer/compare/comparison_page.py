@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from tokenizer.compare.charts import has_bands
-from tokenizer.compare.columns import Column, row_name, row_rank, shown_columns
-from tokenizer.compare.document import ComparisonReport
-from tokenizer.compare.gallery import Gallery
-from tokenizer.compare.measures import DEFINITIONS
-from tokenizer.compare.ranking import STEPS_TO_COMMON, ContestantRow, Stat
-from tokenizer.html import SHOWN, render_page
+from tokenizer.compare.columns import RankingColumn, row_name, row_rank, shown_columns
+from tokenizer.compare.comparison_report import ComparisonReport
+from tokenizer.compare.gallery import ComparisonGallery
+from tokenizer.compare.measures import COMPARISON_DEFINITIONS
+from tokenizer.compare.ranking import STEPS_TO_COMMON, ContestantRow, SeedMean
+from tokenizer.html import PAIRS_NOTE, render_page
 
 _TEMPLATE = Path(__file__).with_name("comparison_page.html")
 # Not marked are a rate, what other work on the machine changes, and what earlier entries leave in memory.
@@ -20,34 +20,34 @@ _LOW_IS_BEST = ("loss_steadiness", STEPS_TO_COMMON, "cpu_seconds_per_step")
 _HIGH_IS_BEST = ("psnr", "ssim", "used", "perplexity", "effective_rank")
 
 
-def comparison_page(comparison: ComparisonReport, gallery: Gallery) -> str:
+def comparison_page(report: ComparisonReport, gallery: ComparisonGallery) -> str:
     """Return the HTML of a comparison with its pictures."""
-    table = comparison.table
-    shown = shown_columns(table)
+    ranking = report.ranking
+    shown = shown_columns(ranking)
     return render_page(
         _TEMPLATE,
         "Quantizers compared",
-        summary=_summary(comparison),
+        summary=_summary(report),
         columns=shown,
-        definitions=DEFINITIONS,
-        banded=has_bands(table),
-        rows=[_row(row, shown, _bests(comparison)) for row in table.rows],
-        entries=list(_entries(comparison, shown)),
-        remarks=comparison.remarks(),
+        definitions=COMPARISON_DEFINITIONS,
+        banded=has_bands(ranking),
+        rows=[_row(row, shown, _bests(report)) for row in ranking.rows],
+        entries=list(_entries(report, shown)),
+        remarks=report.remarks(),
         gallery=gallery,
-        stored=SHOWN,
-        command=comparison.command,
-        facts=list(_facts(comparison)),
+        stored=PAIRS_NOTE,
+        command=report.command,
+        facts=list(_facts(report)),
     )
 
 
-def _summary(comparison: ComparisonReport) -> str:
-    contest = comparison.contest
-    plan, count = contest.entries[0].plan, len(contest.labels)
+def _summary(report: ComparisonReport) -> str:
+    comparison = report.comparison
+    plan, count = comparison.entries[0].plan, len(comparison.labels)
     config = plan.config
     budget = f"{config.steps} steps" if config.steps else f"{config.minutes:g} minutes"
-    seeds = f"{len(contest.seeds)} seeds" if len(contest.seeds) > 1 else "one seed"
-    spread = "; a ± is the standard deviation over seeds" if len(contest.seeds) > 1 else ""
+    seeds = f"{len(comparison.seeds)} seeds" if len(comparison.seeds) > 1 else "one seed"
+    spread = "; a ± is the standard deviation over seeds" if len(comparison.seeds) > 1 else ""
     kind = "of them" if plan.overlap else "validation images"
     return (
         f"{count} quantizers, each trained for {budget} with {seeds} on {len(plan.train)} images, and compared on "
@@ -56,19 +56,19 @@ def _summary(comparison: ComparisonReport) -> str:
     )
 
 
-def _bests(comparison: ComparisonReport) -> dict[str, float]:
+def _bests(report: ComparisonReport) -> dict[str, float]:
     """Return the best mean of each figure that has a better end."""
     found: dict[str, float] = {}
     for keys, choose in ((_HIGH_IS_BEST, max), (_LOW_IS_BEST, min)):
         for key in keys:
-            means = [row.figures[key].mean for row in comparison.table.ranked if key in row.figures]
+            means = [row.figures[key].mean for row in report.ranking.ranked if key in row.figures]
             present = [mean for mean in means if mean is not None]
             if len(present) > 1:
                 found[key] = choose(present)
     return found
 
 
-def _row(row: ContestantRow, shown: list[Column], bests: Mapping[str, float]) -> dict[str, Any]:
+def _row(row: ContestantRow, shown: list[RankingColumn], bests: Mapping[str, float]) -> dict[str, Any]:
     cells = []
     for column in shown:
         stat = row.figures.get(column.key)
@@ -85,23 +85,23 @@ def _row(row: ContestantRow, shown: list[Column], bests: Mapping[str, float]) ->
     return {"place": row_rank(row), "name": row_name(row), "cells": cells, "aside": row.kind != "ranked"}
 
 
-def _entries(comparison: ComparisonReport, shown: list[Column]) -> Iterator[dict[str, Any]]:
-    for row in comparison.table.ranked:
+def _entries(report: ComparisonReport, shown: list[RankingColumn]) -> Iterator[dict[str, Any]]:
+    for row in report.ranking.ranked:
         for result in row.results:
             numbers = [str(result.seed), str(result.steps), f"{result.seconds:.0f}"]
             figures = [
-                column.show(Stat(getattr(result.figures, column.key)))
+                column.show(SeedMean(getattr(result.figures, column.key)))
                 for column in shown
                 if column.key != STEPS_TO_COMMON
             ]
             yield {"name": row.label, "cells": numbers + figures}
 
 
-def _facts(comparison: ComparisonReport) -> Iterator[tuple[str, str]]:
-    for machine in comparison.machines():
+def _facts(report: ComparisonReport) -> Iterator[tuple[str, str]]:
+    for machine in report.machines():
         yield from ((key, str(value)) for key, value in machine.items())
-    yield "seeds", ", ".join(map(str, comparison.contest.seeds))
-    for key, value in comparison.settings().items():
+    yield "seeds", ", ".join(map(str, report.comparison.seeds))
+    for key, value in report.settings().items():
         if isinstance(value, Mapping):
             yield from ((f"{key}.{name}", str(item)) for name, item in value.items())
         elif value is not None:

@@ -13,11 +13,18 @@ import torch
 from torch import Tensor
 
 from tokenizer import runtime, train
-from tokenizer.compare.comparison import RUNS, Comparison, Entry
+from tokenizer.compare.comparison import RUNS_FOLDER, Comparison, Entry
+from tokenizer.compare.entry_result import RESULT_FILE, EntryResult, read_result, setting_differences, write_result
 from tokenizer.compare.machine import machine_facts
-from tokenizer.compare.measures import Curves, Figures, bits, measure_model, steadiness, thinned
-from tokenizer.compare.record import RESULT_FILE, EntryResult, read_result, setting_differences, write_result
-from tokenizer.compare.watch import Watch, read_watched
+from tokenizer.compare.measures import (
+    EntryCurves,
+    EntryFigures,
+    bits_per_position,
+    loss_steadiness,
+    measure_model,
+    thin_curve,
+)
+from tokenizer.compare.watch import StepWatch, read_watched
 from tokenizer.config import to_dict
 from tokenizer.errors import CheckpointError, InputError, TrainingError
 from tokenizer.images import parse_color
@@ -35,7 +42,7 @@ from tokenizer.train import (
 _ADVICE = "pass a smaller --batch-size, --image-size or --preset"
 
 
-def finished_entries(contest: Comparison) -> dict[Path, EntryResult]:
+def finished_entries(comparison: Comparison) -> dict[Path, EntryResult]:
     """Return the results that are there already, by the folders of their entries; the others can start or go on.
 
     Raises:
@@ -44,7 +51,7 @@ def finished_entries(contest: Comparison) -> dict[Path, EntryResult]:
     """
     found: dict[Path, EntryResult] = {}
     faults: dict[str, list[str]] = {}
-    for entry in contest.entries:
+    for entry in comparison.entries:
         # What lost its checkpoint trains again.
         result = read_result(entry.folder) if (entry.folder / WEIGHTS_FILE).is_file() else None
         if result is not None:
@@ -94,8 +101,8 @@ def _digests(entry: Entry) -> dict[str, Any]:
 
 
 def clear_entries(folder: Path) -> None:
-    """Remove the entries in `folder`, those that are not of this contest too; other files stay."""
-    for old in (folder / RUNS).glob("*/seed*"):
+    """Remove the entries in `folder`, those that are not of this comparison too; other files stay."""
+    for old in (folder / RUNS_FOLDER).glob("*/seed*"):
         if has_states(old) or any((old / name).is_file() for name in (RESULT_FILE, train.VALIDATION_FILE)):
             shutil.rmtree(old)
 
@@ -157,7 +164,7 @@ def _state(entry: Entry) -> TrainingState:
 
 def _train(entry: Entry, state: TrainingState) -> Generator[Step]:
     config = entry.plan.config
-    eyes = Watch(state, entry.folder, config.steps, torch.device(config.device))
+    eyes = StepWatch(state, entry.folder, config.steps, torch.device(config.device))
     with (
         contextlib.closing(train.train(entry.plan, state, entry.folder)) as steps,
         contextlib.closing(eyes.over(steps)) as watched,
@@ -169,9 +176,9 @@ def _result(entry: Entry, state: TrainingState) -> EntryResult:
     plan, model = entry.plan, state.ema
     lines, watched = read_watched(entry.folder)
     measured = measure_model(model, validation_images(entry))
-    rate = bits(model.codebook_sizes)
+    rate = bits_per_position(model.codebook_sizes)
     losses = [(int(line["step"]), float(line["loss"])) for line in lines if line.get("images_per_second")]
-    figures = Figures(
+    figures = EntryFigures(
         psnr=measured.psnr,
         ssim=measured.ssim,
         bits_per_position=rate,
@@ -180,7 +187,7 @@ def _result(entry: Entry, state: TrainingState) -> EntryResult:
         perplexity=measured.perplexity,
         tokens=measured.tokens,
         effective_rank=measured.effective_rank,
-        loss_steadiness=steadiness([loss for _, loss in losses]),
+        loss_steadiness=loss_steadiness([loss for _, loss in losses]),
         **watched,
     )
     images = _digests(entry)
@@ -202,13 +209,13 @@ def _result(entry: Entry, state: TrainingState) -> EntryResult:
     )
 
 
-def _curves(lines: Sequence[Mapping[str, Any]], losses: Sequence[tuple[int, float]]) -> Curves:
+def _curves(lines: Sequence[Mapping[str, Any]], losses: Sequence[tuple[int, float]]) -> EntryCurves:
     validation = {float(line["step"]): line["validation"] for line in lines if "validation" in line}
     psnr, used, perplexity = (
         tuple((step, float(values[name])) for step, values in validation.items())
         for name in ("psnr", "used", "perplexity")
     )
-    return Curves(psnr, used, perplexity, thinned(losses))
+    return EntryCurves(psnr, used, perplexity, thin_curve(losses))
 
 
 def validation_images(entry: Entry, count: int | None = None) -> list[Tensor]:

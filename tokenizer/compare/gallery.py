@@ -1,4 +1,4 @@
-"""The pictures of a comparison: `curves.png` and `reconstructions.png` beside the entries, and those of the page."""
+"""The pictures of a comparison: curves, a sheet of reconstructions, and pairs for the page."""
 
 from __future__ import annotations
 
@@ -12,47 +12,43 @@ from tokenizer.compare.comparison import Comparison, Entry
 from tokenizer.compare.entry import validation_images
 from tokenizer.compare.measures import decode_batch
 from tokenizer.compare.ranking import ContestantRow, Ranking
-from tokenizer.files import write_bytes
-from tokenizer.html import Pair, Plot, make_pair
+from tokenizer.html import PicturePair, Plot, make_pair
 from tokenizer.images import Pixels
 from tokenizer.metrics import psnr
 from tokenizer.models import load_checkpoint
 
-CURVES = "curves.png"
-RECONSTRUCTIONS = "reconstructions.png"
 _SHOWN = 6
 _MOST_PAIRS = 48
 
 
 @dataclass(frozen=True)
-class Gallery:
+class ComparisonGallery:
     """Curves, a sheet of reconstructions, and for each ranked contestant originals beside what its tokens decode to."""
 
     curves: Plot
     reconstructions: Plot
-    pairs: tuple[tuple[str, tuple[Pair, ...]], ...]
+    pairs: tuple[tuple[str, tuple[PicturePair, ...]], ...]
 
 
-def draw_gallery(contest: Comparison, table: Ranking) -> Gallery:
-    """Draw the pictures of a finished contest, and write them into its folder.
+def draw_gallery(comparison: Comparison, ranking: Ranking) -> ComparisonGallery:
+    """Return the pictures of a finished comparison.
 
     Raises:
         CheckpointError: the checkpoint of an entry cannot be read.
-        OutputError: a picture cannot be written.
+        InputError: no validation image can be read.
     """
-    entries = {(entry.label, entry.seed): entry for entry in contest.entries}
-    originals = [picture for batch in validation_images(contest.entries[0], _SHOWN) for picture in batch.numpy()]
-    made = [_pictures(entries[row.label, row.results[0].seed], originals) for row in table.ranked]
-    sheet = draw_reconstructions(originals, list(zip(map(_label, table.ranked), made, strict=True)))
+    entries = {(entry.label, entry.seed): entry for entry in comparison.entries}
+    originals = [picture for batch in validation_images(comparison.entries[0], _SHOWN) for picture in batch.numpy()]
+    made = [_pictures(entries[row.label, row.results[0].seed], originals) for row in ranking.ranked]
+    sheet = draw_reconstructions(originals, list(zip(map(_label, ranking.ranked), made, strict=True)))
     each = max(1, min(_SHOWN, _MOST_PAIRS // max(1, len(made))))
-    pairs = [_pairs(row, originals[:each], pictures) for row, pictures in zip(table.ranked, made, strict=True)]
-    gallery = Gallery(draw_curves(table), sheet, tuple(pairs))
-    write_bytes(contest.folder / CURVES, gallery.curves.light)
-    write_bytes(contest.folder / RECONSTRUCTIONS, gallery.reconstructions.light)
-    return gallery
+    pairs = [_pairs(row, originals[:each], pictures) for row, pictures in zip(ranking.ranked, made, strict=True)]
+    return ComparisonGallery(draw_curves(ranking), sheet, tuple(pairs))
 
 
-def _pairs(row: ContestantRow, originals: Sequence[Pixels], made: Sequence[Pixels]) -> tuple[str, tuple[Pair, ...]]:
+def _pairs(
+    row: ContestantRow, originals: Sequence[Pixels], made: Sequence[Pixels]
+) -> tuple[str, tuple[PicturePair, ...]]:
     pairs = []
     for number, (original, picture) in enumerate(zip(originals, made, strict=False), 1):
         note = f"{psnr(original, picture):.2f} dB"

@@ -1,4 +1,4 @@
-"""The numbers of one finished entry. One definition each, in `DEFINITIONS`."""
+"""The numbers of one finished entry. One definition each, in `COMPARISON_DEFINITIONS`."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tokenizer.images import Pixels
-from tokenizer.metrics import Usage, add_counts, effective_rank, overall, psnr, ssim
+from tokenizer.metrics import Usage, add_counts, effective_rank, mean_or_none, overall_usage, psnr, ssim
 from tokenizer.models import Tokenizer, to_pixels, to_unit_range
 
 MOST_VECTORS = 65_536
 MOST_POINTS = 200
 
-DEFINITIONS = {
+COMPARISON_DEFINITIONS = {
     "psnr": "10 log10(255^2 / MSE) in dB on rounded 8-bit RGB of the validation images, decoded from the tokens alone "
     "by the averaged weights; mean over images, without those that came back exactly",
     "ssim": "structural similarity on the same pixels, 11x11 Gaussian window (sigma 1.5); mean over images",
@@ -49,8 +49,8 @@ Points = tuple[tuple[float, ...], ...]
 
 
 @dataclass(frozen=True)
-class Figures:
-    """Numbers of one entry, each as `DEFINITIONS` says; None where it has no meaning or could not be had."""
+class EntryFigures:
+    """Numbers of one entry, each as `COMPARISON_DEFINITIONS` says; None where it has no meaning or could not be had."""
 
     psnr: float | None
     ssim: float | None
@@ -76,7 +76,7 @@ class SoftFigures:
 
 
 @dataclass(frozen=True)
-class Curves:
+class EntryCurves:
     """Validation figures at each evaluation, and the loss in at most `MOST_POINTS` stretches: (step, value)."""
 
     psnr: Points
@@ -86,7 +86,7 @@ class Curves:
 
 
 @dataclass(frozen=True)
-class Measured:
+class ModelFigures:
     """What the tokens of the validation images say."""
 
     psnr: float | None
@@ -98,7 +98,7 @@ class Measured:
     soft: SoftFigures | None
 
 
-def measure_model(model: Tokenizer, batches: Sequence[Tensor]) -> Measured:
+def measure_model(model: Tokenizer, batches: Sequence[Tensor]) -> ModelFigures:
     """Return the figures of `model`, in evaluation mode, over (B, H, W, 3) uint8 batches."""
     soft = getattr(model.quantizer, "soft", None)
     counts = [np.zeros(size, np.int64) for size in model.codebook_sizes]
@@ -111,8 +111,8 @@ def measure_model(model: Tokenizer, batches: Sequence[Tensor]) -> Measured:
         distinct.append(torch.unique(tokens.flatten(0, -2), dim=0))
         if soft is not None:
             soft_scores.add(batch.numpy(), decode_batch_softly(model, soft, batch))
-    together = overall([Usage(count) for count in counts])
-    return Measured(
+    together = overall_usage([Usage(count) for count in counts])
+    return ModelFigures(
         hard_scores.psnr,
         hard_scores.ssim,
         together.used,
@@ -139,17 +139,12 @@ class PictureScores:
     @property
     def psnr(self) -> float | None:
         """In dB, over images that did not come back exactly; None when all did."""
-        return mean_or_none([value for value in self._psnr if math.isfinite(value)])
+        return mean_or_none(value for value in self._psnr if math.isfinite(value))
 
     @property
     def ssim(self) -> float | None:
         """Over images that are not smaller than the window; None when all are."""
-        return mean_or_none([value for value in self._ssim if value is not None])
-
-
-def mean_or_none(values: Sequence[float]) -> float | None:
-    """Return the mean, or None of nothing."""
-    return float(np.mean(values)) if values else None
+        return mean_or_none(self._ssim)
 
 
 def decode_batch(model: Tokenizer, batch: Tensor) -> tuple[Tensor, Pixels]:
@@ -174,20 +169,20 @@ def _vectors(model: Tokenizer, tokens: Tensor) -> Tensor:
     return model.quantizer.decode(tokens)
 
 
-def steadiness(losses: Sequence[float]) -> float | None:
+def loss_steadiness(losses: Sequence[float]) -> float | None:
     """Return standard deviation over mean of the last tenth of the losses, at least two; None for fewer."""
     last: NDArray[np.float64] = np.array(losses[-max(2, len(losses) // 10) :])
     return float(last.std() / last.mean()) if len(last) > 1 and last.mean() > 0 else None
 
 
-def thinned(points: Sequence[tuple[int, float]]) -> Points:
+def thin_curve(points: Sequence[tuple[int, float]]) -> Points:
     """Return (last step, mean value) of at most `MOST_POINTS` stretches of equal length."""
     length = max(1, -(-len(points) // MOST_POINTS))
     stretches = [points[start : start + length] for start in range(0, len(points), length)]
     return tuple((float(part[-1][0]), float(np.mean([value for _, value in part]))) for part in stretches)
 
 
-def bits(sizes: Sequence[int]) -> float:
+def bits_per_position(sizes: Sequence[int]) -> float:
     """Return the bits of one position with codes of these alphabet sizes."""
     return sum(math.log2(size) for size in sizes)
 

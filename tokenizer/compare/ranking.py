@@ -10,14 +10,14 @@ from typing import Literal
 
 import numpy as np
 
-from tokenizer.compare.record import EntryResult
+from tokenizer.compare.entry_result import EntryResult
 
 SOFT = "soft (not decodable from tokens)"
 STEPS_TO_COMMON = "steps_to_common"
 
 
 @dataclass(frozen=True)
-class Stat:
+class SeedMean:
     """A mean over seeds, and the standard deviation (n - 1); None for one seed, or where some seed has no value."""
 
     mean: float | None
@@ -49,7 +49,7 @@ class ContestantRow:
     label: str
     kind: Literal["ranked", "soft", "failed"]
     rank: int | None = None
-    figures: Mapping[str, Stat] = field(default_factory=dict)
+    figures: Mapping[str, SeedMean] = field(default_factory=dict)
     results: tuple[EntryResult, ...] = ()
     failures: tuple[FailedEntry, ...] = ()
 
@@ -83,12 +83,12 @@ def rank_entries(labels: Sequence[str], results: Sequence[EntryResult], failures
     return Ranking((*ranked, *(row for row in rows if row.kind == "failed"), *soft), common)
 
 
-def stat(values: Sequence[float | None]) -> Stat:
+def seed_mean(values: Sequence[float | None]) -> SeedMean:
     """Return mean and spread of one value for each seed."""
     present = [value for value in values if value is not None]
     if not present or len(present) < len(values):
-        return Stat(None)
-    return Stat(statistics.fmean(present), statistics.stdev(present) if len(present) > 1 else None)
+        return SeedMean(None)
+    return SeedMean(statistics.fmean(present), statistics.stdev(present) if len(present) > 1 else None)
 
 
 def _row(label: str, results: Sequence[EntryResult], failures: Sequence[FailedEntry]) -> ContestantRow:
@@ -97,7 +97,7 @@ def _row(label: str, results: Sequence[EntryResult], failures: Sequence[FailedEn
     if not own:
         return ContestantRow(label, "failed", failures=lost)
     each = [asdict(result.figures) for result in own]
-    figures = {name: stat([values[name] for values in each]) for name in each[0]}
+    figures = {name: seed_mean([values[name] for values in each]) for name in each[0]}
     return ContestantRow(label, "ranked", None, figures, own, lost)
 
 
@@ -107,9 +107,9 @@ def _by_psnr(row: ContestantRow) -> float:
 
 
 def _placed(row: ContestantRow, rank: int, common: float | None) -> ContestantRow:
-    steps = first_step([result.curves.psnr for result in row.results], common) if common is not None else None
+    steps = first_step_at([result.curves.psnr for result in row.results], common) if common is not None else None
     return ContestantRow(
-        row.label, row.kind, rank, {**row.figures, STEPS_TO_COMMON: Stat(steps)}, row.results, row.failures
+        row.label, row.kind, rank, {**row.figures, STEPS_TO_COMMON: SeedMean(steps)}, row.results, row.failures
     )
 
 
@@ -117,7 +117,7 @@ def _soft(row: ContestantRow) -> ContestantRow | None:
     soft = [result.soft for result in row.results if result.soft is not None]
     if not soft:
         return None
-    figures = {"psnr": stat([one.psnr for one in soft]), "ssim": stat([one.ssim for one in soft])}
+    figures = {"psnr": seed_mean([one.psnr for one in soft]), "ssim": seed_mean([one.ssim for one in soft])}
     return ContestantRow(f"{row.label}, {SOFT}", "soft", None, figures, row.results)
 
 
@@ -132,7 +132,7 @@ def mean_curve(curves: Sequence[Sequence[Sequence[float]]]) -> list[tuple[float,
     return list(zip(steps, values.tolist(), strict=True))
 
 
-def first_step(curves: Sequence[Sequence[Sequence[float]]], level: float) -> float | None:
+def first_step_at(curves: Sequence[Sequence[Sequence[float]]], level: float) -> float | None:
     """Return the first step at which the mean curve reaches `level`; None where it does not."""
     before: tuple[float, float] | None = None
     for step, value in mean_curve(curves):

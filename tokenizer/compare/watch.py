@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tokenizer.compare.measures import mean_or_none
 from tokenizer.errors import InputError
+from tokenizer.metrics import mean_or_none
 from tokenizer.quantizers import CodebookQuantizer, PlainTable, Quantizer
 from tokenizer.runtime import PeakMemory
 from tokenizer.train import METRICS_FILE, MetricsLog, Step, TrainingState
@@ -25,7 +25,7 @@ _KEY = "watched"
 _SAMPLED = 20
 
 
-class Watch:
+class StepWatch:
     """Watches the steps of one session.
 
     Args:
@@ -133,8 +133,8 @@ def read_watched(folder: Path) -> tuple[list[dict[str, Any]], dict[str, float | 
     wall = [value for note in notes for value in note["wall"]]
     peaks = [note["peak_memory_mb"] for note in notes if note["peak_memory_mb"] is not None]
     return lines, {
-        "reached": mean_or_none([note["reached"] for note in notes if note["reached"] is not None]),
+        "reached": mean_or_none(note["reached"] for note in notes),
         "seconds_per_step": statistics.median(wall) if wall else None,
-        "cpu_seconds_per_step": mean_or_none([value for note in notes for value in note["cpu"]]),
+        "cpu_seconds_per_step": mean_or_none(value for note in notes for value in note["cpu"]),
         "peak_memory_mb": max(peaks) if peaks else None,
     }

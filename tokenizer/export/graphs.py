@@ -25,8 +25,8 @@ from tokenizer.errors import InputError, OutputError
 from tokenizer.files import canonical_json
 from tokenizer.models import Tokenizer, to_pixels, to_unit_range
 
-ENCODER, DECODER = "encoder.onnx", "decoder.onnx"
-FORMAT, VERSION = "vqtok-onnx", 1
+ENCODER_FILE, DECODER_FILE = "encoder.onnx", "decoder.onnx"
+EXPORT_FORMAT, EXPORT_VERSION = "vqtok-onnx", 1
 OPSET = 18
 # The oldest files format with that opset: runtimes from 2023 on read it.
 _IR_VERSION = 8
@@ -98,13 +98,13 @@ def _about(facts: Mapping[str, Any], encoder: bytes, decoder: bytes) -> dict[str
         "tokens": {"shape": ["batch", "h", "w", len(facts["codebook_sizes"])], "type": "int64"},
     }
     return {
-        "format": FORMAT,
-        "version": VERSION,
+        "format": EXPORT_FORMAT,
+        "version": EXPORT_VERSION,
         **facts,
         "opset": OPSET,
         "layouts": layouts,
-        "encoder": {"file": ENCODER, "input": "images", "output": "tokens", "sha256": _digest(encoder)},
-        "decoder": {"file": DECODER, "input": "tokens", "output": "images", "sha256": _digest(decoder)},
+        "encoder": {"file": ENCODER_FILE, "input": "images", "output": "tokens", "sha256": _digest(encoder)},
+        "decoder": {"file": DECODER_FILE, "input": "tokens", "output": "images", "sha256": _digest(decoder)},
         "made_by": {"vqtok": __version__, "torch": torch.__version__, **_versions()},
     }
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tokenizer.html.pairs import SHOWN, Pair, make_pair
+from tokenizer.html.pairs import PAIRS_NOTE, PicturePair, make_pair
 from tokenizer.html.plots import DARK, DPI, LIGHT, Ink, Plot, dress_axes, make_plot, new_figure
 from tokenizer.html.render import render_page
 
@@ -10,9 +10,9 @@ __all__ = [
     "DARK",
     "DPI",
     "LIGHT",
-    "SHOWN",
+    "PAIRS_NOTE",
     "Ink",
-    "Pair",
+    "PicturePair",
     "Plot",
     "dress_axes",
     "make_pair",

@@ -9,19 +9,19 @@ from PIL import Image
 
 from tokenizer.images import Pixels
 
-SIDE = 768
-QUALITY = 90
+MOST_SHOWN = 768
+WEBP_QUALITY = 90
 _LOSSLESS = 256 * 256
 _SMALL = 256
 
-SHOWN = (
-    f"Of larger pictures the middle {SIDE} x {SIDE} pixels are shown; those of more than 256 x 256 pixels are stored "
-    f"as WebP of quality {QUALITY}, smaller ones without loss."
+PAIRS_NOTE = (
+    f"Of larger pictures the middle {MOST_SHOWN} x {MOST_SHOWN} pixels are shown; those of more than 256 x 256 pixels "
+    f"are stored as WebP of quality {WEBP_QUALITY}, smaller ones without loss."
 )
 
 
 @dataclass(frozen=True)
-class Pair:
+class PicturePair:
     """Two WebP pictures of one size.
 
     Attributes:
@@ -52,21 +52,21 @@ class Pair:
         return max(self.width, self.height) <= _SMALL
 
 
-def make_pair(anchor: str, name: str, note: str, left: Pixels, right: Pixels) -> Pair:
+def make_pair(anchor: str, name: str, note: str, left: Pixels, right: Pixels) -> PicturePair:
     """Return (H, W, 3) uint8 pictures as a pair: the middle of large ones, as WebP."""
-    left, right = middle(left), middle(right)
-    return Pair(anchor, name, note, webp(left), webp(right), left.shape[1], left.shape[0])
+    left, right = center_crop(left), center_crop(right)
+    return PicturePair(anchor, name, note, encode_webp(left), encode_webp(right), left.shape[1], left.shape[0])
 
 
-def middle(pixels: Pixels) -> Pixels:
+def center_crop(pixels: Pixels) -> Pixels:
     """Return the middle of (H, W, 3) pixels, at most 768 a side."""
-    top, left = (max(0, side - SIDE) // 2 for side in pixels.shape[:2])
-    return pixels[top : top + SIDE, left : left + SIDE]
+    top, left = (max(0, side - MOST_SHOWN) // 2 for side in pixels.shape[:2])
+    return pixels[top : top + MOST_SHOWN, left : left + MOST_SHOWN]
 
 
-def webp(pixels: Pixels) -> bytes:
+def encode_webp(pixels: Pixels) -> bytes:
     """Return (H, W, 3) uint8 pixels as WebP, small ones without loss."""
     stream = io.BytesIO()
     small = pixels.shape[0] * pixels.shape[1] <= _LOSSLESS
-    Image.fromarray(pixels).save(stream, "WEBP", lossless=small, quality=QUALITY, method=4)
+    Image.fromarray(pixels).save(stream, "WEBP", lossless=small, quality=WEBP_QUALITY, method=4)
     return stream.getvalue()

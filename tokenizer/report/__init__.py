@@ -1,45 +1,70 @@
-"""The report: how the codes are used, how good the pictures are, what a token means. Codebook use needs no torch."""
+"""The report: how the codes are used, how good the pictures are, what a token means. Codebook use needs no torch.
+
+`plan_reports` says what will be measured, `build_reports` measures it, `write_reports` writes what the plan names.
+"""
 
 from __future__ import annotations
 
 from tokenizer.report.baselines import Baseline
+from tokenizer.report.build import (
+    MissedThreshold,
+    build_reports,
+    missed_thresholds,
+    report_remarks,
+    write_reports,
+)
 from tokenizer.report.code_pictures import codebook_picture
-from tokenizer.report.codebooks import CodebookReport, Distances, codebook_reports
-from tokenizer.report.extremes import Extremes
+from tokenizer.report.codebooks import CodebookReport, CodeDistances, codebook_reports
+from tokenizer.report.extremes import ExtremePairs
 from tokenizer.report.figures import figure_lines, reports_to_csv
 from tokenizer.report.quality import RFID_LEAST, ImageQuality, Quality, measure_quality
-from tokenizer.report.rates import ContextRate, Rate
+from tokenizer.report.rates import BitRate, ContextRate
 from tokenizer.report.report_page import ReportSection, report_page
-from tokenizer.report.stability import Change, Stability, measure_stability
+from tokenizer.report.report_plan import ReportFiles, ReportOptions, ReportPlan, ReportSubject, plan_reports
+from tokenizer.report.report_rows import report_rows, reports_to_json, shown_definitions
+from tokenizer.report.stability import Stability, TokenChange, measure_stability
 from tokenizer.report.streams import CurvePoint
-from tokenizer.report.usage import Joint, Positions, SlotReport
+from tokenizer.report.usage import JointUse, PositionUse, SlotReport
 from tokenizer.report.usage_report import REPORT_VERSION, Report, usage_report
 
 __all__ = [
     "REPORT_VERSION",
     "RFID_LEAST",
     "Baseline",
-    "Change",
+    "BitRate",
+    "CodeDistances",
     "CodebookReport",
     "ContextRate",
     "CurvePoint",
-    "Distances",
-    "Extremes",
+    "ExtremePairs",
     "ImageQuality",
-    "Joint",
-    "Positions",
+    "JointUse",
+    "MissedThreshold",
+    "PositionUse",
     "Quality",
-    "Rate",
     "Report",
+    "ReportFiles",
+    "ReportOptions",
+    "ReportPlan",
     "ReportSection",
+    "ReportSubject",
     "SlotReport",
     "Stability",
+    "TokenChange",
+    "build_reports",
     "codebook_picture",
     "codebook_reports",
     "figure_lines",
     "measure_quality",
     "measure_stability",
+    "missed_thresholds",
+    "plan_reports",
     "report_page",
+    "report_remarks",
+    "report_rows",
     "reports_to_csv",
+    "reports_to_json",
+    "shown_definitions",
     "usage_report",
+    "write_reports",
 ]

@@ -6,7 +6,6 @@ import bisect
 import functools
 import io
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from tokenizer.images import Pixels
-from tokenizer.metrics import psnr, ssim
+from tokenizer.metrics import mean_or_none, psnr, ssim
 
 
 @dataclass(frozen=True)
@@ -110,9 +109,3 @@ class BaselineScores:
             larger=self._larger,
             images=self._images,
         )
-
-
-def mean_or_none(values: Iterable[float | None]) -> float | None:
-    """Return the mean of those that are not None, or None without any."""
-    found = [value for value in values if value is not None]
-    return float(np.mean(found)) if found else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections import deque
 from collections.abc import Generator, Iterable, Mapping
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from tokenizer.errors import InputError, UsageError
 from tokenizer.images import Pixels, Source
@@ -66,6 +68,12 @@ class CodePictures:
             ),
             dead,
         )
+
+    def to_png(self) -> bytes:
+        """Return `picture` as PNG."""
+        stream = io.BytesIO()
+        Image.fromarray(self.picture()).save(stream, "PNG", optimize=True)
+        return stream.getvalue()
 
 
 def codebook_picture(

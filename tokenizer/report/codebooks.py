@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Distances:
+class CodeDistances:
     """Euclidean distances from each code to the nearest other one; 0 where two codes are equal."""
 
     min: float
@@ -38,8 +38,8 @@ class CodebookReport:
     codes: int
     width: int
     rms_norm: float
-    nearest: Distances | None
-    nearest_relative: Distances | None
+    nearest: CodeDistances | None
+    nearest_relative: CodeDistances | None
     effective_rank: float
 
 
@@ -71,11 +71,13 @@ def table_report(codes: Tensor) -> CodebookReport:
     """
     norm = float(codes.double().square().sum(dim=1).mean().sqrt())
     nearest = _nearest(codes) if len(codes) > 1 else None
-    relative = Distances(nearest.min / norm, nearest.median / norm, nearest.max / norm) if nearest and norm else None
+    relative = (
+        CodeDistances(nearest.min / norm, nearest.median / norm, nearest.max / norm) if nearest and norm else None
+    )
     return CodebookReport(len(codes), codes.shape[1], norm, nearest, relative, effective_rank(codes))
 
 
-def _nearest(codes: Tensor) -> Distances:
+def _nearest(codes: Tensor) -> CodeDistances:
     import torch
 
     from tokenizer.quantizers import nearest_several
@@ -85,4 +87,4 @@ def _nearest(codes: Tensor) -> Distances:
     # A code that has equals may not be the first of its own neighbors.
     other = torch.where(found[:, 0] == own, found[:, 1], found[:, 0])
     distances = (codes.double() - codes[other].double()).square().sum(dim=1).sqrt()
-    return Distances(float(distances.min()), float(distances.quantile(0.5)), float(distances.max()))
+    return CodeDistances(float(distances.min()), float(distances.quantile(0.5)), float(distances.max()))

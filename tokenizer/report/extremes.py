@@ -6,12 +6,12 @@ import bisect
 import itertools
 import math
 
-from tokenizer.html import Pair, make_pair
+from tokenizer.html import PicturePair, make_pair
 from tokenizer.images import Pixels
 from tokenizer.metrics import psnr
 
 
-class Extremes:
+class ExtremePairs:
     """Keeps the pictures of the lowest and of the highest PSNR, compressed: memory does not grow with the set.
 
     Args:
@@ -21,8 +21,8 @@ class Extremes:
 
     def __init__(self, most: int, prefix: str = "picture") -> None:
         self._most_worst, self._most_best, self._prefix = -(-most // 2), most // 2, prefix
-        self._worst: list[tuple[float, int, Pair]] = []
-        self._best: list[tuple[float, int, Pair]] = []
+        self._worst: list[tuple[float, int, PicturePair]] = []
+        self._best: list[tuple[float, int, PicturePair]] = []
         self._numbers = itertools.count(1)
 
     def keep(self, name: str, original: Pixels, made: Pixels) -> None:
@@ -39,12 +39,12 @@ class Extremes:
         del self._worst[self._most_worst :], self._best[self._most_best :]
 
     @property
-    def worst(self) -> list[Pair]:
+    def worst(self) -> list[PicturePair]:
         """Pairs of the lowest PSNR, the lowest first."""
         return [views for _, _, views in self._worst]
 
     @property
-    def best(self) -> list[Pair]:
+    def best(self) -> list[PicturePair]:
         """Pairs of the highest PSNR that are not among the worst, the highest first."""
         worst = {number for _, number, _ in self._worst}
         return [views for _, number, views in self._best if number not in worst]

@@ -8,10 +8,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tokenizer.metrics import NO_FIGURE
 from tokenizer.report.usage_report import Report
 
-Named = tuple[str, Report]
-NOTHING = "-"
+NamedReport = tuple[str, Report]
 # Lists that have no place on one line.
 _LONG = ("definitions", "top", "ranked", "curve", "positions", "missing", "version")
 # Where there is none of these, their figures are absent.
@@ -20,7 +20,7 @@ _ONE_OF = {"slots": "slot", "codebooks": "codebook"}
 
 
 @dataclass(frozen=True)
-class Figure:
+class ReportFigure:
     """One figure.
 
     Attributes:
@@ -77,7 +77,7 @@ _FIGURES = (
 _NOT_ZERO = ("failed", "exact")
 
 
-def figures_of(report: Report) -> list[Figure]:
+def figures_of(report: Report) -> list[ReportFigure]:
     """Return the figures that a report has, by group."""
     values = {**flat_figures(report), "codebook": " x ".join(str(slot.codebook_size) for slot in report.slots)}
     if report.quality:
@@ -85,56 +85,56 @@ def figures_of(report: Report) -> list[Figure]:
     if len(report.slots) == 1:
         values |= {key.replace("slot_0_", "slot_"): value for key, value in values.items()}
     found = [
-        Figure(group, title, about, form.format(values[key]).replace("%", " %"))
+        ReportFigure(group, title, about, form.format(values[key]).replace("%", " %"))
         for group, key, title, form, about in _FIGURES
         if values.get(key) is not None and (values[key] or key not in _NOT_ZERO)
     ]
-    return _grouped([*found, *_slots(report), *_codebooks(report), *_peers(report), *_changes(report)])
+    return _grouped([*found, *_slots(report), *_codebooks(report), *_baselines(report), *_changes(report)])
 
 
-def _grouped(found: Sequence[Figure]) -> list[Figure]:
+def _grouped(found: Sequence[ReportFigure]) -> list[ReportFigure]:
     groups = list(dict.fromkeys(row.group for row in found))
     return sorted(found, key=lambda row: groups.index(row.group))
 
 
-def _slots(report: Report) -> Iterator[Figure]:
+def _slots(report: Report) -> Iterator[ReportFigure]:
     if len(report.slots) == 1:
         return
     for number, slot in enumerate(report.slots):
         zipf = "" if slot.zipf_exponent is None else f", Zipf {slot.zipf_exponent:.2f}"
-        yield Figure(
+        yield ReportFigure(
             "use", f"code {number}", "", f"{100 * slot.used:.1f} % used, perplexity {slot.perplexity:.1f}{zipf}"
         )
 
 
-def _codebooks(report: Report) -> Iterator[Figure]:
+def _codebooks(report: Report) -> Iterator[ReportFigure]:
     for number, book in enumerate(report.codebooks):
         own = f", code {number}" if len(report.codebooks) > 1 else ""
         rank = f"{book.effective_rank:.2f} of {book.width}"
-        yield Figure("codebook", f"effective rank{own}", "effective_rank", rank)
+        yield ReportFigure("codebook", f"effective rank{own}", "effective_rank", rank)
         if book.nearest_relative is not None:
             near = book.nearest_relative
             text = f"{near.median:.3f} of the norm ({near.min:.3f} to {near.max:.3f})"
-            yield Figure("codebook", f"nearest code{own}", "nearest", text)
+            yield ReportFigure("codebook", f"nearest code{own}", "nearest", text)
 
 
-def _peers(report: Report) -> Iterator[Figure]:
-    for peer in report.quality.baselines if report.quality else ():
-        ssim = "" if peer.ssim is None else f", SSIM {peer.ssim:.4f}"
-        over = "" if peer.reached else f", more than the tokens need for {peer.larger} of {peer.images}"
-        psnr = "exact" if peer.psnr is None else f"{peer.psnr:.2f} dB"
-        text = f"{psnr}{ssim} at {peer.bits_per_pixel:.4f} bits per pixel{over}"
-        yield Figure("same bits", peer.name, "baselines", text)
+def _baselines(report: Report) -> Iterator[ReportFigure]:
+    for baseline in report.quality.baselines if report.quality else ():
+        ssim = "" if baseline.ssim is None else f", SSIM {baseline.ssim:.4f}"
+        over = "" if baseline.reached else f", more than the tokens need for {baseline.larger} of {baseline.images}"
+        psnr = "exact" if baseline.psnr is None else f"{baseline.psnr:.2f} dB"
+        text = f"{psnr}{ssim} at {baseline.bits_per_pixel:.4f} bits per pixel{over}"
+        yield ReportFigure("same bits", baseline.name, "baselines", text)
 
 
-def _changes(report: Report) -> Iterator[Figure]:
+def _changes(report: Report) -> Iterator[ReportFigure]:
     for change in report.stability.changes if report.stability else ():
         text = f"{100 * change.changed:.2f} % of tokens change"
         text += "" if change.psnr is None else f", pictures by {change.psnr:.2f} dB"
-        yield Figure("stability", change.name, "", text)
+        yield ReportFigure("stability", change.name, "", text)
 
 
-def figure_lines(reports: Sequence[Named]) -> list[FigureLine]:
+def figure_lines(reports: Sequence[NamedReport]) -> list[FigureLine]:
     """Return the figures of several reports side by side; `-` where one has none."""
     each = [{(row.group, row.title): row for row in figures_of(report)} for _, report in reports]
     known = figure_definitions(reports)
@@ -144,13 +144,13 @@ def figure_lines(reports: Sequence[Named]) -> list[FigureLine]:
             row.group,
             row.title,
             known.get(row.key, ""),
-            tuple(own[row.group, row.title].text if (row.group, row.title) in own else NOTHING for own in each),
+            tuple(own[row.group, row.title].text if (row.group, row.title) in own else NO_FIGURE for own in each),
         )
         for row in every
     ]
 
 
-def figure_definitions(reports: Sequence[Named]) -> dict[str, str]:
+def figure_definitions(reports: Sequence[NamedReport]) -> dict[str, str]:
     """Return what each figure of the reports is."""
     return {key: text for _, report in reports for key, text in report.to_json()["definitions"].items()}
 
@@ -182,7 +182,7 @@ def _items(key: str, values: Sequence[Any], prefix: str) -> Iterator[tuple[str, 
             yield from _flat(item, f"{prefix}{item['name'].lower()}_")
 
 
-def reports_to_csv(reports: Sequence[Named]) -> str:
+def reports_to_csv(reports: Sequence[NamedReport]) -> str:
     """Return a line for each report below the names of the figures; a figure that a report lacks is left empty."""
     each = [{"name": name, **flat_figures(report)} for name, report in reports]
     names = list(dict.fromkeys(key for values in each for key in values))

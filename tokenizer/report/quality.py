@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from tokenizer.errors import InputError
 from tokenizer.images import Pixels, Source
-from tokenizer.metrics import ms_ssim, psnr, ssim
-from tokenizer.report.baselines import BASELINE_FORMATS, Baseline, BaselineScores, mean_or_none
+from tokenizer.metrics import mean_or_none, ms_ssim, psnr, ssim
+from tokenizer.report.baselines import BASELINE_FORMATS, Baseline, BaselineScores
 from tokenizer.report.originals import original_canvas
 from tokenizer.tokens import TokenSet
 
@@ -111,7 +111,7 @@ def measure_quality(
         DeviceError: out of memory.
     """
     lpips, frechet = _networks(model, lpips_weights, inception_weights)
-    contests = [BaselineScores(kind) for kind in BASELINE_FORMATS] if baselines else []
+    formats = [BaselineScores(kind) for kind in BASELINE_FORMATS] if baselines else []
     results: list[ImageQuality] = []
     missing: list[str] = []
     for tokens in sets:
@@ -120,8 +120,8 @@ def measure_quality(
             results.append(_score(compared, lpips))
             if frechet:
                 frechet.add(compared.original, compared.made)
-            for contest in contests:
-                contest.add(compared.original, compared.bits)
+            for scores in formats:
+                scores.add(compared.original, compared.bits)
             if keep:
                 keep(compared.name, compared.original, compared.made)
     if not results:
@@ -140,7 +140,7 @@ def measure_quality(
         lpips=mean_or_none(result.lpips for result in results),
         lpips_network=lpips.network if lpips else None,
         rfid=frechet.distance() if frechet else None,
-        baselines=tuple(peer for contest in contests if (peer := contest.result())),
+        baselines=tuple(baseline for scores in formats if (baseline := scores.result())),
     )
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tokenizer.report.streams import Sample, Tokens
+from tokenizer.report.streams import Tokens, TokenSample
 
 Integers = NDArray[np.signedinteger[Any]]  # narrow where it can be: millions of each are held at once
 Floats = NDArray[np.float64]
@@ -39,7 +39,7 @@ class ContextRate:
 
 
 @dataclass(frozen=True)
-class Rate:
+class BitRate:
     """Bits per pixel of the pictures without padding.
 
     Attributes:
@@ -53,7 +53,7 @@ class Rate:
     context: float | None
 
 
-def context_rate(sample: Sample, sizes: Sequence[int]) -> ContextRate | None:
+def context_rate(sample: TokenSample, sizes: Sequence[int]) -> ContextRate | None:
     """Return what a coder with context makes of the sample; None for fewer than two images.
 
     A code's context is the code left of it and the code above it in its own slot, and for all slots but the first the

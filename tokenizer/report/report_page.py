@@ -8,11 +8,13 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from tokenizer.html import SHOWN, Pair, render_page
-from tokenizer.report.figures import NOTHING, figure_definitions, figure_lines, figures_of
+from tokenizer.html import PAIRS_NOTE, PicturePair, render_page
+from tokenizer.metrics import NO_FIGURE
+from tokenizer.report.figures import figure_definitions, figure_lines, figures_of
 from tokenizer.report.quality import ImageQuality
 from tokenizer.report.report_plots import report_plots
 from tokenizer.report.usage_report import Report
+from tokenizer.tokens import FailedInput
 
 MOST_ROWS = 1000
 _TEMPLATE = Path(__file__).with_name("report_page.html")
@@ -30,17 +32,21 @@ class ReportSection:
         worst: pictures of the lowest PSNR.
         best: pictures of the highest.
         codes: PNG of what the codes mean.
+        not_encoded: inputs that have no tokens, with the reason.
+        checkpoint: which one, on what device, in words; empty without one.
     """
 
     name: str
     report: Report
-    worst: Sequence[Pair] = ()
-    best: Sequence[Pair] = ()
+    worst: Sequence[PicturePair] = ()
+    best: Sequence[PicturePair] = ()
     codes: bytes | None = None
+    not_encoded: Sequence[FailedInput] = ()
+    checkpoint: str = ""
 
 
-def report_page(sections: Sequence[ReportSection], command: str) -> str:
-    """Return the HTML of reports side by side; `command` makes them again."""
+def report_page(sections: Sequence[ReportSection], command: str = "") -> str:
+    """Return the HTML of reports side by side; `command`, which makes them again, is shown where there is one."""
     named = [(section.name, section.report) for section in sections]
     shown = figure_lines(named)
     return render_page(
@@ -52,7 +58,7 @@ def report_page(sections: Sequence[ReportSection], command: str) -> str:
         plots=report_plots(named),
         sections=[_section(section) for section in sections],
         most_rows=MOST_ROWS,
-        stored=SHOWN,
+        stored=PAIRS_NOTE,
         definitions=sorted(figure_definitions(named).items()),
         command=command,
     )
@@ -95,5 +101,5 @@ def _row(image: ImageQuality, columns: Sequence[tuple[str, str, int]], anchors: 
     return {
         "name": image.name,
         "anchor": anchors.get(image.name),
-        "cells": [("", NOTHING) if value is None else (value, f"{value:.{digits}f}") for value, digits in values],
+        "cells": [("", NO_FIGURE) if value is None else (value, f"{value:.{digits}f}") for value, digits in values],
     }

@@ -8,28 +8,28 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tokenizer.html import Ink, Plot, dress_axes, make_plot, new_figure
-from tokenizer.report.usage import Positions, SlotReport
+from tokenizer.report.figures import NamedReport
+from tokenizer.report.usage import PositionUse, SlotReport
 from tokenizer.report.usage_report import Report
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-Named = tuple[str, Report]
 _SIZE = (4.6, 3.3)
 _MOST_LINES = 14
 _BINS = 24
 _LABEL = 28
 
 
-def report_plots(reports: Sequence[Named]) -> list[Plot]:
+def report_plots(reports: Sequence[NamedReport]) -> list[Plot]:
     """Return the plots for which some report has figures."""
     drawn = [_ranks(reports), _curve(reports), _perplexity(reports), _psnr(reports)]
     maps = [(name, report.positions) for name, report in reports if report.positions is not None]
     return [one for one in drawn if one is not None] + [_map(name, positions) for name, positions in maps]
 
 
-def _ranks(reports: Sequence[Named]) -> Plot | None:
+def _ranks(reports: Sequence[NamedReport]) -> Plot | None:
     slots = list(_slots(reports))
     if not slots:
         return None
@@ -53,14 +53,14 @@ def _ranks(reports: Sequence[Named]) -> Plot | None:
     )
 
 
-def _slots(reports: Sequence[Named]) -> Iterator[tuple[str, SlotReport]]:
+def _slots(reports: Sequence[NamedReport]) -> Iterator[tuple[str, SlotReport]]:
     found = [(name, *one) for name, report in reports for one in enumerate(report.slots) if one[1].ranked]
     for name, number, slot in found[:_MOST_LINES]:
         words = ([name] if len(reports) > 1 else []) + ([f"code {number}"] if len(found) > len(reports) else [])
         yield " ".join(words), slot
 
 
-def _curve(reports: Sequence[Named]) -> Plot | None:
+def _curve(reports: Sequence[NamedReport]) -> Plot | None:
     return _over_tokens(
         reports,
         "codes used (%)",
@@ -69,7 +69,7 @@ def _curve(reports: Sequence[Named]) -> Plot | None:
     )
 
 
-def _perplexity(reports: Sequence[Named]) -> Plot | None:
+def _perplexity(reports: Sequence[NamedReport]) -> Plot | None:
     return _over_tokens(
         reports,
         "perplexity",
@@ -79,7 +79,7 @@ def _perplexity(reports: Sequence[Named]) -> Plot | None:
 
 
 def _over_tokens(
-    reports: Sequence[Named], title: str, values: Callable[[Report], list[float]], caption: str
+    reports: Sequence[NamedReport], title: str, values: Callable[[Report], list[float]], caption: str
 ) -> Plot | None:
     shown = [(name, report) for name, report in reports if len(report.curve) > 1]
     if not shown:
@@ -102,7 +102,7 @@ def _over_tokens(
     return _plot(draw, f"{title} against the number of tokens", caption)
 
 
-def _psnr(reports: Sequence[Named]) -> Plot | None:
+def _psnr(reports: Sequence[NamedReport]) -> Plot | None:
     each = [
         (name, [image.psnr for image in report.quality.images if image.psnr is not None])
         for name, report in reports
@@ -126,7 +126,7 @@ def _psnr(reports: Sequence[Named]) -> Plot | None:
     return _plot(draw, "Histogram of the PSNR of the images", "How many images lie at which PSNR.")
 
 
-def _map(name: str, positions: Positions) -> Plot:
+def _map(name: str, positions: PositionUse) -> Plot:
     entropies = np.array(positions.entropy_bits)
 
     def draw(axes: Axes, ink: Ink) -> None:

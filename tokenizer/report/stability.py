@@ -25,7 +25,7 @@ _SCALE, _QUALITY, _FURTHEST = 0.99, 90, 8
 
 
 @dataclass(frozen=True)
-class Change:
+class TokenChange:
     """What one change of the picture does to its tokens.
 
     Attributes:
@@ -56,7 +56,7 @@ class Stability:
     """
 
     images: int
-    changes: tuple[Change, ...]
+    changes: tuple[TokenChange, ...]
     skipped: int = 0
 
 
@@ -174,10 +174,10 @@ class _Tally:
         else:
             self.decibels += decibels
 
-    def change(self, kind: _Kind, downsample: int) -> Change:
+    def change(self, kind: _Kind, downsample: int) -> TokenChange:
         """Return the figures."""
         shares, differ = self.different / self.positions, self.images - self.exact
-        return Change(
+        return TokenChange(
             kind.name,
             kind.definition(downsample),
             changed=float(shares.mean()),

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tokenizer.errors import TokenFileError
-from tokenizer.metrics import Usage, add_counts, overall
+from tokenizer.metrics import Usage, add_counts, overall_usage
 from tokenizer.tokens import ImageRecord, TokenSet, smallest_dtype
 
 # Tokens that the sample holds at most, and bytes of different combinations.
@@ -31,7 +31,7 @@ class CurvePoint:
     perplexity: float
 
 
-class Counts:
+class CodeCounts:
     """How often each code of each slot was chosen, and how that grew.
 
     Attributes:
@@ -62,11 +62,11 @@ class Counts:
         return tuple(self.curve if at_end else [*self.curve, self._point()])
 
     def _point(self) -> CurvePoint:
-        together = overall([Usage(count) for count in self.slots])
+        together = overall_usage([Usage(count) for count in self.slots])
         return CurvePoint(self.positions * len(self.slots), together.used, together.perplexity)
 
 
-class Combinations:
+class CodeCombinations:
     """How often each combination of the C codes of a position was chosen; exact, or given up.
 
     Attributes:
@@ -119,7 +119,7 @@ class Combinations:
         return keys
 
 
-class Sample:
+class TokenSample:
     """Every s-th image, s the least power of two for which these hold `MOST_SAMPLED` tokens or fewer, or one image.
 
     Attributes:
@@ -166,7 +166,7 @@ class Sample:
 
 
 @dataclass(frozen=True)
-class Streamed:
+class StreamedTokens:
     """What one pass over token sets counted.
 
     Attributes:
@@ -179,20 +179,20 @@ class Streamed:
     images: int
     failed: int
     pixels: int | None
-    counts: Counts
-    combinations: Combinations | None
-    sample: Sample
+    counts: CodeCounts
+    combinations: CodeCombinations | None
+    sample: TokenSample
     grids: frozenset[tuple[int, int]]
 
 
-def stream_tokens(sets: Iterable[TokenSet], sizes: tuple[int, ...], names: Sequence[str] = ()) -> Streamed:
+def stream_tokens(sets: Iterable[TokenSet], sizes: tuple[int, ...], names: Sequence[str] = ()) -> StreamedTokens:
     """Return what there is to count in token sets that share the alphabets `sizes`; each is opened once.
 
     Raises:
         TokenFileError: a token lies outside its alphabet, or there are not C codes per position; names the set.
     """
-    counts, sample = Counts(sizes), Sample()
-    combinations = Combinations(sizes) if len(sizes) > 1 else None
+    counts, sample = CodeCounts(sizes), TokenSample()
+    combinations = CodeCombinations(sizes) if len(sizes) > 1 else None
     grids: set[tuple[int, int]] = set()
     images = failed = pixels = 0
     fitted = True
@@ -214,7 +214,7 @@ def stream_tokens(sets: Iterable[TokenSet], sizes: tuple[int, ...], names: Seque
         fitted, pixels = shown is not None, pixels + (shown or 0)
     if combinations:
         combinations.settle()
-    return Streamed(images, failed, pixels if fitted else None, counts, combinations, sample, frozenset(grids))
+    return StreamedTokens(images, failed, pixels if fitted else None, counts, combinations, sample, frozenset(grids))
 
 
 def _pixels(images: Sequence[ImageRecord]) -> int | None:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tokenizer.metrics import Usage
-from tokenizer.report.streams import Combinations, Sample, Streamed, Tokens
+from tokenizer.report.streams import CodeCombinations, StreamedTokens, Tokens, TokenSample
 
 # Fewer used codes say nothing about a law of ranks, fewer images nothing about a position.
 LEAST_RANKED = 10
@@ -46,7 +46,7 @@ class SlotReport:
 
 
 @dataclass(frozen=True)
-class Joint:
+class JointUse:
     """Use of the combinations of the C codes of one position.
 
     Attributes:
@@ -65,7 +65,7 @@ class Joint:
 
 
 @dataclass(frozen=True)
-class Positions:
+class PositionUse:
     """Use by position in the grid, where all images have one.
 
     Attributes:
@@ -77,8 +77,8 @@ class Positions:
     entropy_bits: tuple[tuple[float, ...], ...]
 
 
-def slot_report(usage: Usage, top: int) -> SlotReport:
-    """Return the use of one alphabet, with its `top` most used codes."""
+def slot_report(usage: Usage, top_k: int) -> SlotReport:
+    """Return the use of one alphabet, with its `top_k` most used codes."""
     ordered = np.sort(usage.counts[usage.counts > 0])[::-1]
     size = len(usage.counts)
     return SlotReport(
@@ -87,7 +87,7 @@ def slot_report(usage: Usage, top: int) -> SlotReport:
         dead=usage.dead,
         perplexity=usage.perplexity,
         entropy_bits=usage.entropy_bits,
-        top=tuple(usage.top(top)),
+        top=tuple(usage.most_used(top_k)),
         top_1_percent=_share_of_first(ordered, -(-size // 100)),
         top_10_percent=_share_of_first(ordered, -(-size // 10)),
         zipf_exponent=zipf_exponent(ordered),
@@ -139,18 +139,18 @@ def zipf_exponent(ordered: NDArray[np.int64]) -> float | None:
     return float(brentq(excess, 0.0, upper))
 
 
-def joint_use(combinations: Combinations, sizes: tuple[int, ...]) -> Joint:
+def joint_use(combinations: CodeCombinations, sizes: tuple[int, ...]) -> JointUse:
     """Return the use of the combinations of codes."""
     possible = math.prod(sizes)
     if combinations.counts is None:
-        return Joint(None, possible, None, None, f"more than {combinations.most} different combinations")
+        return JointUse(None, possible, None, None, f"more than {combinations.most} different combinations")
     usage = Usage(combinations.counts)
-    return Joint(len(usage.counts), possible, usage.entropy_bits, usage.perplexity)
+    return JointUse(len(usage.counts), possible, usage.entropy_bits, usage.perplexity)
 
 
-def position_use(streamed: Streamed) -> Positions | None:
+def position_use(streamed: StreamedTokens) -> PositionUse | None:
     """Return the use by position; None for several grids, very large ones, or fewer than 100 images."""
-    sample: Sample = streamed.sample
+    sample: TokenSample = streamed.sample
     if len(streamed.grids) != 1 or sample.images < LEAST_IMAGES:
         return None
     ((height, width),) = streamed.grids
@@ -158,7 +158,7 @@ def position_use(streamed: Streamed) -> Positions | None:
         return None
     (stack,) = sample.stacks
     entropies = entropy_of_columns(stack.reshape(len(stack), -1)).reshape(height, width, -1).mean(axis=-1)
-    return Positions(len(stack), tuple(map(tuple, entropies.tolist())))
+    return PositionUse(len(stack), tuple(map(tuple, entropies.tolist())))
 
 
 def entropy_of_columns(codes: Tokens) -> NDArray[np.float64]:

@@ -8,16 +8,16 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from tokenizer.errors import InputError
-from tokenizer.metrics import DEFINITIONS, Overall, Usage, overall
+from tokenizer.metrics import DEFINITIONS, OverallUsage, Usage, overall_usage
 from tokenizer.report.codebooks import CodebookReport
 from tokenizer.report.quality import Quality
-from tokenizer.report.rates import ContextRate, Rate, context_rate
+from tokenizer.report.rates import BitRate, ContextRate, context_rate
 from tokenizer.report.stability import Stability
-from tokenizer.report.streams import CurvePoint, Streamed, stream_tokens
-from tokenizer.report.usage import Joint, Positions, SlotReport, joint_use, position_use, slot_report
+from tokenizer.report.streams import CurvePoint, StreamedTokens, stream_tokens
+from tokenizer.report.usage import JointUse, PositionUse, SlotReport, joint_use, position_use, slot_report
 from tokenizer.tokens import TokenSet
 
-REPORT_VERSION = 2
+REPORT_VERSION = 3
 _COUNTED = 2**27
 
 
@@ -50,11 +50,11 @@ class Report:
     entropy_bits: float
     bits_per_pixel: float | None
     slots: tuple[SlotReport, ...]
-    joint: Joint | None
+    joint: JointUse | None
     curve: tuple[CurvePoint, ...]
-    positions: Positions | None
+    positions: PositionUse | None
     context: ContextRate | None
-    rate: Rate | None
+    rate: BitRate | None
     codebooks: tuple[CodebookReport, ...] = ()
     quality: Quality | None = None
     stability: Stability | None = None
@@ -86,7 +86,7 @@ def _names(values: Any) -> Iterator[str]:
 def usage_report(
     sets: Sequence[TokenSet],
     sizes: tuple[int, ...],
-    top: int,
+    top_k: int,
     quality: Quality | None = None,
     names: Sequence[str] = (),
     *,
@@ -100,7 +100,7 @@ def usage_report(
     Args:
         sets: tokens of any number of files.
         sizes: alphabet size of each of the C codes per position.
-        top: how many of the most used codes to name.
+        top_k: how many of the most used codes to name.
         quality: of the decoded pictures, when it was measured.
         names: what the sets are called in messages.
         codebooks: of the model, see `codebook_reports`.
@@ -114,7 +114,7 @@ def usage_report(
         raise InputError(f"there are {sum(sizes)} codes to count, at most {_COUNTED} fit into memory")
     streamed = stream_tokens(sets, sizes, names)
     usages = [Usage(count) for count in streamed.counts.slots]
-    together = overall(usages)
+    together = overall_usage(usages)
     context = context_rate(streamed.sample, sizes)
     rate = _rate(streamed, sizes, together, context)
     return Report(
@@ -127,7 +127,7 @@ def usage_report(
         perplexity=together.perplexity,
         entropy_bits=together.entropy_bits,
         bits_per_pixel=rate.stored if rate else None,
-        slots=tuple(slot_report(usage, top) for usage in usages),
+        slots=tuple(slot_report(usage, top_k) for usage in usages),
         joint=joint_use(streamed.combinations, sizes) if streamed.combinations else None,
         curve=streamed.counts.whole_curve(),
         positions=position_use(streamed),
@@ -139,11 +139,13 @@ def usage_report(
     )
 
 
-def _rate(streamed: Streamed, sizes: Sequence[int], together: Overall, context: ContextRate | None) -> Rate | None:
+def _rate(
+    streamed: StreamedTokens, sizes: Sequence[int], together: OverallUsage, context: ContextRate | None
+) -> BitRate | None:
     if not streamed.pixels:
         return None
     per_pixel = streamed.counts.positions / streamed.pixels
-    return Rate(
+    return BitRate(
         stored=per_pixel * sum(map(math.log2, sizes)),
         entropy=per_pixel * len(sizes) * together.entropy_bits,
         context=per_pixel * len(sizes) * context.context_bits if context else None,

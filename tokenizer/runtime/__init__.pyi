@@ -13,12 +13,14 @@ from .distributed import (
 )
 from .launcher import Launch, choose_share, launch
 from .memory import PeakMemory
+from .progress import Track, untracked
 from .shared import SharedContext
 
 __all__ = [
     "Launch",
     "PeakMemory",
     "SharedContext",
+    "Track",
     "any_over_ranks",
     "autocast",
     "average_gradients",
@@ -36,5 +38,6 @@ __all__ = [
     "processor_count",
     "rank",
     "sum_over_ranks",
+    "untracked",
     "world_size",
 ]

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from tokenizer import runtime
 from tokenizer.images import Pixels
-from tokenizer.metrics import Usage, add_counts, overall, psnr
+from tokenizer.metrics import Usage, add_counts, overall_usage, psnr
 from tokenizer.models import Tokenizer, to_pixels, to_unit_range
 
 _SHOWN = 8
@@ -48,7 +48,7 @@ def evaluate(model: Tokenizer, batches: Sequence[Tensor]) -> Evaluation:
     total = runtime.sum_over_ranks(torch.tensor([math.fsum(values), len(values)], dtype=torch.float64)).tolist()
     counts = [runtime.sum_over_ranks(torch.from_numpy(count)).numpy() for count in counts]
     usages = [Usage(count) for count in counts]
-    together = overall(usages)
+    together = overall_usage(usages)
     return Evaluation(
         psnr=total[0] / total[1],
         used=together.used,

@@ -1,4 +1,4 @@
-"""What one finished entry leaves: `result.json`, from which the table is made and which --resume reuses."""
+"""The result of one finished entry: `result.json`, from which the ranking is made, and which a resumed run keeps."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from tokenizer.compare.measures import Curves, Figures, SoftFigures
+from tokenizer.compare.measures import EntryCurves, EntryFigures, SoftFigures
 from tokenizer.config import parse_settings
 from tokenizer.errors import CheckpointError, ConfigError
 from tokenizer.files import write_bytes
 
 RESULT_FILE = "result.json"
-VERSION = 1
+RESULT_VERSION = 2
 # What may differ between one session and the next: it changes no result.
 _FREE = ("workers", "save_every")
 
@@ -34,7 +34,7 @@ class EntryResult:
         seconds: wall-clock time of training, evaluations included.
         skipped: steps whose gradient was not finite.
         codebook_sizes: alphabet size of each code of a position.
-        figures: the numbers of `DEFINITIONS`.
+        figures: the numbers of `COMPARISON_DEFINITIONS`.
         soft: those of the pictures before the choice of a code, where the method has such.
         curves: over the steps.
         machine: where it ran.
@@ -50,9 +50,9 @@ class EntryResult:
     seconds: float
     skipped: int
     codebook_sizes: tuple[int, ...]
-    figures: Figures
+    figures: EntryFigures
     soft: SoftFigures | None
-    curves: Curves
+    curves: EntryCurves
     machine: Mapping[str, Any]
 
 
@@ -62,7 +62,7 @@ def write_result(folder: Path, result: EntryResult) -> None:
     Raises:
         OutputError: it cannot be written.
     """
-    text = json.dumps({"version": VERSION, **asdict(result)}, allow_nan=False)
+    text = json.dumps({"version": RESULT_VERSION, **asdict(result)}, allow_nan=False)
     write_bytes(folder / RESULT_FILE, (text + "\n").encode())
 
 
@@ -70,14 +70,21 @@ def read_result(folder: Path) -> EntryResult | None:
     """Return the result in `folder`, or None where the entry has not finished.
 
     Raises:
-        CheckpointError: it is damaged, or was written by a newer vqtok.
+        CheckpointError: it is damaged, or was written by another version of vqtok, whose figures may mean other things.
     """
     path = folder / RESULT_FILE
     try:
         values = json.loads(path.read_text("utf-8"))
         version = values.pop("version")
-        if version > VERSION:
-            raise CheckpointError(f"{path} has format version {version}, this vqtok reads {VERSION}: upgrade vqtok")
+        if version > RESULT_VERSION:
+            raise CheckpointError(
+                f"{path} has format version {version}, this vqtok reads {RESULT_VERSION}: upgrade vqtok"
+            )
+        if version < RESULT_VERSION:
+            raise CheckpointError(
+                f"{path} has format version {version}, this vqtok reads {RESULT_VERSION}: an older vqtok finished this "
+                "entry: delete the file to train it again, or pass another output"
+            )
         return parse_settings(EntryResult, values)
     except FileNotFoundError:
         return None

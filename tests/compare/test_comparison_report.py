@@ -17,7 +17,7 @@ from PIL import Image
 from tests.compare.conftest import made
 from tests.conftest import draw
 from tokenizer.compare import (
-    DEFINITIONS,
+    COMPARISON_DEFINITIONS,
     Comparison,
     ComparisonReport,
     EntryResult,
@@ -25,6 +25,7 @@ from tokenizer.compare import (
     comparison_page,
     draw_gallery,
     rank_entries,
+    write_comparison,
 )
 from tokenizer.compare.charts import draw_curves, draw_reconstructions, has_bands
 from tokenizer.compare.measures import SoftFigures
@@ -34,23 +35,23 @@ Finished = tuple[Comparison, list[EntryResult]]
 
 @pytest.fixture
 def comparison(finished: Finished) -> ComparisonReport:
-    contest, results = finished
-    return ComparisonReport(contest, rank_entries(contest.labels, results, []), "vqtok compare 'a b'")
+    comparison, results = finished
+    return ComparisonReport(comparison, rank_entries(comparison.labels, results, []), "vqtok compare 'a b'")
 
 
 def test_json_holds_everything(comparison: ComparisonReport, finished: Finished) -> None:
     values = json.loads(json.dumps(comparison.to_json(), allow_nan=False))
-    assert values["version"] == 1
+    assert values["version"] == 2
     assert sorted(values["ranking"]) == ["ema", "gumbel"]
     assert values["seeds"] == [0, 4]
     assert values["images"] == {"train": 20, "validation": 4, "seen_in_training": False}
     assert values["settings"]["steps"] == 12
     assert not {"quantizer", "seed"} & set(values["settings"])
-    assert values["definitions"] == DEFINITIONS
+    assert values["definitions"] == COMPARISON_DEFINITIONS
     assert {"torch", "device", "processor"} <= set(values["machines"][0])
     first, second, soft = values["contestants"]
     assert [one["rank"] for one in values["contestants"]] == [1, 2, None]
-    assert set(first["figures"]) == set(DEFINITIONS)
+    assert set(first["figures"]) == set(COMPARISON_DEFINITIONS)
     assert first["spec"]["codebook_size"] == 32
     assert (first["codebook_sizes"], first["latent_dim"]) == ([32], 4)
     for one in (first, second):
@@ -71,18 +72,18 @@ def test_csv_has_a_line_for_each_contestant(comparison: ComparisonReport) -> Non
     rows = [dict(zip(header, line, strict=True)) for line in lines]
     assert [row["rank"] for row in rows] == ["1", "2", ""]
     assert rows[0]["seeds"] == "0 4"
-    assert float(rows[0]["psnr"]) == comparison.table.rows[0].figures["psnr"].mean
+    assert float(rows[0]["psnr"]) == comparison.ranking.rows[0].figures["psnr"].mean
     assert rows[2]["kind"] == "soft"
     assert rows[2]["bits_per_pixel"] == ""
 
 
 def test_remarks_name_what_a_reader_must_know(finished: Finished) -> None:
-    contest, _ = finished
-    contest = dataclasses.replace(contest, notes={"all of you": contest.labels, "wide": ("ema",)})
+    comparison, _ = finished
+    comparison = dataclasses.replace(comparison, notes={"all of you": comparison.labels, "wide": ("ema",)})
     few = dataclasses.replace(made("ema", 0, 20.0, tokens=639), skipped=2)
     other = dataclasses.replace(made("gumbel", 0, 20.0, tokens=640), machine={"torch": "3"})
-    table = rank_entries(contest.labels, [few, other], [FailedEntry("gumbel", 4, "no memory")])
-    assert ComparisonReport(contest, table, "").remarks() == [
+    table = rank_entries(comparison.labels, [few, other], [FailedEntry("gumbel", 4, "no memory")])
+    assert ComparisonReport(comparison, table, "").remarks() == [
         "all of you",
         "ema: wide",
         "gumbel with seed 4 failed: no memory",
@@ -93,15 +94,17 @@ def test_remarks_name_what_a_reader_must_know(finished: Finished) -> None:
 
 
 def test_pictures_lie_beside_the_entries(comparison: ComparisonReport) -> None:
-    gallery = draw_gallery(comparison.contest, comparison.table)
-    folder = comparison.contest.folder
+    gallery = draw_gallery(comparison.comparison, comparison.ranking)
+    folder = comparison.comparison.folder
+    assert write_comparison(comparison) == folder / "comparison.json"
+    assert json.loads((folder / "comparison.json").read_text()) == json.loads(json.dumps(comparison.to_json()))
     assert (folder / "curves.png").read_bytes() == gallery.curves.light
     assert (folder / "reconstructions.png").read_bytes() == gallery.reconstructions.light
     with Image.open(io.BytesIO(gallery.reconstructions.light)) as sheet:
         # Three rows and four columns of cells of 256 pixels, and the labels.
         assert 3 * 256 < sheet.height < 3 * 280
         assert 4 * 256 + 100 < sheet.width < 4 * 280 + 600
-    assert [label for label, _ in gallery.pairs] == [f"{row.rank}  {row.label}" for row in comparison.table.ranked]
+    assert [label for label, _ in gallery.pairs] == [f"{row.rank}  {row.label}" for row in comparison.ranking.ranked]
     assert [len(pairs) for _, pairs in gallery.pairs] == [4, 4]
 
 
@@ -158,19 +161,19 @@ class Reader(html.parser.HTMLParser):
 
 
 def test_the_page_needs_nothing_beside_it(comparison: ComparisonReport) -> None:
-    text = comparison_page(comparison, draw_gallery(comparison.contest, comparison.table))
+    text = comparison_page(comparison, draw_gallery(comparison.comparison, comparison.ranking))
     reader = Reader()
     reader.feed(text)
     assert reader.open == []
     assert len(reader.addresses) == 1 + 2 * 2 + 2 * 8, "an icon, two plots in two inks, and eight pairs"
     assert all(address.startswith("data:") for address in reader.addresses)
     assert not re.search(r"https?://|@import|url\(", text)
-    assert [row[1] for row in reader.rows[:4]] == ["quantizer", *(row.label for row in comparison.table.rows)]
-    best = comparison.table.rows[0].figures["psnr"]
+    assert [row[1] for row in reader.rows[:4]] == ["quantizer", *(row.label for row in comparison.ranking.rows)]
+    best = comparison.ranking.rows[0].figures["psnr"]
     assert reader.rows[1][2] == f"{best.mean:.2f} ±{best.spread:.2f}"
     assert "prefers-color-scheme: dark" in text
     assert 'name="viewport"' in text
-    for definition in (DEFINITIONS["psnr"], DEFINITIONS["reached"]):
+    for definition in (COMPARISON_DEFINITIONS["psnr"], COMPARISON_DEFINITIONS["reached"]):
         assert f"<dd>{html.escape(definition)}</dd>" in text
     assert "<pre>vqtok compare &#39;a b&#39;</pre>" in text
     assert len(reader.rows) == 4 + 1 + 4
@@ -178,12 +181,12 @@ def test_the_page_needs_nothing_beside_it(comparison: ComparisonReport) -> None:
 
 
 def test_the_page_escapes_what_others_wrote(finished: Finished) -> None:
-    contest, _ = finished
+    comparison, _ = finished
     evil = "</td><script>alert(1)</script>"
     soft = SoftFigures(1.0, 0.1)
     table = rank_entries([evil], [made(evil, 0, 20.0, soft=soft)], [FailedEntry(evil, 1, evil)])
-    gallery = draw_gallery(contest, rank_entries([], [], []))
-    text = comparison_page(ComparisonReport(contest, table, evil), gallery)
+    gallery = draw_gallery(comparison, rank_entries([], [], []))
+    text = comparison_page(ComparisonReport(comparison, table, evil), gallery)
     assert text.count("<script>") == 1
     assert "&lt;script&gt;alert(1)" in text
 

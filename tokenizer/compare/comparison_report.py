@@ -1,79 +1,75 @@
-"""The whole comparison in one object: what was compared, how, and the table; as JSON, and as CSV."""
+"""The report of a comparison: what was compared, how, and the ranking; as JSON, and as CSV."""
 
 from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from tokenizer.compare.comparison import Comparison
-from tokenizer.compare.measures import DEFINITIONS
+from tokenizer.compare.measures import COMPARISON_DEFINITIONS
 from tokenizer.compare.ranking import STEPS_TO_COMMON, ContestantRow, Ranking
 from tokenizer.config import to_dict
-from tokenizer.files import write_bytes
+from tokenizer.metrics import FEW_TOKENS_PER_CODE
 
-VERSION = 1
-FILE = "comparison.json"
-_FEW = 20
+COMPARISON_VERSION = 2
+COMPARISON_FILE = "comparison.json"
 
 
 @dataclass(frozen=True)
 class ComparisonReport:
-    """A contest with its table.
+    """A comparison with its ranking.
 
     Attributes:
-        contest: what was compared.
-        table: means, spreads and ranks.
-        command: that makes it again.
+        comparison: what was compared.
+        ranking: means, spreads and ranks.
+        command: that makes it again; empty where none did.
     """
 
-    contest: Comparison
-    table: Ranking
+    comparison: Comparison
+    ranking: Ranking
     command: str
 
     def settings(self) -> dict[str, Any]:
         """Return what all entries share."""
-        values = to_dict(self.contest.entries[0].plan.config)
+        values = to_dict(self.comparison.entries[0].plan.config)
         del values["quantizer"], values["seed"]
         return values
 
     def machines(self) -> list[Mapping[str, Any]]:
         """Return the machines that the entries ran on, each once."""
-        found = [result.machine for row in self.table.ranked for result in row.results]
+        found = [result.machine for row in self.ranking.ranked for result in row.results]
         return [machine for number, machine in enumerate(found) if machine not in found[:number]]
 
     def remarks(self) -> list[str]:
         """Return what a reader of the table must know, one line each."""
-        lines = self.contest.remarks()
-        failed = [failure for row in self.table.rows if row.kind != "soft" for failure in row.failures]
+        lines = self.comparison.remarks()
+        failed = [failure for row in self.ranking.rows if row.kind != "soft" for failure in row.failures]
         lines += [f"{failure.label} with seed {failure.seed} failed: {failure.reason}" for failure in failed]
-        skipped = [(r.quantizer, r.seed, r.skipped) for row in self.table.ranked for r in row.results if r.skipped]
+        skipped = [(r.quantizer, r.seed, r.skipped) for row in self.ranking.ranked for r in row.results if r.skipped]
         lines += [f"{label} with seed {seed}: {count} steps had no finite gradient" for label, seed, count in skipped]
-        few = [row.label for row in self.table.ranked if _few_tokens(row)]
+        few = [row.label for row in self.ranking.ranked if _few_tokens(row)]
         if few:
-            about = "" if len(few) == len(self.table.ranked) else f" of {', '.join(few)}"
-            lines.append(
-                f"fewer than {_FEW} validation tokens a code{about}: used and perplexity are low for that alone"
-            )
+            about = "" if len(few) == len(self.ranking.ranked) else f" of {', '.join(few)}"
+            few_tokens = f"fewer than {FEW_TOKENS_PER_CODE} validation tokens a code{about}"
+            lines.append(f"{few_tokens}: used and perplexity are low for that alone")
         if len(self.machines()) > 1:
             lines.append("the entries ran on several machines: times and memory cannot be compared")
         return lines
 
     def to_json(self) -> dict[str, Any]:
         """Return everything as plain values, with the definition of each figure."""
-        plan = self.contest.entries[0].plan
+        plan = self.comparison.entries[0].plan
         return {
-            "version": VERSION,
+            "version": COMPARISON_VERSION,
             "command": self.command,
-            "ranking": [row.label for row in self.table.ranked],
-            "common_psnr": self.table.common_psnr,
-            "contestants": [_contestant(row) for row in self.table.rows],
+            "ranking": [row.label for row in self.ranking.ranked],
+            "common_psnr": self.ranking.common_psnr,
+            "contestants": [_contestant(row) for row in self.ranking.rows],
             "remarks": self.remarks(),
-            "seeds": self.contest.seeds,
+            "seeds": self.comparison.seeds,
             "images": {
                 "train": len(plan.train),
                 "validation": len(plan.validation),
@@ -81,18 +77,8 @@ class ComparisonReport:
             },
             "settings": self.settings(),
             "machines": self.machines(),
-            "definitions": DEFINITIONS,
+            "definitions": COMPARISON_DEFINITIONS,
         }
-
-    def write(self) -> Path:
-        """Write the JSON into the contest's folder, and return its path.
-
-        Raises:
-            OutputError: it cannot be written.
-        """
-        path = self.contest.folder / FILE
-        write_bytes(path, (json.dumps(self.to_json(), indent=2, allow_nan=False) + "\n").encode())
-        return path
 
     def to_csv(self) -> str:
         """Return a line for each contestant: rank, label, kind, finished seeds, mean and spread of each figure."""
@@ -104,10 +90,10 @@ class ComparisonReport:
                 "quantizer",
                 "kind",
                 "seeds",
-                *(column for name in DEFINITIONS for column in (name, f"{name}_spread")),
+                *(column for name in COMPARISON_DEFINITIONS for column in (name, f"{name}_spread")),
             ]
         )
-        for row in self.table.rows:
+        for row in self.ranking.rows:
             seeds = " ".join(str(result.seed) for result in row.results)
             writer.writerow([row.rank, row.label, row.kind, seeds, *_cells(row)])
         return stream.getvalue()
@@ -115,7 +101,7 @@ class ComparisonReport:
 
 def _few_tokens(row: ContestantRow) -> bool:
     result = row.results[0]
-    return result.figures.tokens < _FEW * sum(result.codebook_sizes)
+    return result.figures.tokens < FEW_TOKENS_PER_CODE * sum(result.codebook_sizes)
 
 
 def _contestant(row: ContestantRow) -> dict[str, Any]:
@@ -139,7 +125,7 @@ def _entry(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _cells(row: ContestantRow) -> Iterator[float | None]:
-    for name in DEFINITIONS:
+    for name in COMPARISON_DEFINITIONS:
         stat = row.figures.get(name)
         yield stat.mean if stat else None
         # A mean curve is one curve.
