@@ -22,9 +22,7 @@ from statistics import mean
 
 import benchmarks.candidates  # noqa: F401  # registers them
 from cli.__main__ import main as vqtok
-from tokenizer.compare import EntryResult, rank_entries, shown_columns
-from tokenizer.compare.comparison import RUNS_FOLDER
-from tokenizer.compare.entry_result import read_result
+from tokenizer.compare import RUNS_FOLDER, EntryResult, rank_entries, read_result, shown_columns
 
 _COLLAPSED = 20.0
 

@@ -47,10 +47,10 @@ DEFINITIONS = {
     "before in the position, and falls back on less by absolute discounting: fitted to one half of the images, "
     "measured on the other; a better coder, or one fitted to more tokens, needs less",
     "rate": "bits per pixel of the pictures without padding: as stored, at entropy_bits, and at context_bits",
-    "nearest": "Euclidean distance from each code to the nearest other one: least, median and largest; "
-    "nearest_relative is over the root mean squared norm of the codes",
-    "effective_rank": "exp of the entropy of the normalized singular values of the centerd distinct codes (Roy, "
-    "Vetterli 2007); at most their width",
+    "nearest": "Euclidean distance from each code vector to the nearest other one: least, median and largest; "
+    "nearest_relative is over the root mean squared norm of the code vectors",
+    "effective_rank": "exp of the entropy of the normalized singular values of the centered distinct code vectors "
+    "(Roy, Vetterli 2007); at most their width",
     "psnr": "10 log10(255^2 / MSE) in dB on rounded 8-bit RGB decoded from the tokens, mean over images",
     "ssim": "structural similarity on the same pixels, 11x11 Gaussian window (sigma 1.5) inside the picture, "
     "mean over images",
@@ -140,7 +140,7 @@ def add_counts(counts: Sequence[NDArray[np.int64]], tokens: NDArray[Any]) -> Non
 
 
 def effective_rank(vectors: Tensor) -> float:
-    """Return exp of the entropy of the normalized singular values of centerd (M, D) vectors; 0 when all are one.
+    """Return exp of the entropy of the normalized singular values of centered (M, D) vectors; 0 when all are one.
 
     Source: Roy, Vetterli, "The effective rank: A measure of effective dimensionality" (EUSIPCO 2007), definition 1.
     """

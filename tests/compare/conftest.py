@@ -33,7 +33,7 @@ def run(entry: Entry) -> EntryResult:
     """Train an entry to its end."""
     for _ in compare.train_entry(entry):
         pass
-    return compare.result_of(entry)
+    return compare.result_of_entry(entry)
 
 
 @pytest.fixture(scope="session")

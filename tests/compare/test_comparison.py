@@ -125,7 +125,7 @@ def test_held_out_pictures_are_cut_alike(quick: TrainConfig, tmp_path: Path) -> 
         for step in compare.train_entry(entry):
             last = step.evaluation
         assert last is not None
-        result = compare.result_of(entry)
+        result = compare.result_of_entry(entry)
         assert result.figures.psnr == pytest.approx(last.psnr)
         tokens.append(result.figures.tokens)
     # Of pictures of 40 pixels both see 32: 4 x 16 positions of one code, and 4 x 4 positions of 1 + 4.

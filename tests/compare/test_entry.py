@@ -168,7 +168,7 @@ def test_a_damaged_result(copied: Comparison, text: str, said: str) -> None:
 
 def test_an_entry_that_has_not_finished_has_no_result(prepare: Prepare, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="this entry has not finished"):
-        compare.result_of(prepare(tmp_path, ["ste"]).entries[0])
+        compare.result_of_entry(prepare(tmp_path, ["ste"]).entries[0])
 
 
 @pytest.mark.parametrize(
@@ -236,4 +236,4 @@ def test_unreadable_images_are_told_once_and_left_out(prepare: Prepare, tmp_path
     ]
     told = [name for step in compare.train_entry(entry) for name, _ in step.unreadable]
     assert sorted(told) == ["bad.png", "bad.png"] or told == ["bad.png"]
-    assert compare.result_of(entry).figures.tokens == 16
+    assert compare.result_of_entry(entry).figures.tokens == 16

@@ -8,9 +8,9 @@ import pytest
 
 from tests.compare.conftest import made
 from tokenizer.compare import FailedEntry, rank_entries, ranking_rows, shown_columns
-from tokenizer.compare.columns import COLUMNS, RankingColumn, row_name, row_rank
+from tokenizer.compare.columns import COLUMNS, RankingColumn, contestant_name, contestant_rank
 from tokenizer.compare.measures import SoftFigures
-from tokenizer.compare.ranking import SeedMean, first_step_at, mean_curve, seed_mean
+from tokenizer.compare.ranking import SeedMean, first_step_reaching, mean_curve, seed_mean
 
 
 def test_ranked_by_mean_psnr_over_seeds() -> None:
@@ -29,7 +29,7 @@ def test_equals_keep_the_order_given_and_exact_pictures_come_first() -> None:
     table = rank_entries(["b", "a", "c"], results, [])
     assert [row.label for row in table.rows] == ["c", "b", "a"]
     assert table.common_psnr == 20.0
-    assert row_rank(table.rows[0]) == "1"
+    assert contestant_rank(table.rows[0]) == "1"
 
 
 def test_spread_is_that_of_a_sample() -> None:
@@ -57,8 +57,8 @@ def test_soft_pictures_come_last_and_are_never_ranked() -> None:
 def test_failed_seeds_are_told() -> None:
     failures = [FailedEntry("a", 1, "no memory"), FailedEntry("b", 0, "not finite"), FailedEntry("b", 1, "not finite")]
     table = rank_entries(["a", "b"], [made("a", 0, 20.0)], failures)
-    assert [row_name(row) for row in table.rows] == ["a (1 of 2 seeds)", "b (failed)"]
-    assert [(row.kind, row_rank(row)) for row in table.rows] == [("ranked", "1"), ("failed", "-")]
+    assert [contestant_name(row) for row in table.rows] == ["a (1 of 2 seeds)", "b (failed)"]
+    assert [(row.kind, contestant_rank(row)) for row in table.rows] == [("ranked", "1"), ("failed", "-")]
     assert ranking_rows(table)[2][:2] == ("-", "b (failed)")
     assert rank_entries(["b"], [], failures).common_psnr is None
 
@@ -93,11 +93,11 @@ def test_mean_of_curves_with_other_steps() -> None:
 
 def test_first_step() -> None:
     curve = [(10.0, 1.0), (20.0, 3.0), (30.0, 2.0), (40.0, 4.0)]
-    assert first_step_at([curve], 2.0) == 15.0
-    assert first_step_at([curve], 0.0) == 10.0
-    assert first_step_at([curve], 3.5) == 37.5
-    assert first_step_at([curve], 4.0) == 40.0
-    assert first_step_at([curve], 4.1) is None
+    assert first_step_reaching([curve], 2.0) == 15.0
+    assert first_step_reaching([curve], 0.0) == 10.0
+    assert first_step_reaching([curve], 3.5) == 37.5
+    assert first_step_reaching([curve], 4.0) == 40.0
+    assert first_step_reaching([curve], 4.1) is None
 
 
 def test_figures_are_shown_with_their_spread() -> None:

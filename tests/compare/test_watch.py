@@ -134,7 +134,7 @@ def test_a_long_run_is_sampled_at_every_twentieth_step(prepare: Prepare, tmp_pat
     for budget, wanted in ((2000, 20), (None, 20), (100, 5), (12, 1)):
         state.step = 0
         (tmp_path / "metrics.jsonl").unlink(missing_ok=True)
-        seen = list(StepWatch(state, tmp_path, budget, torch.device("cpu")).over(taken()))  # type: ignore[arg-type]
+        seen = list(StepWatch(state, tmp_path, budget, torch.device("cpu")).watch(taken()))  # type: ignore[arg-type]
         assert seen == steps
         lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
         assert [line["step"] for line in lines] == [*range(wanted, 101, wanted), 100]
@@ -145,7 +145,7 @@ def test_a_skipped_step_reaches_nothing_that_counts(prepare: Prepare, tmp_path: 
     state = train.begin_run(entry.plan)
     state.quantizing, state.step, state.skipped_in_a_row = True, 1, 1
     steps = iter([train.Step(1, 0.1, 0.0, figures={"loss": 0.0})])
-    list(StepWatch(state, tmp_path, 12, torch.device("cpu")).over(steps))
+    list(StepWatch(state, tmp_path, 12, torch.device("cpu")).watch(steps))
     assert read_watched(tmp_path)[1]["reached"] is None
 
 

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from tests.test_floors import ROOT
-from tokenizer.html import DARK, LIGHT, Ink, dress_axes, make_plot, new_figure
+from tokenizer.html import DARK, LIGHT, Ink, make_plot, new_figure, style_axes
 
 GUARDED = sorted(
     file for folder in ("pages", "compare", "evaluate") for file in (ROOT / "tokenizer" / folder).glob("*.py")
@@ -23,7 +23,7 @@ def line(ink: Ink) -> object:
     drawn = new_figure(3, 2, ink)
     axes = drawn.subplots()
     axes.plot([0, 1], [0, 1], color=ink.lines[0])
-    dress_axes(axes, ink, "title", "x", "y")
+    style_axes(axes, ink, "title", "x", "y")
     return drawn
 
 

@@ -11,7 +11,7 @@ import skimage.metrics
 from PIL import Image
 
 from tests.conftest import draw
-from tokenizer.report.baselines import BASELINE_FORMATS, BaselineScores, ImageFormat, encode_within, mean_or_none
+from tokenizer.report.baselines import BASELINE_FORMATS, BaselineScores, ImageFormat, encode_within_bits, mean_or_none
 
 JPEG, WEBP = BASELINE_FORMATS
 
@@ -36,22 +36,22 @@ class TestWithin:
         bits = bits_per_pixel * 96 * 140
         sizes = {quality: 8 * len(kind.write(pixels, quality)) for quality in kind.qualities}
         best = max(quality for quality, size in sizes.items() if size <= bits)
-        assert encode_within(pixels, bits, kind) == kind.write(pixels, best)
+        assert encode_within_bits(pixels, bits, kind) == kind.write(pixels, best)
 
     @pytest.mark.parametrize("kind", BASELINE_FORMATS, ids=["jpeg", "webp"])
     def test_the_ends(self, kind: ImageFormat) -> None:
         pixels = photograph()
-        assert encode_within(pixels, 0, kind) == kind.write(pixels, kind.qualities[0])
-        assert encode_within(pixels, 1e9, kind) == kind.write(pixels, kind.qualities[-1])
+        assert encode_within_bits(pixels, 0, kind) == kind.write(pixels, kind.qualities[0])
+        assert encode_within_bits(pixels, 1e9, kind) == kind.write(pixels, kind.qualities[-1])
 
     def test_a_file_of_just_the_bits(self) -> None:
         pixels = photograph()
         file = JPEG.write(pixels, 40)
-        assert len(encode_within(pixels, 8 * len(file), JPEG)) == len(file)
-        assert len(encode_within(pixels, 8 * len(file) - 1, JPEG)) < len(file)
+        assert len(encode_within_bits(pixels, 8 * len(file), JPEG)) == len(file)
+        assert len(encode_within_bits(pixels, 8 * len(file) - 1, JPEG)) < len(file)
 
     def test_files_hold_no_metadata(self) -> None:
-        jpeg, webp = (opened(encode_within(photograph(), 20000, kind)) for kind in BASELINE_FORMATS)
+        jpeg, webp = (opened(encode_within_bits(photograph(), 20000, kind)) for kind in BASELINE_FORMATS)
         assert (jpeg.format, webp.format) == ("JPEG", "WEBP")
         assert set(jpeg.info) == {"jfif", "jfif_version", "jfif_unit", "jfif_density"}
         assert set(webp.info) <= {"loop", "background", "timestamp", "duration"}
@@ -65,7 +65,7 @@ class TestContest:
             scores = BaselineScores(kind)
             for pixels in pictures:
                 scores.add(pixels, 12000)
-            files = [encode_within(pixels, 12000, kind) for pixels in pictures]
+            files = [encode_within_bits(pixels, 12000, kind) for pixels in pictures]
             baseline = scores.result()
             assert baseline is not None
             assert baseline.bits_per_pixel == 8 * sum(map(len, files)) / (96 * 140 + 40 * 64 + 9 * 30)

@@ -13,7 +13,7 @@ from tokenizer.errors import NonFiniteError
 from tokenizer.models import Tokenizer
 from tokenizer.quantizers import read_spec
 from tokenizer.report import CodeDistances, codebook_reports
-from tokenizer.report.codebooks import table_report
+from tokenizer.report.codebooks import codebook_report
 
 
 def made(text: str) -> Tokenizer:
@@ -32,7 +32,7 @@ def check_distances(found: CodeDistances | None, codes: np.ndarray, unit: float 
 @pytest.mark.parametrize(("codes", "width"), [(2, 1), (50, 3), (700, 8)])
 def test_against_scipy(codes: int, width: int) -> None:
     table = np.random.default_rng(codes).normal(2, 1, (codes, width)).astype(np.float32)
-    found = table_report(torch.from_numpy(table))
+    found = codebook_report(torch.from_numpy(table))
     rms = np.sqrt(np.square(table, dtype=np.float64).sum() / codes)
     assert (found.codes, found.width) == (codes, width)
     assert found.rms_norm == pytest.approx(rms)
@@ -44,22 +44,22 @@ def test_against_scipy(codes: int, width: int) -> None:
 
 def test_equal_codes_are_each_others_neighbors() -> None:
     table = torch.tensor([[0.0, 1], [3, 1], [0, 1], [0, 1], [3, 5]])
-    assert table_report(table).nearest == CodeDistances(0.0, 0.0, 4.0)
+    assert codebook_report(table).nearest == CodeDistances(0.0, 0.0, 4.0)
 
 
 def test_one_code_has_no_neighbor() -> None:
-    found = table_report(torch.tensor([[3.0, 4.0]]))
+    found = codebook_report(torch.tensor([[3.0, 4.0]]))
     assert (found.rms_norm, found.nearest, found.nearest_relative, found.effective_rank) == (5, None, None, 0)
 
 
 def test_codes_without_length_have_no_relative_distance() -> None:
-    found = table_report(torch.zeros(4, 2))
+    found = codebook_report(torch.zeros(4, 2))
     assert (found.nearest, found.nearest_relative) == (CodeDistances(0.0, 0.0, 0.0), None)
 
 
 def test_codes_that_are_not_finite() -> None:
     with pytest.raises(NonFiniteError, match="1 of 3 "):
-        table_report(torch.tensor([[0.0], [1.0], [torch.nan]]))
+        codebook_report(torch.tensor([[0.0], [1.0], [torch.nan]]))
 
 
 @pytest.mark.parametrize(

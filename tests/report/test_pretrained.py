@@ -197,14 +197,14 @@ class TestFrechet:
 
 def rfid_again(inception: torch.nn.Module, pairs: list[tuple[np.ndarray, np.ndarray]]) -> float:
     """The distance, where the trace of sqrt(S T) is the sum of the singular values of A B', S = A'A and T = B'B."""
-    centerd, means = [], []
+    centered, means = [], []
     for side in zip(*pairs, strict=True):
         with torch.no_grad():
             found = [inception(torch.from_numpy(pixels.transpose(2, 0, 1).copy())[None])[0] for pixels in side]
         features = torch.cat(found).double().numpy()
         means.append(features.mean(axis=0))
-        centerd.append((features - means[-1]) / (len(features) - 1) ** 0.5)
-    first, second = centerd
+        centered.append((features - means[-1]) / (len(features) - 1) ** 0.5)
+    first, second = centered
     singular = np.linalg.svd(first @ second.T, compute_uv=False)
     gap = np.square(means[0] - means[1]).sum()
     return float(gap + np.square(first).sum() + np.square(second).sum() - 2 * singular.sum())

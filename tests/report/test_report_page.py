@@ -30,7 +30,7 @@ from tokenizer.report import (
     reports_to_csv,
     usage_report,
 )
-from tokenizer.report.figures import figures_of, flat_figures
+from tokenizer.report.figures import flat_figures, report_figures
 from tokenizer.report.report_page import MOST_ROWS
 from tokenizer.report.report_plots import report_plots
 from tokenizer.tokens import Header, ImageRecord, TokenSet
@@ -59,7 +59,7 @@ def quality(*psnr: float | None, baselines: tuple[Baseline, ...] = ()) -> Qualit
 
 
 def texts(made: Report) -> dict[str, str]:
-    return {row.title: row.text for row in figures_of(made)}
+    return {row.title: row.text for row in report_figures(made)}
 
 
 def test_rows_of_one_slot() -> None:

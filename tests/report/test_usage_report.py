@@ -16,7 +16,7 @@ from tokenizer.errors import InputError, TokenFileError
 from tokenizer.images import placement_of
 from tokenizer.metrics import DEFINITIONS
 from tokenizer.report import Quality, Report, usage_report
-from tokenizer.report.codebooks import table_report
+from tokenizer.report.codebooks import codebook_report
 from tokenizer.tokens import FailedInput, Header, ImageRecord, TokenSet, headerless_tokens, read_tokens
 
 
@@ -127,7 +127,7 @@ class TestUsage:
         assert not {"psnr", "nearest", "stability_changed"} & set(plain["definitions"])
         assert all(plain["definitions"][key] == DEFINITIONS[key] for key in plain["definitions"])
         quality = Quality(psnr=30.0, ssim=None, exact=0, images=(), missing=())
-        shown = usage_report([], (4,), 1, quality, codebooks=[table_report(torch.eye(4))]).to_json()
+        shown = usage_report([], (4,), 1, quality, codebooks=[codebook_report(torch.eye(4))]).to_json()
         assert [shown[key] for key in ("psnr", "ssim", "ms_ssim", "lpips", "rfid")] == [30, None, None, None, None]
         assert {"psnr", "ssim", "nearest", "effective_rank"} <= set(shown["definitions"])
         json.dumps(shown, allow_nan=False)

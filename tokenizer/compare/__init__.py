@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 from tokenizer.compare.columns import RankingColumn, ranking_rows, shown_columns
-from tokenizer.compare.comparison import Comparison, Entry, parse_quantizers, parse_seeds, prepare_comparison
+from tokenizer.compare.comparison import (
+    RUNS_FOLDER,
+    Comparison,
+    Entry,
+    parse_quantizers,
+    parse_seeds,
+    prepare_comparison,
+)
 from tokenizer.compare.comparison_page import comparison_page
 from tokenizer.compare.comparison_report import COMPARISON_FILE, COMPARISON_VERSION, ComparisonReport
-from tokenizer.compare.entry import clear_entries, finished_entries, result_of, train_entry
+from tokenizer.compare.entry import clear_entries, finished_entries, result_of_entry, train_entry
 from tokenizer.compare.entry_result import EntryResult, read_result
 from tokenizer.compare.gallery import ComparisonGallery, draw_gallery
 from tokenizer.compare.measures import COMPARISON_DEFINITIONS
@@ -27,6 +34,7 @@ __all__ = [
     "COMPARISON_DEFINITIONS",
     "COMPARISON_FILE",
     "COMPARISON_VERSION",
+    "RUNS_FOLDER",
     "Comparison",
     "ComparisonGallery",
     "ComparisonReport",
@@ -52,7 +60,7 @@ __all__ = [
     "rank_entries",
     "ranking_rows",
     "read_result",
-    "result_of",
+    "result_of_entry",
     "run_comparison",
     "shown_columns",
     "train_entry",

@@ -10,7 +10,7 @@ import numpy as np
 
 from tokenizer.compare.measures import Points
 from tokenizer.compare.ranking import ContestantRow, Ranking, mean_curve
-from tokenizer.html import DPI, Ink, Plot, dress_axes, make_plot, new_figure
+from tokenizer.html import DPI, Ink, Plot, make_plot, new_figure, style_axes
 from tokenizer.images import Pixels
 
 if TYPE_CHECKING:
@@ -39,8 +39,8 @@ def _curves(ranking: Ranking, ink: Ink) -> Figure:
     for number, row in enumerate(ranking.ranked):
         _line(left, ink, number, row, [result.curves.psnr for result in row.results], 1, band=has_bands(ranking))
         _line(right, ink, number, row, [result.curves.used for result in row.results], 100, band=has_bands(ranking))
-    dress_axes(left, ink, "validation PSNR (dB)", "step")
-    dress_axes(right, ink, "codes used (%)", "step")
+    style_axes(left, ink, "validation PSNR (dB)", "step")
+    style_axes(right, ink, "codes used (%)", "step")
     right.set_ylim(0, 103)
     lines, labels = left.get_legend_handles_labels()
     drawn.legend(

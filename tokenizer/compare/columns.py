@@ -52,7 +52,7 @@ COLUMNS = (
 )
 
 
-def row_name(row: ContestantRow) -> str:
+def contestant_name(row: ContestantRow) -> str:
     """Return the row's label, with how many seeds finished where some did not."""
     if not row.failures:
         return row.label
@@ -61,7 +61,7 @@ def row_name(row: ContestantRow) -> str:
     return f"{row.label} ({len(row.results)} of {len(row.results) + len(row.failures)} seeds)"
 
 
-def row_rank(row: ContestantRow) -> str:
+def contestant_rank(row: ContestantRow) -> str:
     """Return the row's rank."""
     return NO_FIGURE if row.rank is None else str(row.rank)
 
@@ -83,5 +83,8 @@ def ranking_rows(ranking: Ranking) -> list[tuple[str, ...]]:
     """Return the ranking as rows of cells, the titles first: rank, quantizer, and one cell for each shown column."""
     columns = shown_columns(ranking)
     titles = ("#", "quantizer", *(column.title for column in columns))
-    rows = ((row_rank(row), row_name(row), *(_cell(column, row) for column in columns)) for row in ranking.rows)
+    rows = (
+        (contestant_rank(row), contestant_name(row), *(_cell(column, row) for column in columns))
+        for row in ranking.rows
+    )
     return [titles, *rows]

@@ -1,4 +1,4 @@
-"""What is compared: every quantizer with every seed, all else alike."""
+"""Comparisons: every quantizer with every seed, all else alike."""
 
 from __future__ import annotations
 

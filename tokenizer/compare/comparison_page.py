@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tokenizer.compare.charts import has_bands
-from tokenizer.compare.columns import RankingColumn, row_name, row_rank, shown_columns
+from tokenizer.compare.columns import RankingColumn, contestant_name, contestant_rank, shown_columns
 from tokenizer.compare.comparison_report import ComparisonReport
 from tokenizer.compare.gallery import ComparisonGallery
 from tokenizer.compare.measures import COMPARISON_DEFINITIONS
@@ -82,7 +82,7 @@ def _row(row: ContestantRow, shown: list[RankingColumn], bests: Mapping[str, flo
                 "best": row.kind == "ranked" and mean is not None and mean == bests.get(column.key),
             }
         )
-    return {"place": row_rank(row), "name": row_name(row), "cells": cells, "aside": row.kind != "ranked"}
+    return {"place": contestant_rank(row), "name": contestant_name(row), "cells": cells, "aside": row.kind != "ranked"}
 
 
 def _entries(report: ComparisonReport, shown: list[RankingColumn]) -> Iterator[dict[str, Any]]:

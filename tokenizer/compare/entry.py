@@ -1,4 +1,4 @@
-"""One entry from its plan to its result."""
+"""One entry of a comparison, from its plan to its result."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ def train_entry(entry: Entry) -> Generator[Step]:
     clear_states(entry.folder)
 
 
-def result_of(entry: Entry) -> EntryResult:
+def result_of_entry(entry: Entry) -> EntryResult:
     """Return the result of a finished entry.
 
     Raises:
@@ -164,10 +164,10 @@ def _state(entry: Entry) -> TrainingState:
 
 def _train(entry: Entry, state: TrainingState) -> Generator[Step]:
     config = entry.plan.config
-    eyes = StepWatch(state, entry.folder, config.steps, torch.device(config.device))
+    watch = StepWatch(state, entry.folder, config.steps, torch.device(config.device))
     with (
         contextlib.closing(train.train(entry.plan, state, entry.folder)) as steps,
-        contextlib.closing(eyes.over(steps)) as watched,
+        contextlib.closing(watch.watch(steps)) as watched,
     ):
         yield from watched
 

@@ -1,4 +1,4 @@
-"""The numbers of one finished entry. One definition each, in `COMPARISON_DEFINITIONS`."""
+"""Figures of one finished entry, each defined once, in `COMPARISON_DEFINITIONS`."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ COMPARISON_DEFINITIONS = {
     "perplexity": "2 to the entropy of the code frequencies over all validation images, geometric mean over the codes "
     "of a position: how many codes it is as good as",
     "tokens": "codes counted for used and perplexity; where they are few, both are low for that alone",
-    "effective_rank": "exp of the entropy of the normalized singular values of the centerd distinct vectors that the "
+    "effective_rank": "exp of the entropy of the normalized singular values of the centered distinct vectors that the "
     f"validation tokens decode to (Roy, Vetterli 2007), of a fixed sample of {MOST_VECTORS} where there are more; at "
     "most the width of a latent",
     "loss_steadiness": "standard deviation over mean of the training loss, auxiliary terms included, in the last tenth "

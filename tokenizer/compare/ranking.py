@@ -1,4 +1,4 @@
-"""The table: means and spreads over seeds, ranked."""
+"""The ranking: means and spreads of each contestant over its seeds."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class Ranking:
 
 
 def rank_entries(labels: Sequence[str], results: Sequence[EntryResult], failures: Sequence[FailedEntry]) -> Ranking:
-    """Return the table of the contestants `labels`, of what their entries left."""
+    """Return the ranking of the contestants `labels`, from the results and failures of their entries."""
     rows = [_row(label, results, failures) for label in labels]
     means = [row.figures["psnr"].mean for row in rows if row.kind == "ranked"]
     common = min((mean for mean in means if mean is not None), default=None)
@@ -107,7 +107,7 @@ def _by_psnr(row: ContestantRow) -> float:
 
 
 def _placed(row: ContestantRow, rank: int, common: float | None) -> ContestantRow:
-    steps = first_step_at([result.curves.psnr for result in row.results], common) if common is not None else None
+    steps = first_step_reaching([result.curves.psnr for result in row.results], common) if common is not None else None
     return ContestantRow(
         row.label, row.kind, rank, {**row.figures, STEPS_TO_COMMON: SeedMean(steps)}, row.results, row.failures
     )
@@ -132,7 +132,7 @@ def mean_curve(curves: Sequence[Sequence[Sequence[float]]]) -> list[tuple[float,
     return list(zip(steps, values.tolist(), strict=True))
 
 
-def first_step_at(curves: Sequence[Sequence[Sequence[float]]], level: float) -> float | None:
+def first_step_reaching(curves: Sequence[Sequence[Sequence[float]]], level: float) -> float | None:
     """Return the first step at which the mean curve reaches `level`; None where it does not."""
     before: tuple[float, float] | None = None
     for step, value in mean_curve(curves):

@@ -13,7 +13,7 @@ from typing import TypeAlias
 from tokenizer.compare.comparison import Comparison, Entry
 from tokenizer.compare.comparison_page import comparison_page
 from tokenizer.compare.comparison_report import COMPARISON_FILE, ComparisonReport
-from tokenizer.compare.entry import clear_entries, finished_entries, free_memory, result_of, train_entry
+from tokenizer.compare.entry import clear_entries, finished_entries, free_memory, result_of_entry, train_entry
 from tokenizer.compare.entry_result import EntryResult
 from tokenizer.compare.gallery import draw_gallery
 from tokenizer.compare.ranking import FailedEntry, rank_entries
@@ -155,7 +155,7 @@ def _run_entry(number: int, entry: Entry, told: set[str]) -> Generator[EntryEven
                 unreadable = tuple((name, reason) for name, reason in step.unreadable if name not in told)
                 told.update(name for name, _ in unreadable)
                 yield EntryStep(number, entry, step, unreadable)
-        last = EntryFinished(number, entry, result_of(entry), time.perf_counter() - began)
+        last = EntryFinished(number, entry, result_of_entry(entry), time.perf_counter() - began)
     except TrainingError as error:
         last = EntryFailed(number, entry, FailedEntry(entry.label, entry.seed, str(error)))
     yield last

@@ -1,6 +1,6 @@
-"""What the steps of one entry cost and reach, noted while it trains.
+"""The cost of the steps of one entry, and the codes that they reach, noted while it trains.
 
-The notes are lines of `metrics.jsonl`: an entry that was stopped and goes on has those of all its sessions.
+The notes are lines of `metrics.jsonl`. An entry that was stopped and goes on has the notes of all its sessions.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class StepWatch:
         self._wall: list[float] = []
         self._cpu: list[float] = []
 
-    def over(self, steps: Iterator[Step]) -> Generator[Step]:
+    def watch(self, steps: Iterator[Step]) -> Generator[Step]:
         """Yield the steps, timed."""
         try:
             while True:
@@ -78,8 +78,9 @@ class StepWatch:
 class GradientCoverage:
     """Which share of the codes of a quantizer a training step reaches.
 
-    Codes that follow moving averages have no gradient: those that were chosen are noted between the step's forward
-    pass and the dead-code replacement, which would count too. Where several grids share a table, those of the last.
+    Code vectors with a gradient count where that is not zero. Code vectors that are moving averages (ema) have none:
+    there the codes count that the step chose. These are noted right after the forward pass, before dead codes are
+    replaced, as a replaced code looks like a chosen one. Where several grids share a table, those of the last grid.
     """
 
     def __init__(self, quantizer: Quantizer) -> None:

@@ -1,4 +1,4 @@
-"""The proof that exported graphs do what the tokenizer does that they come from."""
+"""The check that exported graphs give the tokens and pixels of the tokenizer that they were made from."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tokenizer.html.pairs import PAIRS_NOTE, PicturePair, make_pair
-from tokenizer.html.plots import DARK, DPI, LIGHT, Ink, Plot, dress_axes, make_plot, new_figure
+from tokenizer.html.plots import DARK, DPI, LIGHT, Ink, Plot, make_plot, new_figure, style_axes
 from tokenizer.html.render import render_page
 
 __all__ = [
@@ -14,9 +14,9 @@ __all__ = [
     "Ink",
     "PicturePair",
     "Plot",
-    "dress_axes",
     "make_pair",
     "make_plot",
     "new_figure",
     "render_page",
+    "style_axes",
 ]

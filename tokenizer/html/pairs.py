@@ -1,4 +1,4 @@
-"""Two pictures of one size under a slider."""
+"""Pairs of pictures of one size, which the page shows under a slider."""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ def new_figure(width: float, height: float, ink: Ink, *, constrained: bool = Tru
     return Figure(figsize=(width, height), dpi=DPI, layout="constrained" if constrained else None, facecolor=ink.paper)
 
 
-def dress_axes(axes: Axes, ink: Ink, title: str, x: str = "", y: str = "", size: float = 12) -> None:
+def style_axes(axes: Axes, ink: Ink, title: str, x: str = "", y: str = "", size: float = 12) -> None:
     """Give axes their title, labels and colors; `size` is of the ticks' text in points."""
     axes.set_facecolor(ink.paper)
     axes.set_title(title, loc="left", fontsize=size + 2, color=ink.text)

@@ -1,4 +1,4 @@
-"""Many small pictures on one."""
+"""The picture of a codebook: panels of small pictures, one for each code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What JPEG and WebP make of the same pictures with as many bits."""
+"""Codec baselines: what JPEG and WebP make of the same pictures with as many bits."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ BASELINE_FORMATS = (
 )
 
 
-def encode_within(pixels: Pixels, bits: float, kind: ImageFormat) -> bytes:
+def encode_within_bits(pixels: Pixels, bits: float, kind: ImageFormat) -> bytes:
     """Return (H, W, 3) uint8 pixels as a file of at most `bits`, or the file of the lowest quality."""
     write = functools.cache(lambda quality: kind.write(pixels, quality))
     fitting = bisect.bisect_right(kind.qualities, bits, key=lambda quality: 8 * len(write(quality)))
@@ -85,7 +85,7 @@ class BaselineScores:
         """Write a (H, W, 3) picture with as many bits as its tokens need, and compare."""
         if max(original.shape) > self._kind.longest:
             return
-        file = encode_within(original, bits, self._kind)
+        file = encode_within_bits(original, bits, self._kind)
         with Image.open(io.BytesIO(file)) as image:
             made = np.asarray(image.convert("RGB"))
         self._images += 1

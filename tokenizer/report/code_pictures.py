@@ -1,4 +1,4 @@
-"""What the codes of a codebook mean, in pictures: what each decodes to, and what of the originals chose it."""
+"""Pictures of codes: what each decodes to, and which patches of the originals chose it."""
 
 from __future__ import annotations
 

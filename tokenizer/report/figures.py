@@ -1,4 +1,4 @@
-"""The figures of a report as rows of text, the same on the terminal and in the page, and as one line of CSV."""
+"""The figures of a report as texts, the same on the terminal and in the page, and as one line of CSV."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ _FIGURES = (
 _NOT_ZERO = ("failed", "exact")
 
 
-def figures_of(report: Report) -> list[ReportFigure]:
+def report_figures(report: Report) -> list[ReportFigure]:
     """Return the figures that a report has, by group."""
     values = {**flat_figures(report), "codebook": " x ".join(str(slot.codebook_size) for slot in report.slots)}
     if report.quality:
@@ -115,7 +115,7 @@ def _codebooks(report: Report) -> Iterator[ReportFigure]:
         if book.nearest_relative is not None:
             near = book.nearest_relative
             text = f"{near.median:.3f} of the norm ({near.min:.3f} to {near.max:.3f})"
-            yield ReportFigure("codebook", f"nearest code{own}", "nearest", text)
+            yield ReportFigure("codebook", f"nearest code vector{own}", "nearest", text)
 
 
 def _baselines(report: Report) -> Iterator[ReportFigure]:
@@ -136,7 +136,7 @@ def _changes(report: Report) -> Iterator[ReportFigure]:
 
 def figure_lines(reports: Sequence[NamedReport]) -> list[FigureLine]:
     """Return the figures of several reports side by side; `-` where one has none."""
-    each = [{(row.group, row.title): row for row in figures_of(report)} for _, report in reports]
+    each = [{(row.group, row.title): row for row in report_figures(report)} for _, report in reports]
     known = figure_definitions(reports)
     every = _grouped(list({place: row for own in each for place, row in own.items()}.values()))
     return [

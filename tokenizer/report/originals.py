@@ -1,4 +1,4 @@
-"""Originals as the network saw them."""
+"""Original images as the network saw them: decoded, and fitted as their tokens say."""
 
 from __future__ import annotations
 

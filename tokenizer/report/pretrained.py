@@ -1,4 +1,4 @@
-"""Figures that take a network trained by others: LPIPS and rFID. Their weights come from files that the user names."""
+"""LPIPS and rFID: figures that need a network trained by others, with weights from files that the user names."""
 
 from __future__ import annotations
 

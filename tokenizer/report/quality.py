@@ -1,4 +1,4 @@
-"""How good the pictures are that the tokens decode to."""
+"""Quality: how near the pictures that tokens decode to come to the originals."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How many bits the tokens need: as stored, and what a coder makes of their frequencies and of their neighbors.
+"""Rates: the bits that tokens need as stored, by their frequencies, and with a coder that knows their neighbors.
 
 The coder is fitted to one half of the images and codes the other, and the other way round: its code lengths are reached
 by an arithmetic coder whose receiver has the first half. They count what the plug-in entropy leaves out, that

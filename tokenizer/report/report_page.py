@@ -10,7 +10,7 @@ from typing import Any
 
 from tokenizer.html import PAIRS_NOTE, PicturePair, render_page
 from tokenizer.metrics import NO_FIGURE
-from tokenizer.report.figures import figure_definitions, figure_lines, figures_of
+from tokenizer.report.figures import figure_definitions, figure_lines, report_figures
 from tokenizer.report.quality import ImageQuality
 from tokenizer.report.report_plots import report_plots
 from tokenizer.report.usage_report import Report
@@ -65,7 +65,7 @@ def report_page(sections: Sequence[ReportSection], command: str = "") -> str:
 
 
 def _tiles(report: Report) -> list[tuple[str, str]]:
-    known = {row.title: row for row in figures_of(report)}
+    known = {row.title: row for row in report_figures(report)}
     titles = {"rate as stored": "bits per pixel, as stored", "rate with context": "bits per pixel, with context"}
     found = [known[title] for title in _TILES if title in known]
     return [(titles.get(row.title, row.title), row.text.replace(" bits per pixel", "")) for row in found]

@@ -1,4 +1,4 @@
-"""What reports are of, what they measure and where they go, checked before any work."""
+"""The plan of reports: what they are of, what they measure and where they go, checked before any work."""
 
 from __future__ import annotations
 

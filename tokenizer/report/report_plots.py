@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tokenizer.html import Ink, Plot, dress_axes, make_plot, new_figure
+from tokenizer.html import Ink, Plot, make_plot, new_figure, style_axes
 from tokenizer.report.figures import NamedReport
 from tokenizer.report.usage import PositionUse, SlotReport
 from tokenizer.report.usage_report import Report
@@ -43,7 +43,7 @@ def _ranks(reports: Sequence[NamedReport]) -> Plot | None:
                 used = np.arange(1, slot.codebook_size - slot.dead + 1)
                 law = used**-slot.zipf_exponent
                 axes.loglog(ranks, (law / law.sum())[np.asarray(ranks, int) - 1], color=color, ls="--", lw=0.9)
-        dress_axes(axes, ink, "share of tokens of each code", "rank", size=9)
+        style_axes(axes, ink, "share of tokens of each code", "rank", size=9)
 
     return _plot(
         draw,
@@ -97,7 +97,7 @@ def _over_tokens(
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 3)))
         axes.xaxis.set_major_formatter(EngFormatter(sep=""))
         axes.xaxis.set_minor_formatter(NullFormatter())
-        dress_axes(axes, ink, title, "tokens", size=9)
+        style_axes(axes, ink, title, "tokens", size=9)
 
     return _plot(draw, f"{title} against the number of tokens", caption)
 
@@ -120,7 +120,7 @@ def _psnr(reports: Sequence[NamedReport]) -> Plot | None:
             color = ink.lines[(number + (len(each) == 1)) % len(ink.lines)]
             label = name if len(reports) > 1 else ""
             axes.hist(values, edges, histtype="step", color=color, linewidth=1.6, label=label, fill=len(each) == 1)
-        dress_axes(axes, ink, "images by PSNR", "dB", size=9)
+        style_axes(axes, ink, "images by PSNR", "dB", size=9)
         axes.yaxis.set_major_locator(MaxNLocator(integer=True))
 
     return _plot(draw, "Histogram of the PSNR of the images", "How many images lie at which PSNR.")
@@ -135,7 +135,7 @@ def _map(name: str, positions: PositionUse) -> Plot:
         image = axes.imshow(entropies, cmap="viridis")
         bar = axes.figure.colorbar(image, ax=axes, shrink=0.8)
         bar.ax.tick_params(colors=ink.text, labelsize=9)
-        dress_axes(axes, ink, "entropy by position (bits)", size=9)
+        style_axes(axes, ink, "entropy by position (bits)", size=9)
         axes.grid(visible=False)
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_major_locator(MaxNLocator(integer=True))

@@ -1,4 +1,4 @@
-"""Things laid out on a grid so that neighbors are alike."""
+"""Order by similarity: vectors laid out on a grid so that neighbors are alike."""
 
 from __future__ import annotations
 

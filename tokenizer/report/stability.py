@@ -1,4 +1,4 @@
-"""How many tokens change when a picture changes by what nobody sees: how far they can be trusted as a vocabulary."""
+"""Stability: how many tokens change when a picture changes in a way that nobody sees."""
 
 from __future__ import annotations
 

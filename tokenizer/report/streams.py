@@ -1,4 +1,4 @@
-"""One pass over tokens, in memory that does not grow with them."""
+"""Counts of tokens in one pass over them, in memory that does not grow with their number."""
 
 from __future__ import annotations
 
@@ -120,7 +120,10 @@ class CodeCombinations:
 
 
 class TokenSample:
-    """Every s-th image, s the least power of two for which these hold `MOST_SAMPLED` tokens or fewer, or one image.
+    """An even sample of the images: those numbered 0, s, 2 s, ..., in the order in which they pass by.
+
+    s is 1 at first. Whenever the sample holds more than `MOST_SAMPLED` tokens, s doubles, and of the images kept every
+    other one goes: those whose number is no multiple of the new s. One image stays, however large it is.
 
     Attributes:
         step: s.
@@ -129,11 +132,12 @@ class TokenSample:
 
     def __init__(self) -> None:
         self.step, self.seen, self._size = 1, 0, 0
-        self._parts: list[tuple[int, Tokens]] = []  # number of the first image among those kept, their tokens
+        # The place of the first image of each part among all kept ones, which is its number over s; and their tokens.
+        self._parts: list[tuple[int, Tokens]] = []
 
     def add(self, block: Tokens) -> None:
         """Look at the next images, (n, h, w, C) tokens."""
-        first = -self.seen % self.step
+        first = -self.seen % self.step  # so many images until the next whose number is a multiple of s
         kept = block[first :: self.step]
         if len(kept):
             self._parts.append(((self.seen + first) // self.step, kept.copy()))
@@ -143,6 +147,7 @@ class TokenSample:
             self._thin()
 
     def _thin(self) -> None:
+        # Even places stay, and become half of what they were; a part that begins at an odd place loses its first image.
         halves = [((first + 1) // 2, part[first % 2 :: 2].copy()) for first, part in self._parts]
         self._parts = [(first, part) for first, part in halves if len(part)]
         self._size = sum(part.size for _, part in self._parts)

@@ -1,4 +1,4 @@
-"""How the codes are used: by slot, jointly, by rank and by position."""
+"""Use of the codes: by slot, jointly, by rank and by position."""
 
 from __future__ import annotations
 
