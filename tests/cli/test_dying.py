@@ -303,9 +303,9 @@ def test_two_comparisons(vqtok: Vqtok, here: Path, monkeypatch: pytest.MonkeyPat
     ],
 )
 def test_memory_is_short_anywhere(vqtok: Vqtok, here: Path, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr("cli.info.read_all", fail)
+    monkeypatch.setattr("cli.info.open_token_files", fail)
     result = vqtok("info", here / "t.npy")
     assert (result.code, result.error) == (1, "vqtok info: error: out of memory")
