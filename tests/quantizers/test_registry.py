@@ -95,9 +95,11 @@ def test_an_option_that_a_combinator_lacks_is_one_of_its_stages(
 
 
 def test_an_option_that_no_stage_takes_is_one_fault() -> None:
-    assert faults({"name": "residual(2*diveq)", "bogus": 1}) == ("unknown setting 'quantizer.bogus' of residual",)
+    known = "known: stages, drop"
+    (fault,) = faults({"name": "residual(2*diveq)", "bogus": 1})
+    assert fault == f"unknown setting 'quantizer.bogus' of residual, {known}"
     assert faults({"name": "residual(product(2*ste), ema)", "noise_std": 1}) == (
-        "unknown setting 'quantizer.noise_std' of residual",
+        "unknown setting 'quantizer.noise_std' of residual, known: stages, drop",
     )
 
 
