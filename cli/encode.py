@@ -14,8 +14,6 @@ from tokenizer import runtime
 from tokenizer.config import Precision
 from tokenizer.errors import UsageError
 from tokenizer.files import existing_of
-from tokenizer.images import ResizeMode, parse_color
-from tokenizer.inputs import NamedInputs
 
 if TYPE_CHECKING:
     from tokenizer.jobs import JobRun
@@ -43,7 +41,7 @@ def encode(
         int | None, option("--image-size", min=1, help="Give every image this square size, in pixels.")
     ] = None,
     resize_mode: Annotated[
-        ResizeMode | None,
+        options.ResizeMode | None,
         option("--resize-mode", help="none keeps sizes (the default without --image-size); crop, pad or squash."),
     ] = None,
     alpha: options.Alpha = "white",
@@ -94,6 +92,8 @@ def encode(
         binary_stdout()
 
     from tokenizer import codec, jobs
+    from tokenizer.images import parse_color
+    from tokenizer.inputs import NamedInputs
 
     run = jobs.encode(
         NamedInputs(inputs or [], files_from, null, stdin_of([*(inputs or []), files_from])),

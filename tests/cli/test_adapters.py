@@ -15,9 +15,6 @@ import cli
 
 FILES = sorted(Path(cli.__file__).parent.glob("*.py"))
 
-# Files that still do the work of a command themselves. This list only becomes shorter.
-NOT_CONVERTED = {"training.py"}
-
 # Calls that make, change or remove something on disk; all of them are of the library.
 WRITERS = {
     "mkdir", "touch", "unlink", "rmdir", "rename", "rmtree", "makedirs", "remove", "symlink_to", "hardlink_to",
@@ -75,18 +72,8 @@ def works(tree: ast.AST) -> list[str]:
 @pytest.mark.parametrize("find", [writes, works], ids=["writes no file", "works on no image"])
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
 def test_a_command_is_an_adapter(path: Path, find: Callable[[ast.AST], list[str]]) -> None:
-    if path.name in NOT_CONVERTED:
-        pytest.skip("not converted")
     found = find(ast.parse(path.read_text()))
     assert not found or (find is writes and path.name in STREAMS), f"{path.name} does what the library should: {found}"
-
-
-def test_what_is_not_converted_is_there_and_is_not() -> None:
-    """A file that was converted, or that is gone, leaves the list."""
-    assert {path.name for path in FILES} >= NOT_CONVERTED
-    for name in NOT_CONVERTED:
-        tree = ast.parse((Path(cli.__file__).parent / name).read_text())
-        assert writes(tree) or works(tree), f"{name} is an adapter now: take it off the list"
 
 
 @pytest.mark.parametrize(

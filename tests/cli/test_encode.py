@@ -276,7 +276,7 @@ def nan(arrays: dict[str, np.ndarray]) -> None:
 @pytest.mark.parametrize(
     ("config", "weights", "said"),
     [
-        (lambda c: c.update(version=99), None, "has format version 99, this vqtok reads 1: upgrade vqtok"),
+        (lambda c: c.update(version=99), None, "has format version 99, this vqtok reads 2: upgrade vqtok"),
         (lambda c: c.update(format="x"), None, "config.json is not that of a vqtok checkpoint"),
         (lambda c: c.pop("network"), None, "config.json is damaged: "),
         (lambda c: c.update(more=1), None, "config.json is damaged: unknown setting 'more'"),

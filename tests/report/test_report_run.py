@@ -19,7 +19,7 @@ from tokenizer.errors import InputError, OutputError, TokenFileError, UsageError
 from tokenizer.images import placement_of
 from tokenizer.models import fingerprint_of, load_checkpoint, save_checkpoint
 from tokenizer.report import ReportFiles, ReportOptions, ReportSection
-from tokenizer.tokens import Header, ImageRecord, TokenSet, to_bytes, write_tokens
+from tokenizer.tokens import Header, ImageRecord, TokenSet, tokens_to_bytes, write_tokens
 
 
 def made_up(size: int, codes: list[int], model: str = "f" * 64) -> TokenSet:
@@ -47,7 +47,7 @@ def moved(run: Path, tmp_path: Path) -> Path:
 def test_tokens_in_memory_in_files_and_in_a_stream(tmp_path: Path) -> None:
     tokens = made_up(8, [0, 1, 1, 3])
     write_tokens(tmp_path / "t.npy", tokens)
-    stream = io.BytesIO(to_bytes(tokens, "safetensors"))
+    stream = io.BytesIO(tokens_to_bytes(tokens, "safetensors"))
     sections = build([tokens, tmp_path / "t.npy", str(tmp_path), "-"], stdin=stream)
     assert [section.name for section in sections] == ["tokens 1", str(tmp_path / "t.npy"), str(tmp_path), "stdin"]
     assert all(section.report == sections[0].report for section in sections)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,8 @@ def read_toml(path: Path) -> dict[str, Any]:
     Raises:
         InputError: the file is missing or not TOML.
     """
+    import tomllib  # here: --help does without it
+
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:  # ValueError: also of a number of 4,300 digits
@@ -24,7 +25,7 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 def to_toml(values: Mapping[str, Any]) -> str:
     """Return nested settings as TOML; settings without a value are left out. `read_toml` is the inverse."""
-    import tomli_w  # here: --help does without it
+    import tomli_w
 
     return tomli_w.dumps(_without_none(values))
 

@@ -13,21 +13,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 if TYPE_CHECKING:
     from mmap import mmap
 
+    import numpy as np
+    from numpy.typing import NDArray
+
 _METADATA = "__metadata__"
 _LENGTH_BYTES = 8
-# The types that numpy has too: the library knows others, such as BF16.
+# The types that numpy has too, as its `dtype.str`: the library knows others, such as BF16.
 _DTYPES = {
-    "BOOL": "?",
-    **{f"{letter.upper()}{8 * size}": f"<{letter}{size}" for letter in "ui" for size in (1, 2, 4, 8)},
-    **{f"F{8 * size}": f"<f{size}" for size in (2, 4, 8)},
+    "BOOL": "|b1",
+    **{f"{letter.upper()}8": f"|{letter}1" for letter in "ui"},
+    **{f"{letter.upper()}{8 * size}": f"<{letter}{size}" for letter in "uif" for size in (2, 4, 8)},
 }
-_NAMES = {np.dtype(dtype): name for name, dtype in _DTYPES.items()}
+_NAMES = {dtype: name for name, dtype in _DTYPES.items()}
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,8 @@ class TensorEntry:
     @property
     def numpy_dtype(self) -> np.dtype[Any] | None:
         """Its type in numpy; None where numpy has none like it."""
+        import numpy as np
+
         return np.dtype(_DTYPES[self.dtype]) if self.dtype in _DTYPES else None
 
 
@@ -108,7 +110,7 @@ def safetensors_header_of(
     start = 0
     for name, (dtype, shape) in tensors.items():
         end = start + math.prod(shape) * dtype.itemsize
-        values[name] = {"dtype": _NAMES[dtype], "shape": shape, "data_offsets": [start, end]}
+        values[name] = {"dtype": _NAMES[dtype.str], "shape": shape, "data_offsets": [start, end]}
         start = end
     text = json.dumps(values, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)  # the tensors begin at a multiple of 8 bytes

@@ -14,7 +14,6 @@ from tokenizer.report.quality import RFID_LEAST, ImageQuality, Quality, measure_
 from tokenizer.report.rates import BitRate, ContextRate
 from tokenizer.report.report_html import ReportSection, report_page
 from tokenizer.report.report_plan import ReportFiles, ReportOptions, ReportPlan, ReportSubject, plan_reports
-from tokenizer.report.report_rows import report_rows, reports_to_json, shown_definitions
 from tokenizer.report.report_run import (
     MissedThreshold,
     build_reports,
@@ -22,6 +21,7 @@ from tokenizer.report.report_run import (
     report_remarks,
     write_reports,
 )
+from tokenizer.report.shown_rows import report_rows, reports_to_json, shown_definitions
 from tokenizer.report.stability import Stability, TokenChange, measure_stability
 from tokenizer.report.streams import CurvePoint
 from tokenizer.report.token_report import REPORT_VERSION, Report, usage_report
