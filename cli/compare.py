@@ -11,11 +11,10 @@ import typer
 
 from cli import options
 from cli.command_line import as_typed, resume_command
-from cli.console import Console, printable, write_json, write_rows, write_text
+from cli.console import Console, evaluation_line, printable, write_json, write_rows, write_text
 from cli.options import option
 from cli.signals import between_steps
-from cli.train import evaluation_line
-from tokenizer.config import coerce_option, gather_settings
+from tokenizer.config import coerce_option
 from tokenizer.errors import OutputError, UsageError
 from tokenizer.files import Existing, existing_of
 
@@ -69,7 +68,7 @@ def compare(
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
     no_progress: options.NoProgress = False,
-    debug: options.Debug = False,  # noqa: ARG001  # read by main
+    debug: options.Debug = False,  # read by main
 ) -> None:
     """Train several quantizers alike, and rank them on validation images.
 
@@ -84,19 +83,6 @@ def compare(
     alone. OUT/runs holds a checkpoint of every run.
     """
     console = Console("compare", quiet=quiet, verbose=verbose, progress=not no_progress)
-    flags = {
-        "preset": preset,
-        "downsample": downsample,
-        "codebook_size": codebook_size,
-        "steps": steps,
-        "minutes": minutes,
-        "image_size": image_size,
-        "batch_size": batch_size,
-        "precision": precision,
-        "device": device,
-        "workers": workers,
-        "val_data": val_data,
-    }
     if output is None:
         raise UsageError("no output: pass -o OUT, the folder of all runs")
     if csv == _STDOUT and as_json:
@@ -115,7 +101,7 @@ def compare(
 
     if not dry_run:
         check_comparison_outputs(output, list(files.values()), existing=existing)
-    given = gather_settings(*options.by_source(context, flags), config_file, settings or [])
+    given = options.given_settings(context, config_file, settings or [])
     size = _take_codebook_size(given, settings or [], console)
     specs, numbers = parse_quantizers(quantizers), parse_seeds(seeds)
     if not {"steps", "minutes"} & set(given):

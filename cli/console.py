@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from tokenizer.jobs import JobRun
     from tokenizer.models import LoadedModel
+    from tokenizer.train import Step
 
 T = TypeVar("T")
 
@@ -274,3 +275,9 @@ def drop_unwritten(stream: TextIO) -> None:
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, stream.fileno())
         os.close(nowhere)
+
+
+def evaluation_line(step: Step) -> str:
+    """Return the figures on the validation images on one line."""
+    e = step.evaluation
+    return "" if e is None else f"psnr {e.psnr:.2f} dB, used {100 * e.used:.1f} %, perplexity {e.perplexity:.0f}"

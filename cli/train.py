@@ -12,7 +12,7 @@ import typer
 
 from cli import options
 from cli.command_line import resume_command
-from cli.console import Console, write_json, write_text
+from cli.console import Console, evaluation_line, write_json, write_text
 from cli.options import option
 from cli.signals import between_steps
 from tokenizer.config import LogTo, to_dict, to_toml
@@ -321,9 +321,3 @@ def _lines(figures: dict[str, float]) -> list[str]:
         f"{f['images_per_second']:.0f} images/s  waiting {100 * f['waiting']:.0f} %",
         *("  ".join(rest[start : start + 3]) for start in range(0, len(rest), 3)),
     ]
-
-
-def evaluation_line(step: Step) -> str:
-    """Return the figures on the validation images on one line."""
-    e = step.evaluation
-    return "" if e is None else f"psnr {e.psnr:.2f} dB, used {100 * e.used:.1f} %, perplexity {e.perplexity:.0f}"

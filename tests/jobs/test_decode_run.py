@@ -46,7 +46,7 @@ def pixels(data: bytes) -> np.ndarray:
 
 
 def test_tokens_in_memory_into_a_folder(loaded: LoadedModel, tokens: TokenSet, tmp_path: Path) -> None:
-    run = jobs.decode([tokens], tmp_path / "back", loaded)
+    run = jobs.decode(tokens, tmp_path / "back", loaded)
     assert (run.model, run.total, run.path, run.warnings) == (loaded, 24, tmp_path / "back", ())
     assert not list(tmp_path.iterdir()), "nothing is written before the work begins"
     paths = [tmp_path / "back" / image.name for image in tokens.images]
@@ -66,7 +66,7 @@ def test_a_shard_a_folder_and_a_stream(
         pass
     named, count, stdin = {
         "shard": ([tmp_path / "shards/shard-000001.safetensors"], 10, None),
-        "folder": ([f"{tmp_path}/shards/"], 24, None),
+        "folder": (f"{tmp_path}/shards/", 24, None),
         "stream": (["-"], 24, io.BytesIO(tokens_to_bytes(tokens, "safetensors"))),
     }[kind]
     assert decoded(named, f"{tmp_path}/back/", loaded, stdin=stdin).images == count
@@ -91,7 +91,7 @@ def test_unfinished_shards_are_told(loaded: LoadedModel, photos: Path, tmp_path:
 
 
 def test_stopped_and_resumed(loaded: LoadedModel, tokens: TokenSet, tmp_path: Path, whole: dict[str, bytes]) -> None:
-    run = jobs.decode([tokens], tmp_path / "back", loaded)
+    run = jobs.decode(tokens, tmp_path / "back", loaded)
     stopped(iter(run), 5)  # type: ignore[arg-type]
     assert (run.totals.images, run.is_resumable) == (5, True)
     before = len(files_of(tmp_path / "back"))

@@ -46,7 +46,7 @@ def test_one_file(photos: Path, loaded: LoadedModel, sources: inputs.Listing, tm
 
 
 def test_a_checkpoint_by_its_folder(photos: Path, run: Path, loaded: LoadedModel, tmp_path: Path) -> None:
-    encoded([str(photos / "a")], str(tmp_path / "a.npy"), str(run), EncodeOptions(image_size=32), device="cpu")
+    encoded(str(photos / "a"), str(tmp_path / "a.npy"), str(run), EncodeOptions(image_size=32), device="cpu")
     tokens = read_tokens(tmp_path / "a.npy")
     assert (tokens.header.model, tokens.header.options["resize_mode"]) == (loaded.fingerprint, "crop")
     assert {grid.shape for grid in tokens.grids} == {(4, 4, 1)}

@@ -31,7 +31,7 @@ def test_one_loop_is_enough(quick: TrainConfig, photos: Path, run: Path, tmp_pat
 
 def test_settings_as_a_config_file_holds_them(quick: TrainConfig, photos: Path, run: Path, tmp_path: Path) -> None:
     settings = {**to_dict(quick), "quantizer": {"name": "diveq(codebook_size=32)"}, "steps": "12"}
-    last = list(train.run_training(settings, [photos], tmp_path / "new"))[-1]
+    last = list(train.run_training(settings, str(photos), str(tmp_path / "new")))[-1]
     assert last.step == 12
     assert fingerprint_of(tmp_path / "new") == fingerprint_of(run)
 

@@ -57,7 +57,7 @@ class DecodeOptions:
 
 
 def decode(
-    inputs: Sequence[NamedTokens],
+    inputs: NamedTokens | Sequence[NamedTokens],
     output: Output,
     model: str | os.PathLike[str] | LoadedModel | None = None,
     options: DecodeOptions | None = None,
@@ -70,14 +70,14 @@ def decode(
 ) -> JobRun:
     """Turn tokens back into pictures, with their names and sizes.
 
-        for outcome in decode(["shards/"], "back/"):
+        for outcome in decode("shards/", "back/"):
             print(outcome.path)
 
     What is asked for is checked here, the first tokens are looked at, and the checkpoint is loaded; iterating does the
     rest of the work.
 
     Args:
-        inputs: token files, folders of them, tokens in memory, or `-` for what `stdin` holds.
+        inputs: a token file, a folder of them, or tokens in memory, or several of these; or `-` for what `stdin` holds.
         output: a folder (its name ends with a slash, or has no suffix) of one file an image; an image file, for one
             image or a sheet; or a function that takes the bytes of such a file.
         model: a checkpoint's folder, the name of one that ships, a loaded model, or None for the one that ships and

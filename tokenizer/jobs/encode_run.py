@@ -23,7 +23,7 @@ from tokenizer.tokens import TOKEN_FORMATS, sidecar_of
 
 
 def encode(
-    inputs: Sequence[str | os.PathLike[str]] | NamedInputs | Inputs,
+    inputs: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | NamedInputs | Inputs,
     output: Output,
     model: str | os.PathLike[str] | LoadedModel | None = None,
     options: codec.EncodeOptions | None = None,
@@ -37,13 +37,13 @@ def encode(
 ) -> JobRun:
     """Turn images into token files.
 
-        for outcome in encode(["photos/"], "tokens.safetensors", "photo-f8"):
+        for outcome in encode("photos/", "tokens.safetensors", "photo-f8"):
             print(outcome.name, outcome.reason or "done")
 
     What is asked for is checked here, and the checkpoint loaded; iterating does the work.
 
     Args:
-        inputs: files, folders, tar archives or URLs of images; names with a list or a stream; or images as `Inputs`.
+        inputs: file, folder, tar archive or URL of images, or several; names with a list or a stream; or `Inputs`.
         output: of files and folders, the name says what is made: `FILE.npy`, `FILE.safetensors` or `FILE.tar` holds
             all tokens; a folder (its name ends with a slash, or has no suffix) one file an image, one file an archive
             where all inputs are archives, or with `shard_size` one file for so many images. A function is called with
@@ -142,9 +142,11 @@ def _target(output: Output, wanted: str | None, shard_size: int | None) -> _Targ
     return _Target(name, in_folder=False, token_format=suffix[1:], shard_size=None)
 
 
-def _gathered(inputs: Sequence[str | os.PathLike[str]] | NamedInputs | Inputs) -> Inputs:
+def _gathered(inputs: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | NamedInputs | Inputs) -> Inputs:
     if isinstance(inputs, Inputs):
         return inputs
+    if isinstance(inputs, str | os.PathLike):
+        inputs = [inputs]
     return inputs.gather() if isinstance(inputs, NamedInputs) else NamedInputs(inputs).gather()
 
 

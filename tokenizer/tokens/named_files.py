@@ -18,7 +18,7 @@ NamedTokens = str | os.PathLike[str] | TokenSet
 
 
 def open_token_files(
-    inputs: Sequence[NamedTokens],
+    inputs: NamedTokens | Sequence[NamedTokens],
     grid: tuple[int, int] | None = None,
     codes: int = 1,
     *,
@@ -27,7 +27,7 @@ def open_token_files(
     """Return the token files that arguments name, in order; each is opened when it is asked for.
 
     Args:
-        inputs: token files; folders, which are searched; `-` for what `stdin` holds; or tokens in memory.
+        inputs: one or several: a token file; a folder, which is searched; `-` for what `stdin` holds; tokens in memory.
         grid: (h, w) of the sequences in arrays without a header, see `headerless_tokens`.
         codes: codes per position of these.
         stdin: a stream of one token file.
@@ -39,6 +39,7 @@ def open_token_files(
         InputError: a folder holds no token file, or the stream is none.
         UsageError: `-` is named, and there is no stream.
     """
+    inputs = [inputs] if isinstance(inputs, str | os.PathLike | TokenSet) else inputs
     files: list[TokenFile] = []
     warnings: list[str] = []
     for number, named in enumerate(inputs):

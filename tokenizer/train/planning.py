@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,6 +22,9 @@ from tokenizer.train.validation import split_validation
 
 _PROBED = 200
 _CROP = 128
+
+# Where images lie: one image or folder, or several; or the images themselves.
+TrainingData = str | os.PathLike[str] | Sequence[str | os.PathLike[str] | Source]
 
 
 @dataclass(frozen=True)
@@ -51,12 +55,12 @@ class Plan:
         return _fillable(self.tokens)
 
 
-def plan_run(config: TrainConfig, data: Sequence[Path | Source]) -> Plan:
+def plan_run(config: TrainConfig, data: TrainingData) -> Plan:
     """Look at the data and the machine, and return a run that can start.
 
     Args:
         config: settings; what is None is chosen.
-        data: images, folders that are searched for them, and sources, such as `inputs.dataset_sources` makes.
+        data: images, folders that are searched for them, or sources, such as `inputs.dataset_sources` makes.
 
     Raises:
         ConfigError: a setting is wrong, all faults listed.
@@ -96,9 +100,10 @@ def plan_run(config: TrainConfig, data: Sequence[Path | Source]) -> Plan:
     return Plan(chosen, tuple(train), tuple(validation), overlap, multiple, tuple(notes), tokens)
 
 
-def _find(data: Sequence[Path | Source]) -> list[Source]:
-    found = [*find_images([item for item in data if isinstance(item, Path)])]
-    found += [item for item in data if isinstance(item, Source)]
+def _find(data: TrainingData) -> list[Source]:
+    several = [data] if isinstance(data, str | os.PathLike) else data
+    found = [*find_images([Path(item) for item in several if not isinstance(item, Source)])]
+    found += [item for item in several if isinstance(item, Source)]
     if not found:
         raise InputError("there are no images: name a folder, or pass sources")
     return found

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Generator, Mapping, Sequence
+import os
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,8 @@ from tokenizer import runtime
 from tokenizer.config import TrainConfig
 from tokenizer.errors import OutputError, UsageError
 from tokenizer.files import Existing, check_output, locked_folder
-from tokenizer.images import Source
 from tokenizer.train.loop import Step, train
-from tokenizer.train.planning import Plan, plan_run
+from tokenizer.train.planning import Plan, TrainingData, plan_run
 from tokenizer.train.preflight import ImageSample, explained_memory, look_at_images
 from tokenizer.train.saved_states import has_states, read_newest_state
 from tokenizer.train.settings import new_settings, resumed_settings
@@ -41,13 +41,13 @@ class PlannedTraining:
 
 
 def plan_training(
-    settings: Mapping[str, Any] | TrainConfig, data: Sequence[Path | Source], resume_from: Path | None = None
+    settings: Mapping[str, Any] | TrainConfig, data: TrainingData, resume_from: Path | None = None
 ) -> PlannedTraining:
     """Plan a new run, or one that goes on; nothing is written.
 
     Args:
         settings: those that were given, see `new_settings` and `resumed_settings`.
-        data: images, folders that are searched for them, and sources, such as `inputs.dataset_sources` makes.
+        data: images, folders that are searched for them, or sources, such as `inputs.dataset_sources` makes.
         resume_from: folder of the run that goes on; None for a new one.
 
     Raises:
@@ -65,8 +65,8 @@ def plan_training(
 
 def run_training(
     settings: Mapping[str, Any] | TrainConfig,
-    data: Sequence[Path | Source],
-    folder: Path,
+    data: TrainingData,
+    folder: str | os.PathLike[str],
     *,
     existing: Existing = "refuse",
     encoder: nn.Module | None = None,
@@ -79,7 +79,7 @@ def run_training(
 
     Args:
         settings: those that were given, see `new_settings` and `resumed_settings`.
-        data: images, folders that are searched for them, and sources, such as `inputs.dataset_sources` makes.
+        data: images, folders that are searched for them, or sources, such as `inputs.dataset_sources` makes.
         folder: where the checkpoint, the best one, training states, metrics and pictures go.
         existing: what becomes of a run that is there: `refuse`, `resume` to go on with it, or `overwrite`.
         encoder: in place of the network's own, see `begin_run`.
@@ -92,6 +92,7 @@ def run_training(
         OutputError: something is in the folder and `existing` is `refuse`, or it cannot be written.
         DeviceError: the device is absent.
     """
+    folder = Path(folder)
     if runtime.launch().restarts and has_states(folder):
         existing = "resume"
     _check_folder(folder, existing)
