@@ -16,7 +16,7 @@ from tokenizer.errors import OutputError, TokenFileError, UsageError
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-    from tokenizer.jobs import JobRun
+    from tokenizer.jobs import JobRun, Totals
     from tokenizer.models import LoadedModel
     from tokenizer.train import Step
 
@@ -281,3 +281,15 @@ def evaluation_line(step: Step) -> str:
     """Return the figures on the validation images on one line."""
     e = step.evaluation
     return "" if e is None else f"psnr {e.psnr:.2f} dB, used {100 * e.used:.1f} %, perplexity {e.perplexity:.0f}"
+
+
+def job_result(output: str, totals: Totals, seconds: float) -> dict[str, Any]:
+    """Return what `--json` says of a job that wrote files of tokens or pictures."""
+    return {
+        "output": output,
+        "images": totals.images,
+        "kept": totals.kept,
+        "failed_total": totals.failed,
+        "failed": [{"name": failure.name, "reason": failure.reason} for failure in totals.failures],
+        "seconds": round(seconds, 3),
+    }

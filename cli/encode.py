@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli import options
-from cli.console import Console, binary_stdout, stdin_of, write_binary, write_json
+from cli.console import Console, binary_stdout, job_result, stdin_of, write_binary, write_json
 from cli.options import option
 from tokenizer import runtime
 from tokenizer.config import Precision
@@ -128,14 +128,4 @@ def _tell(console: Console, run: JobRun, output: str, seconds: float, *, as_json
     total = totals.images + totals.failed
     console.say(f"{totals.images} of {total} images{share} encoded{kept} to {where} in {seconds:.1f} s")
     if as_json:
-        write_json(
-            {
-                "output": output,
-                "images": totals.images,
-                "kept": totals.kept,
-                "failed_total": totals.failed,
-                "failed": [{"name": failure.name, "reason": failure.reason} for failure in totals.failures],
-                "first_frames": totals.first_frames,
-                "seconds": round(seconds, 3),
-            }
-        )
+        write_json({**job_result(output, totals, seconds), "first_frames": totals.first_frames})
