@@ -14,6 +14,7 @@ import typer
 from typer.core import TyperGroup
 
 from cli.console import write_text
+from cli.usage_errors import refuse_renamed_variables
 from tokenizer._version import __version__
 from tokenizer.errors import InputError
 
@@ -97,6 +98,7 @@ def root(
     VQTOK_MODEL for --model; the flag wins.
     """
     _refuse_gone_folder()
+    refuse_renamed_variables()
     if context.invoked_subcommand is None:
         typer.echo(context.get_help(), err=True)
         raise typer.Exit(2)

@@ -213,10 +213,8 @@ def stdin_of(names: Sequence[str | None]) -> BinaryIO | None:
     """Return stdin for data where one of the names is `-`, else None.
 
     Raises:
-        UsageError: two of them are, or stdin is a terminal, or closed.
+        UsageError: stdin is a terminal, or closed.
     """
-    if names.count("-") > 1:
-        raise UsageError("stdin is named twice")
     return binary_stdin() if "-" in names else None
 
 

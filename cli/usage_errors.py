@@ -7,7 +7,7 @@ import os
 import typer
 
 from cli.command_line import is_typed
-from tokenizer.errors import nearest_name
+from tokenizer.errors import UsageError, nearest_name
 
 # Options that had another name in version 0.1.
 RENAMED_OPTIONS = {"--peers": "--baselines"}
@@ -25,6 +25,14 @@ def describe_usage_error(error: typer.TyperException, command: str) -> str:
     text = " ".join(text.split()).replace("Value error, ", "").rstrip(".")
     text = text[:1].lower() + text[1:] + _from_environment(error)
     return text if "did you mean" in text.lower() else f"{text}: see {command} --help"
+
+
+def refuse_renamed_variables() -> None:
+    """Raise UsageError where a variable is set that sets an option no more, as that has another name."""
+    for old, new in RENAMED_OPTIONS.items():
+        variables = [f"VQTOK_{name.removeprefix('--').upper().replace('-', '_')}" for name in (old, new)]
+        if variables[0] in os.environ:
+            raise UsageError(f"{variables[0]} is set: it is now {variables[1]}")
 
 
 def _from_environment(error: typer.TyperException) -> str:

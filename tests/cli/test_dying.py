@@ -6,6 +6,7 @@ import errno
 import os
 import re
 import resource
+import shlex
 import shutil
 import signal
 import subprocess
@@ -240,7 +241,8 @@ def test_a_closed_terminal_saves_a_run(
         stop_at(patch, 3, signal.SIGHUP)
         stopped = vqtok(*words)
     assert (stopped.code, stopped.out) == (129, b"")
-    assert stopped.err.endswith("everything is saved. To go on: vqtok train photos -o out/run --resume\n")
+    again_typed = shlex.join(["vqtok", "train", "--resume", *map(str, words[1:])])
+    assert stopped.err.endswith(f"everything is saved. To go on: {again_typed}\n")
     assert vqtok(*words, again).code == 0
     assert vqtok(*words[:-1], "whole").code == 0
     one, other = weights(here / "whole"), weights(here / "out/run")
@@ -306,6 +308,6 @@ def test_memory_is_short_anywhere(vqtok: Vqtok, here: Path, monkeypatch: pytest.
     def fail(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr("cli.info.open_token_files", fail)
+    monkeypatch.setattr("tokenizer.tokens.open_token_files", fail)
     result = vqtok("info", here / "t.npy")
     assert (result.code, result.error) == (1, "vqtok info: error: out of memory")

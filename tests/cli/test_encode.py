@@ -204,7 +204,7 @@ def test_alpha(vqtok: Vqtok, run: Path, tmp_path: Path) -> None:
         (["--files-from", "-"], 1, "the list of --files-from names no file"),
         (["-"], 1, "stdin is empty: expected one image, or a tar archive"),
         (["-", "x.png"], 2, "- stands for one image or one archive, and cannot be mixed with other inputs"),
-        (["-", "--files-from", "-"], 2, "stdin is named twice"),
+        (["-", "--files-from", "-"], 2, "- stands for one image or one archive, and cannot be mixed with other inputs"),
         (["x.png", "-0"], 2, "--null is for --files-from: pass both"),
         (["x.png", "-o", ""], 2, "no output: pass -o FILE.safetensors, -o FILE.npy, -o FILE.tar, -o FOLDER/ or"),
         (["x.png", "-o", "t.bin"], 2, "t.bin has the suffix .bin: use one of .npy, .safetensors, .tar, or end"),

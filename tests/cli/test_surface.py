@@ -66,6 +66,12 @@ def test_root_help(vqtok: Vqtok) -> None:
     assert bare.err == result.out.decode()
 
 
+def test_a_variable_of_an_old_name_is_refused(vqtok: Vqtok, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VQTOK_PEERS", "1")
+    result = vqtok("list")
+    assert (result.code, result.error) == (2, "vqtok list: error: VQTOK_PEERS is set: it is now VQTOK_BASELINES")
+
+
 def test_version(vqtok: Vqtok) -> None:
     assert vqtok("--version").out.decode() == f"vqtok {__version__}\n"
 

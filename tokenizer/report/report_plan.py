@@ -14,7 +14,7 @@ from tokenizer.files import Existing, check_output
 from tokenizer.images import Source
 from tokenizer.inputs import find_images
 from tokenizer.models import DEFAULT_CHECKPOINT, find_maker, is_maker, locate_checkpoint
-from tokenizer.tokens import NamedTokens, TokenFiles, TokenSet, open_token_files
+from tokenizer.tokens import NamedTokens, TokenFiles, TokenSet, open_token_files, refuse_stream_twice
 
 Model = str | os.PathLike[str]
 
@@ -185,8 +185,7 @@ def _check_call(
         raise UsageError("nothing to report on: name token files, or --images")
     if options.max_images is not None and (tokens or images is None):
         raise UsageError("--max-images is for --images without token files")
-    if sum(isinstance(named, str) and named == "-" for named in tokens) > 1:
-        raise UsageError("stdin is named twice")
+    refuse_stream_twice(tokens)
     needing = {
         "--stability": options.stability,
         "--baselines": options.baselines,

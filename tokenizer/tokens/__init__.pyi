@@ -3,7 +3,7 @@ from .headerless import headerless_tokens
 from .journal import PARTIAL_SUFFIX, Journal, crc32_of, is_finished, refuse_another_job
 from .journal_manifest import earlier_outcomes
 from .manifest import FailedInput, ImageRecord, manifest_line
-from .named_files import NamedTokens, open_token_files
+from .named_files import NamedTokens, open_token_files, refuse_stream_twice
 from .serialization import header_line
 from .token_array import TokenArray, load_tokens
 from .token_dataset import TokenDataset
@@ -58,6 +58,7 @@ __all__ = [
     "parse_sidecar",
     "read_tokens",
     "refuse_another_job",
+    "refuse_stream_twice",
     "select_images",
     "select_rows",
     "sidecar_of",

@@ -37,9 +37,10 @@ def open_token_files(
 
     Raises:
         InputError: a folder holds no token file, or the stream is none.
-        UsageError: `-` is named, and there is no stream.
+        UsageError: `-` is named twice, or there is no stream.
     """
     inputs = [inputs] if isinstance(inputs, str | os.PathLike | TokenSet) else inputs
+    refuse_stream_twice(inputs)
     files: list[TokenFile] = []
     warnings: list[str] = []
     for number, named in enumerate(inputs):
@@ -52,6 +53,12 @@ def open_token_files(
         else:
             files.append(TokenFile(os.fspath(named)))
     return TokenFiles(files, grid, codes, tuple(warnings))
+
+
+def refuse_stream_twice(inputs: Sequence[NamedTokens]) -> None:
+    """Raise UsageError where `-` is named twice: a stream is read once."""
+    if sum(isinstance(named, str) and named == "-" for named in inputs) > 1:
+        raise UsageError("stdin is named twice")
 
 
 def _in_folder(path: Path, warnings: list[str]) -> Iterator[TokenFile]:
