@@ -28,7 +28,7 @@ from torch import Tensor, nn
 
 from tokenizer.quantizers.diveq import DiVeQ
 from tokenizer.quantizers.search import nearest
-from tokenizer.quantizers.search.groups import CodeGroups
+from tokenizer.quantizers.search.scores import CodeGroups
 from tokenizer.quantizers.search.tiles import latents_per_block
 from tokenizer.runtime import PeakMemory
 

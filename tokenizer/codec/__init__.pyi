@@ -1,6 +1,5 @@
 from .encode_options import EncodeOptions, token_header
-from .pixel_budget import PixelBudget
-from .readers import read_ahead
+from .readers import PixelBudget, read_ahead
 from .results import Encoded, Unreadable, collect_tokens
 from .to_images import TokenRow, decode_tokens
 from .to_tokens import PIXELS_AHEAD, encode_images

@@ -1,19 +1,61 @@
-"""Images read ahead by threads, and fitted to the network's grid."""
+"""Images read ahead by threads within a limit of pixels, and fitted to the grid."""
 
 from __future__ import annotations
 
 import itertools
+import threading
 from collections import deque
 from collections.abc import Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 from tokenizer.codec.encode_options import EncodeOptions
-from tokenizer.codec.pixel_budget import PixelBudget
 from tokenizer.codec.results import Unreadable
 from tokenizer.errors import ImageError
 from tokenizer.images import ImageInfo, Pixels, Placement, Source, placement_of, read_scaled
 from tokenizer.tokens import FailedInput
+
+
+class PixelBudget:
+    """A number of pixels that images take from before they are decoded, and give back later; who finds too few waits.
+
+    Args:
+        limit: the number. The image whose turn it is never waits, as all others would wait for it: for one image, more
+            than the limit may be held.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit, self._held, self._turn, self._stopped = limit, 0, 0, False
+        self._changed = threading.Condition()
+
+    @property
+    def held(self) -> int:
+        """Pixels that were taken and not given back."""
+        return self._held
+
+    def take(self, number: int, pixels: int) -> None:
+        """Wait until the image of that number may hold so many pixels."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._stopped or number <= self._turn or self._held + pixels <= self._limit)
+            self._held += pixels
+
+    def give(self, pixels: int) -> None:
+        """Give pixels back; less than 0 takes more without waiting."""
+        with self._changed:
+            self._held -= pixels
+            self._changed.notify_all()
+
+    def turn_of(self, number: int) -> None:
+        """Say that everything waits for the image of that number."""
+        with self._changed:
+            self._turn = number
+            self._changed.notify_all()
+
+    def stop(self) -> None:
+        """Let nobody wait any more."""
+        with self._changed:
+            self._stopped = True
+            self._changed.notify_all()
 
 
 @dataclass(frozen=True)

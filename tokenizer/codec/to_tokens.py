@@ -12,8 +12,7 @@ import numpy as np
 
 from tokenizer.codec.batched import BatchedNetwork
 from tokenizer.codec.encode_options import EncodeOptions
-from tokenizer.codec.pixel_budget import PixelBudget
-from tokenizer.codec.readers import Fitted, read_ahead
+from tokenizer.codec.readers import Fitted, PixelBudget, read_ahead
 from tokenizer.codec.results import Encoded, Unreadable
 from tokenizer.codec.threads import Threads, Work, network_threads, until_error
 from tokenizer.codec.tiling import image_tiles

@@ -13,12 +13,7 @@ from tokenizer.compare.comparison import (
 )
 from tokenizer.compare.comparison_html import comparison_page
 from tokenizer.compare.comparison_report import COMPARISON_FILE, COMPARISON_VERSION, ComparisonReport
-from tokenizer.compare.entry import clear_entries, finished_entries, result_of_entry, train_entry
-from tokenizer.compare.entry_result import EntryResult, read_result
-from tokenizer.compare.gallery import ComparisonGallery, draw_gallery
-from tokenizer.compare.measures import COMPARISON_DEFINITIONS
-from tokenizer.compare.ranking import FailedEntry, Ranking, rank_entries
-from tokenizer.compare.run import (
+from tokenizer.compare.comparison_run import (
     EntryBegun,
     EntryEvent,
     EntryFailed,
@@ -29,6 +24,11 @@ from tokenizer.compare.run import (
     run_comparison,
     write_comparison,
 )
+from tokenizer.compare.entry import clear_entries, finished_entries, result_of_entry, train_entry
+from tokenizer.compare.entry_result import EntryResult, read_result
+from tokenizer.compare.gallery import ComparisonGallery, draw_gallery
+from tokenizer.compare.measures import COMPARISON_DEFINITIONS
+from tokenizer.compare.ranking import FailedEntry, Ranking, rank_entries
 
 __all__ = [
     "COMPARISON_DEFINITIONS",

@@ -9,7 +9,7 @@ from tokenizer.config.layers import (
     overlay_settings,
     parse_assignments,
 )
-from tokenizer.config.losses import LOSSES
+from tokenizer.config.loss_terms import LOSSES
 from tokenizer.config.parsing import (
     ReadSettings,
     coerce_option,

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from tokenizer.files.file_names import FileNames
+from tokenizer.files.file_names import FileNames, path_beneath, safe_name
 from tokenizer.files.locks import Lock, locked_folder, open_to_append
 from tokenizer.files.outputs import Existing, check_output, existing_of, is_folder, refuse_existing
-from tokenizer.files.safe_names import path_beneath, safe_name
-from tokenizer.files.safetensors_header import (
+from tokenizer.files.safetensors_files import (
     SafetensorsHeader,
     TensorEntry,
     read_safetensors_header,
+    read_tensors,
     safetensors_header_of,
 )
-from tokenizer.files.tensors import read_tensors
 from tokenizer.files.weights import load_weights, pick_weights
 from tokenizer.files.writing import canonical_json, make_folder, remove_temporaries_of, replacing, write_bytes
 

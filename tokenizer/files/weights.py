@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tokenizer.errors import InputError
-from tokenizer.files.tensors import read_tensors
+from tokenizer.files.safetensors_files import read_tensors
 
 if TYPE_CHECKING:
     from torch import Tensor

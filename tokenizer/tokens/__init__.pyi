@@ -1,7 +1,6 @@
 from .header import Header
 from .headerless import headerless_tokens
-from .journal import PARTIAL_SUFFIX, Journal, crc32_of, is_finished, refuse_another_job
-from .journal_manifest import earlier_outcomes
+from .journal import PARTIAL_SUFFIX, Journal, crc32_of, earlier_outcomes, is_finished, refuse_another_job
 from .manifest import FailedInput, ImageRecord, manifest_line
 from .named_files import NamedTokens, open_token_files, refuse_stream_twice
 from .serialization import header_line

@@ -16,8 +16,7 @@ from numpy.typing import NDArray
 from tokenizer.errors import UsageError
 from tokenizer.files import canonical_json
 from tokenizer.tokens.header import Header
-from tokenizer.tokens.journal import Journal
-from tokenizer.tokens.journal_manifest import MANIFEST, damaged_journal, journal_entries
+from tokenizer.tokens.journal import MANIFEST, Journal, damaged_journal, journal_entries
 from tokenizer.tokens.manifest import FailedInput, ImageRecord, manifest_line
 from tokenizer.tokens.serialization import Stack, Stored, npy_bytes, token_file
 from tokenizer.tokens.token_files import write_stored, write_with_sidecar

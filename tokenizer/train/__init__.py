@@ -12,11 +12,11 @@ from tokenizer.train.loop import VALIDATION_FILE, Step, train
 from tokenizer.train.metrics_log import METRICS_FILE, MetricsLog
 from tokenizer.train.planning import Plan, plan_run
 from tokenizer.train.preflight import CostEstimate, ImageSample, estimate_cost, look_at_images
-from tokenizer.train.run import PlannedTraining, Run, plan_training, run_training
 from tokenizer.train.saved_states import clear_states, has_states, read_newest_state
 from tokenizer.train.settings import new_settings, resumed_settings
 from tokenizer.train.start import begin_run, clear_run, identify_images, resume_run
 from tokenizer.train.state import Saved, TrainingState
+from tokenizer.train.training_run import PlannedTraining, Run, plan_training, run_training
 from tokenizer.train.validation import no_validation_images, validation_batches
 
 __all__ = [

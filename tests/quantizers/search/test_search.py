@@ -13,8 +13,7 @@ from torch import Tensor
 from tokenizer.errors import NonFiniteError
 from tokenizer.quantizers import nearest_several
 from tokenizer.quantizers.search import largest_product, nearest, tiles
-from tokenizer.quantizers.search.groups import CodeGroups
-from tokenizer.quantizers.search.scores import ScoreFactors
+from tokenizer.quantizers.search.scores import CodeGroups, ScoreFactors
 
 Data = tuple[Tensor, Tensor]
 Search = Callable[[Tensor, Tensor], Tensor]

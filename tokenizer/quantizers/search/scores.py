@@ -1,4 +1,4 @@
-"""Scores, which a search makes as large as possible: their factors, and how far float32 can be trusted with them."""
+"""What a search makes as large as possible, in which tiles of codes, and how far float32 can be trusted with it."""
 
 from __future__ import annotations
 
@@ -8,12 +8,49 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from tokenizer.quantizers.search.groups import CodeGroups
+# 256 latents have 1 MiB of scores in a tile of 1024 code vectors: they stay in a core's cache.
+_TILE = 1024
+# Rows in a group, and the least number of groups. Maxima over the members of all groups of a tile are taken at once,
+# one vector operation for each member; it runs at the speed of memory where a tile has 32 groups or more.
+_MEMBERS, _GROUPS = 16, 32
+
+
+@dataclass(frozen=True)
+class CodeGroups:
+    """K code vectors in tiles of `members * groups`; group g of a tile has its rows g, g + groups, g + 2 groups, ...
+
+    Attributes:
+        tiles: number of tiles.
+        members: rows in a group.
+        groups: groups in a tile.
+    """
+
+    tiles: int
+    members: int
+    groups: int
+
+    @property
+    def width(self) -> int:
+        """Rows in a tile."""
+        return self.members * self.groups
+
+    @property
+    def padded(self) -> int:
+        """Rows in all tiles: K or a few more."""
+        return self.tiles * self.width
+
+    @classmethod
+    def of(cls, codebook_size: int) -> CodeGroups:
+        """Return the groups of a codebook of that size: up to two tiles' worth lie in one."""
+        if codebook_size > 2 * _TILE:
+            return cls(-(-codebook_size // _TILE), _MEMBERS, _TILE // _MEMBERS)
+        members = max(1, min(_MEMBERS, codebook_size // _GROUPS))
+        return cls(1, members, -(-codebook_size // members))
 
 
 @dataclass(frozen=True)
 class ScoreFactors:
-    """The two matrices whose product are the scores `s_ij = z_i . c_j + o_j`, and what bounds their rounding.
+    """Two matrices, whose product holds the scores `s_ij = z_i . c_j + o_j`, and what bounds their rounding.
 
     The offsets o_j are one more column of the code vectors, with a 1 beside each latent. For distances
     `o_j = -|c_j|^2 / 2`, so that `|z_i - c_j|^2 = |z_i|^2 - 2 s_ij`: the largest score is the least distance. Both

@@ -15,8 +15,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from tokenizer.quantizers.search.groups import CodeGroups
-from tokenizer.quantizers.search.scores import BestScores, ScoreFactors
+from tokenizer.quantizers.search.scores import BestScores, CodeGroups, ScoreFactors
 
 _FLOAT32 = 2.0**-24  # the largest relative error of one rounded operation
 # Latents of a block: on a CPU for each thread, elsewhere altogether.

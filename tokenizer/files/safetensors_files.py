@@ -1,4 +1,4 @@
-"""The header of a `.safetensors` file, read and written without torch.
+"""Files of tensors: the header of a `.safetensors`, read and written without torch, and the tensors of one.
 
 The format: 8 bytes, the length of the header, little-endian; the header, a JSON object that says of each tensor which
 type, shape and bytes it has; the bytes. See https://github.com/huggingface/safetensors.
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     import numpy as np
     from numpy.typing import NDArray
+    from torch import Tensor
 
 _METADATA = "__metadata__"
 _LENGTH_BYTES = 8
@@ -115,3 +116,22 @@ def safetensors_header_of(
     text = json.dumps(values, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)  # the tensors begin at a multiple of 8 bytes
     return len(text).to_bytes(_LENGTH_BYTES, "little") + text
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], Mapping[str, str]]:
+    """Return the tensors of a file by name, mapped into memory where that can be, and its metadata.
+
+    Raises:
+        OSError: it cannot be read.
+        SafetensorError, ValueError: it is truncated, foreign or damaged.
+    """
+    import safetensors.torch
+
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:  # torch maps only files whose names are UTF-8
+        data = path.read_bytes()
+        return safetensors.torch.load(data), read_safetensors_header(data, path).metadata
+    with safetensors.safe_open(path, framework="pt") as file:
+        names = file.keys()
+        return {name: file.get_tensor(name) for name in names}, file.metadata() or {}
