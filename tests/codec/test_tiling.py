@@ -141,22 +141,11 @@ class TestTokens:
     @pytest.mark.parametrize("quantizer", sorted(quantizers.METHODS))
     def test_of_each_quantizer(self, quantizer: str, monkeypatch: pytest.MonkeyPatch) -> None:
         model = untrained(SMALL, quantizer)
-        latents: list[torch.Tensor] = []
-        with monkeypatch.context() as patch:
-            noted = model.quantizer.encode
-            patch.setattr(model.quantizer, "encode", lambda z: noted(latents.append(z) or z))
-            whole = encode(model, [photograph()])
+        whole = encode(model, [photograph()])
         cut_small(monkeypatch, 400 // model.quantizer.block**2, model.downsample)
         assert len(image_tiles(model, whole.images[0].grid)) > 4
-        cut = encode(model, [photograph()]).grids[0]
+        assert np.array_equal(encode(model, [photograph()]).grids[0], whole.grids[0])
         assert len(np.unique(whole.grids[0])) > 8
-        # A convolution may add up in another order where its input has another size: what lies on the border of two
-        # codes, but for the rounding of float32, may then have either.
-        other = (cut != whole.grids[0]).any(axis=2)
-        assert other.mean() <= 0.001
-        for z, token in zip(latents[0][0][torch.from_numpy(other)], cut[other], strict=True):
-            near = noted(z + 1e-5 * latents[0].std() * torch.randn(100, len(z)))
-            assert (near == torch.from_numpy(token)).all(dim=1).any()
 
     def test_one_position_less_is_too_little(self, monkeypatch: pytest.MonkeyPatch) -> None:
         model = untrained(NetworkConfig(4, (8,), (2,), 4))

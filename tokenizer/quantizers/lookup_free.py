@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from tokenizer.quantizers.base import Quantized, Quantizer
 from tokenizer.quantizers.registry import register
+from tokenizer.quantizers.search import is_exporting
 from tokenizer.runtime import from_first_rank
 
 # The levels that the FSQ paper recommends for these codebook sizes: their product is only near them.
@@ -93,7 +94,19 @@ class LookupFreeQuantizer(Quantizer):
         """Return the (..., 1) token of the level nearest to each number."""
         self.check_width(z)
         with torch.autocast(z.device.type, enabled=False):
-            return self._join(self.digits(self.bound(self.inward(z.float()))))
+            return self._join(self.digits(self.bound(self._inward_alike(z))))
+
+    def _inward_alike(self, z: Tensor) -> Tensor:
+        """Return `inward` of (..., D) latents as (..., W) float32, the same whatever latents share the batch.
+
+        The order in which a product of float32 matrices adds up depends on how many rows there are, so that a number
+        next to a border between two levels could fall on either side. In float64 what the order changes is lost when
+        the result is rounded to float32. An exported graph stays in float32, as few runtimes have more.
+        """
+        if is_exporting() or z.device.type == "mps":  # which has no float64
+            inward: Tensor = self.inward(z.float())
+            return inward
+        return nn.functional.linear(z.double(), self.inward.weight.double(), self.inward.bias.double()).float()
 
     def decode(self, tokens: Tensor) -> Tensor:
         """Return the (..., D) vectors of (..., 1) tokens."""

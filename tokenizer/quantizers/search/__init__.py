@@ -18,7 +18,7 @@ from tokenizer.quantizers.search.scores import ScoreFactors
 from tokenizer.quantizers.search.settle import settle_in_float64
 from tokenizer.quantizers.search.tiles import scan_several, scan_tiles
 
-__all__ = ["largest_product", "nearest", "nearest_several"]
+__all__ = ["is_exporting", "largest_product", "nearest", "nearest_several"]
 
 
 @torch.no_grad()
@@ -38,7 +38,7 @@ def nearest(z: Tensor, codebook: Tensor) -> Tensor:
     Raises:
         NonFiniteError: a latent or a code vector is not finite.
     """
-    if _exporting():
+    if is_exporting():
         return scan_graph(z, codebook, by_distance=True)
     with full_precision(z.device.type):
         return _best_codes(ScoreFactors.of_distances(z, codebook))
@@ -54,7 +54,7 @@ def largest_product(z: Tensor, codebook: Tensor) -> Tensor:
     Raises:
         NonFiniteError: as `nearest`.
     """
-    if _exporting():
+    if is_exporting():
         return scan_graph(z, codebook, by_distance=False)
     with full_precision(z.device.type):
         return _best_codes(ScoreFactors.of_products(z, codebook))
@@ -76,7 +76,8 @@ def nearest_several(z: Tensor, codebook: Tensor, count: int) -> Tensor:
         return _settle(factors, found, certain, count)
 
 
-def _exporting() -> bool:
+def is_exporting() -> bool:
+    """Return whether a graph is being traced for `torch.export`, or a format made from it."""
     # torch 2.6 says only that it traces; the search itself is never compiled.
     return bool(getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)())
 
