@@ -138,6 +138,7 @@ def reference(first: np.ndarray, second: np.ndarray) -> float:
 
 
 class TestMsSsim:
+    @pytest.mark.slow
     @pytest.mark.parametrize("name", ["astronaut", "coffee"])
     def test_against_torchmetrics(self, name: str) -> None:
         first = np.ascontiguousarray(getattr(skimage.data, name)()[20:203, 60:238])

@@ -88,6 +88,7 @@ def test_an_export_is_replaced_when_asked(vqtok: Vqtok, run: Path, tmp_path: Pat
     assert (tmp_path / "encoder.onnx").stat().st_size > 1000
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quickly")
 def test_nothing_is_written_that_was_not_compared(
     vqtok: Vqtok, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -115,6 +115,7 @@ def cut_small(monkeypatch: pytest.MonkeyPatch, positions: int, downsample: int) 
     monkeypatch.setattr(tiling, "TILE_PIXELS", positions * downsample**2)
 
 
+@pytest.mark.slow
 class TestTokens:
     @pytest.mark.parametrize("area", [1, 100, 400])
     def test_bits_of_the_latents_are_the_same(self, area: int, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -161,6 +162,7 @@ def decode(model: Tokenizer, tokens: TokenSet) -> list[np.ndarray]:
     return [canvas for _, canvas in codec.decode_tokens(model, zip(tokens.images, tokens.grids, strict=True))]
 
 
+@pytest.mark.slow
 class TestPictures:
     @pytest.mark.parametrize("quantizer", ["diveq", "residual(2*diveq)", "multiscale(2*diveq, scales=1 2)"])
     @pytest.mark.parametrize("area", [1, 100, 400])

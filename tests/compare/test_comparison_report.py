@@ -93,6 +93,7 @@ def test_remarks_name_what_a_reader_must_know(finished: Finished) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_pictures_lie_beside_the_entries(comparison: ComparisonReport) -> None:
     gallery = draw_gallery(comparison.comparison, comparison.ranking)
     folder = comparison.comparison.folder
@@ -161,6 +162,7 @@ class Reader(html.parser.HTMLParser):
             self.rows[-1][-1] += data
 
 
+@pytest.mark.slow
 def test_the_page_needs_nothing_beside_it(comparison: ComparisonReport) -> None:
     text = comparison_page(comparison, draw_gallery(comparison.comparison, comparison.ranking))
     reader = Reader()

@@ -29,6 +29,8 @@ from tokenizer.errors import ConfigError, InputError, OutputError, TrainingError
 from tokenizer.train.metrics_log import Passed
 from tokenizer.train.step import Learner
 
+pytestmark = pytest.mark.slow
+
 Finished = tuple[Comparison, list[EntryResult]]
 COSTS = {"seconds_per_step": None, "cpu_seconds_per_step": None, "peak_memory_mb": None}
 

@@ -38,6 +38,7 @@ def test_check_counts_images_of_ones_own(trained: Tokenizer, exported: Exported)
     assert both.values == drawn.values + 2 * 3 * 64 * (3 * 5 + 2 * 1)
 
 
+@pytest.mark.slow
 def test_check_refuses_another_encoder(trained: Tokenizer, exported: Exported) -> None:
     wrong = changed(exported.encoder, lambda array: array * 1.05 if array.ndim == 4 else array)
     with pytest.raises(OutputError, match=r"tokens of the exported encoder differ on an image of .* not from rounding"):

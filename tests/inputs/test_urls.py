@@ -277,6 +277,7 @@ def test_fsspec_is_loaded_when_a_url_is_named(tmp_path: Path) -> None:
     assert (done.stdout.split(), done.stderr) == (["False", "True"], "")
 
 
+@pytest.mark.slow
 def test_torch_is_loaded_for_data_sets_alone(tmp_path: Path) -> None:
     save(tmp_path / "1.png", draw(8, 8))
     code = (

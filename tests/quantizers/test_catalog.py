@@ -82,6 +82,7 @@ def test_what_only_running_it_would_tell_is_an_error_that_says_where(copied: Pat
         method_catalog(copied)
 
 
+@pytest.mark.slow
 def test_neither_it_nor_the_notation_imports_torch() -> None:
     code = """
 import sys

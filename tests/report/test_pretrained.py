@@ -22,6 +22,8 @@ from tests.conftest import draw
 from tokenizer.errors import InputError, UsageError
 from tokenizer.report.pretrained import Frechet, Lpips
 
+pytestmark = pytest.mark.slow
+
 CPU = torch.device("cpu")
 # (index, stride, padding) of the convolutions, and the indices of those that a pooling comes before.
 ALEXNET = ((0, 4, 2), (3, 1, 2), (6, 1, 1), (8, 1, 1), (10, 1, 1))

@@ -195,6 +195,7 @@ def test_pages_of_several_name_each() -> None:
         assert expected in text
 
 
+@pytest.mark.slow
 def test_plots_are_there_where_figures_are() -> None:
     assert len(report_plots([("a", report(images=60))])) == 3, "ranks, use and perplexity"
     assert len(report_plots([("a", report(images=120, quality=quality(20.0, 21.0)))])) == 5, "and PSNR and positions"

@@ -125,6 +125,7 @@ def test_other_places_to_log_to_are_refused(quick: TrainConfig, photos: Path) ->
         train.plan_run(dataclasses.replace(quick, log_to="wandb"), [photos])
 
 
+@pytest.mark.slow
 def test_it_is_not_imported_unasked(run: Path) -> None:
     code = "import sys, tokenizer.train, cli.train; sys.exit('tensorboard' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], env={**os.environ})

@@ -13,7 +13,10 @@ import torch
 from tokenizer.quantizers.search.fused import _runs, fits_kernel
 from tokenizer.quantizers.search.scores import ScoreFactors
 
-pytestmark = pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="Triton is not on this machine")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="Triton is not on this machine"),
+]
 
 
 def interpret(code: str) -> None:
