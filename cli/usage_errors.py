@@ -17,7 +17,7 @@ def describe_usage_error(error: typer.TyperException, command: str) -> str:
     """Return what is wrong with the command line, the nearest name, and where to look."""
     option = getattr(error, "option_name", None)
     possible = getattr(error, "possibilities", None)
-    if option in RENAMED_OPTIONS:
+    if option in RENAMED_OPTIONS and RENAMED_OPTIONS[option] in _options_of(error):
         return f"no such option {option}: it is now {RENAMED_OPTIONS[option]}"
     if possible:
         return f"no such option {option}{nearest_name(str(option), possible) or ', perhaps ' + ', '.join(possible)}"
@@ -25,6 +25,12 @@ def describe_usage_error(error: typer.TyperException, command: str) -> str:
     text = " ".join(text.split()).replace("Value error, ", "").rstrip(".")
     text = text[:1].lower() + text[1:] + _from_environment(error)
     return text if "did you mean" in text.lower() else f"{text}: see {command} --help"
+
+
+def _options_of(error: typer.TyperException) -> set[str]:
+    """Return the names of all options of the command that was called wrongly."""
+    command = getattr(getattr(error, "ctx", None), "command", None)
+    return {name for parameter in getattr(command, "params", ()) for name in parameter.opts}
 
 
 def refuse_renamed_variables() -> None:

@@ -232,6 +232,7 @@ def test_stdin_is_not_read_from_a_terminal(vqtok: Vqtok, run: Path, command: lis
             "vqtok encode: error: no such option --bathc-size, did you mean '--batch-size'?",
         ),
         (["encode", "--batch"], "vqtok encode: error: no such option --batch, did you mean '--batch-size'?"),
+        (["encode", "--peers"], "vqtok encode: error: no such option --peers, did you mean '--workers'?"),
         (["train", "--zzz"], "vqtok train: error: no such option: --zzz: see vqtok train --help"),
         (["decode", "t.npy", "-m"], "vqtok decode: error: option '-m' requires an argument: see vqtok decode --help"),
         (["info"], "vqtok info: error: missing argument 'PATH': see vqtok info --help"),
