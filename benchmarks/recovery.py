@@ -89,8 +89,8 @@ def main() -> None:
     torch.set_num_threads(1)
     print(f"| method | dead-code replacement | {' | '.join(f'{scale:g}' for scale in SCALES)} |\n{'| --- ' * 7}|")
     for name in arguments.methods:
-        takes_revival = "dead_code_patience" in quantizers.METHODS[quantizers.read_spec(name)["name"]].options
-        for patience in (0, 50) if takes_revival else (0,):
+        replaces_dead_codes = "dead_code_patience" in quantizers.METHODS[quantizers.read_spec(name)["name"]].options
+        for patience in (0, 50) if replaces_dead_codes else (0,):
             shares = [f"{100 * used(name, scale, patience, arguments):.1f} %" for scale in SCALES]
             print(f"| `{name}` | {'yes' if patience else 'no'} | {' | '.join(shares)} |", flush=True)
 

@@ -277,7 +277,7 @@ def test_initialize_starts_each_stage_on_what_is_left() -> None:
     assert sorted(round(v) for v in codebooks(product)[1].flatten().tolist()) == [-300, 0]
 
 
-def test_revival_reaches_every_stage() -> None:
+def test_dead_codes_are_replaced_in_every_stage() -> None:
     quantizer = made("residual(diveq, product(2*diveq), dead_code_patience=1)", 4)
     quantizer(normal(2, 4, seed=1))
     changes = quantizer.replace_dead_codes()

@@ -113,5 +113,5 @@ def test_usage_recovers_from_any_initial_scale(name: str, scale: float) -> None:
     assert train(name, scale, patience=5) >= 0.95
 
 
-def test_without_revival_codes_far_out_stay_dead() -> None:
+def test_without_replacement_codes_far_out_stay_dead() -> None:
     assert train("ste", 100.0, patience=0) < 0.2

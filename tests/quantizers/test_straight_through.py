@@ -133,7 +133,7 @@ def test_a_code_that_fades_out_never_runs_away() -> None:
 
 
 @pytest.mark.parametrize("kind", [EMA, Rotation])
-def test_a_revived_code_stays_where_it_was_put(kind: type[EMA | Rotation]) -> None:
+def test_a_replaced_code_stays_where_it_was_put(kind: type[EMA | Rotation]) -> None:
     """A fault of public code: stale sums put a replaced code back, or far out, one step after it was replaced."""
     options = {"update": "ema"} if kind is Rotation else {}
     made = kind(2, codebook_size=3, decay=0.9, dead_code_patience=4, **options).train()
