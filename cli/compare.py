@@ -11,7 +11,7 @@ import typer
 
 from cli import options
 from cli.command_line import as_typed, resume_command
-from cli.console import Console, evaluation_line, printable, write_json, write_rows, write_text
+from cli.console import STDOUT, Console, csv_file, evaluation_line, printable, write_json, write_rows, write_text
 from cli.options import option
 from cli.signals import between_steps
 from tokenizer.config import coerce_option
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from tokenizer.compare import Comparison, ComparisonReport, EntryEvent, EntryResult, EntryStep
 
 _STEPS = 1000
-_STDOUT = "-"
 _OWN_OPTIONS = "quantizer."
 
 
@@ -85,10 +84,9 @@ def compare(
     console = Console("compare", quiet=quiet, verbose=verbose, progress=not no_progress)
     if output is None:
         raise UsageError("no output: pass -o OUT, the folder of all runs")
-    if csv == _STDOUT and as_json:
-        raise UsageError("--csv - and --json both write to stdout: pass one of the two")
+    table_file = csv_file(csv, as_json=as_json)
     existing = existing_of(resume=resume, overwrite=overwrite)
-    files = {"csv": Path(csv) if csv not in (None, _STDOUT) else None, "html": html}
+    files = {"csv": table_file, "html": html}
 
     from tokenizer.compare import (
         COMPARISON_FILE,
@@ -255,7 +253,7 @@ def _figures(result: EntryResult) -> str:
 def _show(report: ComparisonReport, csv: str | None, *, as_json: bool) -> None:
     from tokenizer.compare import COMPARISON_DEFINITIONS, ranking_rows, shown_columns
 
-    if csv == _STDOUT:
+    if csv == STDOUT:
         write_text(report.to_csv())
         return
     if as_json:

@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TextIO, TypeVar
 
 from cli.command_line import resume_command
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from tokenizer.train import Step
 
 T = TypeVar("T")
+
+STDOUT = "-"
 
 
 def printable(text: object) -> str:
@@ -291,3 +294,14 @@ def job_result(output: str, totals: Totals, seconds: float) -> dict[str, Any]:
         "failed": [{"name": failure.name, "reason": failure.reason} for failure in totals.failures],
         "seconds": round(seconds, 3),
     }
+
+
+def csv_file(csv: str | None, *, as_json: bool) -> Path | None:
+    """Return the file that --csv names; None where it names none, or stdout.
+
+    Raises:
+        UsageError: --json writes to stdout too.
+    """
+    if csv == STDOUT and as_json:
+        raise UsageError("--csv - and --json both write to stdout: pass one of the two")
+    return None if csv is None or csv == STDOUT else Path(csv)

@@ -9,15 +9,13 @@ import typer
 
 from cli import options
 from cli.command_line import as_typed
-from cli.console import Console, stdin_of, write_json, write_rows, write_text
+from cli.console import STDOUT, Console, csv_file, stdin_of, write_json, write_rows, write_text
 from cli.options import option
-from tokenizer.errors import UsageError
 from tokenizer.files import existing_of
 
 if TYPE_CHECKING:
     from tokenizer.report import MissedThreshold, ReportPlan, ReportSection
 
-_STDOUT = "-"
 _MISSED = 4
 
 
@@ -97,8 +95,7 @@ def report(
     A folder of shards is one report.
     """
     console = Console("report", quiet=quiet, verbose=verbose, progress=not no_progress)
-    if csv == _STDOUT and as_json:
-        raise UsageError("--csv - and --json both write to stdout: pass one of the two")
+    table_file = csv_file(csv, as_json=as_json)
 
     from tokenizer.images import parse_color
     from tokenizer.report import ReportFiles, ReportOptions, missed_thresholds, plan_reports, write_reports
@@ -119,7 +116,7 @@ def report(
         workers=workers,
         device=device,
     )
-    files = ReportFiles(Path(csv) if csv not in (None, _STDOUT) else None, html, codebook_picture)
+    files = ReportFiles(table_file, html, codebook_picture)
     existing = existing_of(resume=False, overwrite=overwrite)
     plan = plan_reports(named, images, model or [], wanted, files, existing=existing, stdin=stdin_of(named))
     sections = _build(console, plan)
@@ -158,7 +155,7 @@ def _build(console: Console, plan: ReportPlan) -> list[ReportSection]:
 def _show(sections: list[ReportSection], csv: str | None, *, as_json: bool) -> None:
     from tokenizer.report import report_rows, reports_to_csv, reports_to_json, shown_definitions
 
-    if csv == _STDOUT:
+    if csv == STDOUT:
         write_text(reports_to_csv([(section.name, section.report) for section in sections]))
     elif as_json:
         write_json(reports_to_json(sections))
