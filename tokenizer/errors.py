@@ -96,7 +96,13 @@ def lacks_memory(error: BaseException) -> bool:
     return any(words in str(error) for words in _NO_MEMORY)
 
 
+def closest_name(name: str, known: Iterable[str]) -> str | None:
+    """Return the known name closest to `name`, or None where none is near."""
+    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return close[0] if close else None
+
+
 def nearest_name(name: str, known: Iterable[str]) -> str:
     """Return `, did you mean 'x'?` for the known name closest to `name`, or an empty string."""
-    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-    return f", did you mean {close[0]!r}?" if close else ""
+    closest = closest_name(name, known)
+    return f", did you mean {closest!r}?" if closest else ""

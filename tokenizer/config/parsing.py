@@ -6,11 +6,11 @@ import dataclasses
 import reprlib
 import types
 import typing
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
 from tokenizer.config.renamed import RENAMED
-from tokenizer.errors import ConfigError, nearest_name
+from tokenizer.errors import ConfigError, closest_name
 
 T = TypeVar("T")
 _WRONG = (TypeError, ValueError, OverflowError)
@@ -32,9 +32,10 @@ class _Faults:
         self.unread.add(name)
 
     def unknown(self, table: str, key: str, known: Iterable[str]) -> None:
-        line = unknown_setting(key, known, table)
-        self.lines.append(line)
-        self.unread.update(table + name for name in known if line.endswith((f"mean {name!r}?", f"called {name} now")))
+        known = list(known)
+        self.lines.append(unknown_setting(key, known, table))
+        if meant := _meant(key, known):
+            self.unread.add(table + meant)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,9 +95,15 @@ def unknown_setting(key: str, known: Iterable[str], table: str = "", owner: str 
     """
     known = list(known)
     line = f"unknown setting {_shown.repr(table + key)}{owner and f' of {owner}'}"
-    if RENAMED.get(key) in known:
-        return f"{line}: it is called {RENAMED[key]} now"
-    return line + (nearest_name(key, known) or (f", known: {', '.join(known)}" if listed else ""))
+    meant = _meant(key, known)
+    if meant is None:
+        return line + (f", known: {', '.join(known)}" if listed else "")
+    return f"{line}: it is called {meant} now" if RENAMED.get(key) == meant else f"{line}, did you mean {meant!r}?"
+
+
+def _meant(key: str, known: Sequence[str]) -> str | None:
+    """Return the name of the setting that an unknown one may have meant: its new name, or the closest."""
+    return RENAMED[key] if RENAMED.get(key) in known else closest_name(key, known)
 
 
 def _parse(cls: type[T], values: Mapping[str, Any], where: str, faults: _Faults) -> T:
