@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -33,18 +33,15 @@ def given_settings(context: typer.Context, config_file: Path | None, pairs: Sequ
         ConfigError: one of `pairs`, which are KEY=VALUE, is malformed.
         InputError: the config file cannot be read.
     """
-    options = {_RENAMED_PARAMETERS.get(name, name): _plain(value) for name, value in context.params.items()}
-    typed, environment = by_source(context, {name: options[name] for name in options if name in SETTING_OPTIONS})
+    typed: dict[str, Any] = {}
+    environment: dict[str, Any] = {}
+    for parameter, value in context.params.items():
+        name = _RENAMED_PARAMETERS.get(parameter, parameter)
+        if name in SETTING_OPTIONS:
+            source = context.get_parameter_source(parameter)
+            layer = environment if source is not None and source.name == "ENVIRONMENT" else typed
+            layer[name] = _plain(value)
     return gather_settings(typed, environment, config_file, pairs)
-
-
-def by_source(context: typer.Context, options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return those of the options that were typed, and those whose values variables of the environment gave."""
-    parameters = {option: parameter for parameter, option in _RENAMED_PARAMETERS.items()}
-    sources = {name: context.get_parameter_source(parameters.get(name, name)) for name in options}
-    environment = {name for name, source in sources.items() if source is not None and source.name == "ENVIRONMENT"}
-    typed = {name: value for name, value in options.items() if name not in environment}
-    return typed, {name: value for name, value in options.items() if name in environment}
 
 
 def _plain(value: Any) -> Any:
