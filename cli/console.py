@@ -66,8 +66,12 @@ class Console:
     def tell_checkpoint(self, loaded: LoadedModel, *, named: bool) -> None:
         """Tell which checkpoint was loaded, unless -m named it."""
         if not named:
-            self.say(f"checkpoint: {loaded.folder.name}, which ships with vqtok; -m names another")
-        self.detail(f"checkpoint {loaded.fingerprint[:12]} from {loaded.folder}, on {loaded.device}")
+            self.tell_shipped(loaded.folder)
+        self.detail(str(loaded))
+
+    def tell_shipped(self, folder: Path) -> None:
+        """Tell that a checkpoint is used that ships, as -m names none."""
+        self.say(f"checkpoint: {folder.name}, which ships with vqtok; -m names another")
 
     def _write(self, message: str) -> None:
         if not self._silent:

@@ -50,9 +50,7 @@ def export(
 
     existing = existing_of(resume=False, overwrite=overwrite)
     result = export_onnx(output, model, images or [], existing=existing, track=console.track)
-    if model is None:
-        console.say(f"checkpoint: {result.checkpoint.name}, which ships with vqtok; -m names another")
-    console.detail(f"checkpoint {result.about['model'][:12]} from {result.checkpoint}, on cpu")
+    console.tell_checkpoint(result.model, named=model is not None)
     console.detail(f"exported in {result.export_seconds:.1f} s")
     console.say(f"encoder and decoder exported to {output}, {result.size / 1e6:.1f} MB, in {result.seconds:.1f} s")
     console.say(_compared(result.checked))

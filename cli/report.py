@@ -137,7 +137,7 @@ def _build(console: Console, plan: ReportPlan) -> list[ReportSection]:
         console.warn(warning)
     for subject in plan.subjects:
         if subject.model is not None and not subject.is_chosen:
-            console.say(f"checkpoint: {subject.model.name}, which ships with vqtok; -m names another")
+            console.tell_shipped(subject.model)
     from tokenizer.report import build_reports, report_remarks
 
     sections = []

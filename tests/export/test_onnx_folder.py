@@ -40,7 +40,7 @@ def test_one_call_exports_compares_and_writes(run: Path, tmp_path: Path) -> None
     result = export.export_onnx(tmp_path / "onnx", run, images, track=track)
     assert counted == [2]
     assert result.checked.images == 6 + 2
-    assert (result.about["model"], result.checkpoint) == (fingerprint_of(run), run)
+    assert (result.about["model"], result.model.folder) == (fingerprint_of(run), run)
     assert json.loads((tmp_path / "onnx/vqtok.json").read_text()) == result.about
     assert {path.name for path in (tmp_path / "onnx").iterdir()} == {"encoder.onnx", "decoder.onnx", "vqtok.json"}
     sizes = [(tmp_path / "onnx" / name).stat().st_size for name in ("encoder.onnx", "decoder.onnx")]

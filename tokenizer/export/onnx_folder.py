@@ -29,7 +29,7 @@ class ExportResult:
     Attributes:
         about: what `vqtok.json` says, the comparison included.
         checked: the comparison with the checkpoint.
-        checkpoint: its folder.
+        model: the checkpoint.
         size: bytes of encoder and decoder.
         export_seconds: time that making the graphs took.
         seconds: time that everything took after the checkpoint was loaded.
@@ -37,7 +37,7 @@ class ExportResult:
 
     about: Mapping[str, Any]
     checked: ExportCheck
-    checkpoint: Path
+    model: LoadedModel
     size: int
     export_seconds: float
     seconds: float
@@ -46,7 +46,7 @@ class ExportResult:
 def export_onnx(
     folder: str | os.PathLike[str],
     model: str | os.PathLike[str] | LoadedModel | None = None,
-    images: Sequence[str | os.PathLike[str]] = (),
+    images: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] = (),
     *,
     existing: Existing = "refuse",
     track: Track = untracked,
@@ -56,7 +56,7 @@ def export_onnx(
     Args:
         folder: where to.
         model: folder of a checkpoint, the name of one that ships, or None for the default; a loaded one on the CPU.
-        images: files and folders of images to compare on too, besides drawn ones.
+        images: a file or a folder of images to compare on too, besides drawn ones; or several.
         existing: what becomes of a folder that is there; `overwrite` replaces the files of an earlier export.
         track: what the images pass through.
 
@@ -68,7 +68,7 @@ def export_onnx(
     """
     folder = Path(folder)
     check_output(folder, folder=True, existing=existing)
-    sources = find_images([Path(path) for path in images]) if images else []
+    sources = find_images(images) if images else []
     require_packages()
     loaded = load_model(model, "cpu")
     began = time.perf_counter()
@@ -79,7 +79,7 @@ def export_onnx(
     with locked_folder(folder):
         about = write_exported(folder, exported, checked)
     size = len(exported.encoder) + len(exported.decoder)
-    return ExportResult(about, checked, loaded.folder, size, export_seconds, time.perf_counter() - began)
+    return ExportResult(about, checked, loaded, size, export_seconds, time.perf_counter() - began)
 
 
 def _read_all(sources: Iterable[Source]) -> Iterator[Pixels]:

@@ -36,6 +36,10 @@ class LoadedModel:
     device: torch.device
     folder: Path
 
+    def __str__(self) -> str:
+        """Return which one it is, and where."""
+        return f"checkpoint {self.fingerprint[:12]} from {self.folder}, on {self.device}"
+
     def check(self, name: str, tokens: TokenSet, *, allow_mismatch: bool = False) -> None:
         """Refuse tokens that this checkpoint cannot decode.
 

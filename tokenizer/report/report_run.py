@@ -81,8 +81,7 @@ def _with_model(subject: ReportSubject, plan: ReportPlan, number: int, track: Tr
         stability=stability,
     )
     codes = _code_pictures(loaded, own, by_name, options) if plan.draws_codes else None
-    about = f"checkpoint {loaded.fingerprint[:12]} from {loaded.folder}, on {loaded.device}"
-    return ReportSection(subject.name, report, pairs.worst, pairs.best, codes, _failures(own), about)
+    return ReportSection(subject.name, report, pairs.worst, pairs.best, codes, _failures(own), str(loaded))
 
 
 def _failures(own: TokenFiles) -> tuple[FailedInput, ...]:
