@@ -234,3 +234,9 @@ class TestListing:
     def test_repeats_go_even_where_hashes_collide(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("tokenizer.inputs.listing.hash", len, raising=False)
         assert list(without_repeats(Texts(["/a", "/b", "/c/../a", "/b", "/dd", "/x/../dd", "/e"]))) == [0, 1, 4, 6]
+
+
+def test_one_path_needs_no_list(tmp_path: Path) -> None:
+    save(tmp_path / "a.png", draw(8, 8))
+    (source,) = find_images(str(tmp_path))
+    assert source == find_images([tmp_path])[0] == find_images(tmp_path)[0]

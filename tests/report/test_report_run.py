@@ -14,12 +14,12 @@ import pytest
 from PIL import Image
 
 from tests.conftest import draw, save
-from tokenizer import report
+from tokenizer import jobs, report
 from tokenizer.errors import InputError, OutputError, TokenFileError, UsageError, VqtokError
 from tokenizer.images import placement_of
 from tokenizer.models import fingerprint_of, load_checkpoint, save_checkpoint
 from tokenizer.report import ReportFiles, ReportOptions, ReportSection
-from tokenizer.tokens import Header, ImageRecord, TokenSet, tokens_to_bytes, write_tokens
+from tokenizer.tokens import Header, ImageRecord, TokenSet, read_tokens, tokens_to_bytes, write_tokens
 
 
 def made_up(size: int, codes: list[int], model: str = "f" * 64) -> TokenSet:
@@ -173,3 +173,11 @@ def test_what_contradicts_itself_is_refused(
     with pytest.raises(VqtokError, match=said.replace("(", r"\(")):
         build(**call)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_one_name_needs_no_list(run: Path, photos: Path, tmp_path: Path) -> None:
+    for _ in jobs.encode(photos / "b", tmp_path / "t.npy", run):
+        pass
+    listed = build(tokens=[str(tmp_path / "t.npy")], models=[str(run)])
+    assert build(tokens=str(tmp_path / "t.npy"), models=str(run)) == listed
+    assert build(tokens=read_tokens(tmp_path / "t.npy"), models=run)[0].report.tokens == listed[0].report.tokens

@@ -36,8 +36,8 @@ class Inputs:
     archives: tuple[Archive, ...] = ()
 
 
-def find_images(paths: Sequence[Path]) -> Listing:
-    """Return the images that `paths` name: files as they are, folders searched recursively by suffix.
+def find_images(paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> Listing:
+    """Return the images that one path, or several, name: files as they are, folders searched recursively by suffix.
 
     Names are relative to the deepest folder that holds everything named; a folder's images come sorted by name,
     whatever the file system's order. What begins with a dot is left out, files and folders.
@@ -45,7 +45,7 @@ def find_images(paths: Sequence[Path]) -> Listing:
     Raises:
         InputError: a path is missing, or a folder holds no image or cannot be listed.
     """
-    texts = [str(path) for path in paths]
+    texts = [str(Path(path)) for path in ([paths] if isinstance(paths, str | os.PathLike) else paths)]
     _check_there(texts)
     found = _Found()
     for text in texts:

@@ -18,13 +18,14 @@ class NamedInputs:
     """Names of images, which nobody has looked at yet.
 
     Attributes:
-        arguments: files, folders, tar archives or URLs; or `-` alone: one image, or one tar archive, on `stdin`.
+        arguments: one or several: a file, a folder, a tar archive, a URL; or `-` alone: one image, or one tar archive,
+            on `stdin`.
         files_from: a file that lists more of them, or `-` for a list on `stdin`.
         null: entries of the list end with NUL, not newline.
         stdin: the stream that `-` stands for.
     """
 
-    arguments: Sequence[str | os.PathLike[str]] = ()
+    arguments: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] = ()
     files_from: str | None = None
     null: bool = False
     stdin: BinaryIO | None = None
@@ -36,7 +37,8 @@ class NamedInputs:
             InputError: something is missing, or there are no images.
             UsageError: nothing is named, names exclude each other, there is no stream, or a URL's scheme is unknown.
         """
-        names = [os.fspath(name) for name in self.arguments]
+        named = [self.arguments] if isinstance(self.arguments, str | os.PathLike) else self.arguments
+        names = [os.fspath(name) for name in named]
         if self.null and self.files_from is None:
             raise UsageError("--null is for --files-from: pass both")
         if "-" in names:

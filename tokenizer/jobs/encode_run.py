@@ -145,8 +145,6 @@ def _target(output: Output, wanted: str | None, shard_size: int | None) -> _Targ
 def _gathered(inputs: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | NamedInputs | Inputs) -> Inputs:
     if isinstance(inputs, Inputs):
         return inputs
-    if isinstance(inputs, str | os.PathLike):
-        inputs = [inputs]
     return inputs.gather() if isinstance(inputs, NamedInputs) else NamedInputs(inputs).gather()
 
 

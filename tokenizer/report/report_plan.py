@@ -132,9 +132,9 @@ class ReportPlan:
 
 
 def plan_reports(
-    tokens: Sequence[NamedTokens] = (),
-    images: Model | None = None,
-    models: Sequence[Model] = (),
+    tokens: NamedTokens | Sequence[NamedTokens] = (),
+    images: str | os.PathLike[str] | None = None,
+    models: Model | Sequence[Model] = (),
     options: ReportOptions | None = None,
     files: ReportFiles | None = None,
     *,
@@ -144,11 +144,11 @@ def plan_reports(
     """Return what reports will be of: nothing is measured, no network loaded, nothing written.
 
     Args:
-        tokens: token files, folders of them, `-` for what `stdin` holds, or tokens in memory: a report each. Without
-            any, `images` are encoded with each of the models.
+        tokens: one or several, a report each: a token file, a folder of them, `-` for what `stdin` holds, or tokens in
+            memory. Without any, `images` are encoded with each of the models.
         images: the originals, a folder or a file: adds how good the decoded pictures are.
-        models: checkpoints, or names of those that ship. With several and `tokens`, each goes with those it made;
-            with none, the shipped one that made them is found.
+        models: one or several: a checkpoint, or the name of one that ships. With several and `tokens`, each goes with
+            those it made; with none, the shipped one that made them is found.
         options: what is measured.
         files: what `write_reports` will write.
         existing: what becomes of files that are there.
@@ -161,6 +161,8 @@ def plan_reports(
         OutputError: a file is in the way, or cannot be written.
     """
     options, files = options or ReportOptions(), files or ReportFiles()
+    tokens = [tokens] if isinstance(tokens, str | os.PathLike | TokenSet) else tokens
+    models = [models] if isinstance(models, str | os.PathLike) else models
     _check_call(tokens, images, options, files)
     files.check(existing)
     chosen = list(dict.fromkeys(map(Path, models)))
@@ -172,7 +174,7 @@ def plan_reports(
         subjects = [ReportSubject(DEFAULT_CHECKPOINT, None, locate_checkpoint(None), is_chosen=False)]
     if files.codebook_picture is not None and len(subjects) > 1:
         raise UsageError("--codebook-picture is of one report: name one token file, or one -m")
-    originals: Sequence[Source] = () if images is None else find_images([Path(images)])
+    originals: Sequence[Source] = () if images is None else find_images(images)
     warnings = [warning for subject in subjects if subject.tokens for warning in subject.tokens.warnings]
     return ReportPlan(tuple(subjects), originals, str(images), options, files, tuple(warnings))
 

@@ -8,7 +8,6 @@ import os
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from tokenizer import runtime
 from tokenizer.config import TrainConfig, read_settings, to_dict
@@ -73,7 +72,7 @@ def plan_run(config: TrainConfig, data: TrainingData) -> Plan:
     device = runtime.choose_device(config.device)
     count = config.val_images if config.val_images is not None else min(128, len(sources) // 20)
     if config.val_data:
-        train, validation = sources, list(find_images([Path(config.val_data)])[: config.val_images or None])
+        train, validation = sources, list(find_images(config.val_data)[: config.val_images or None])
     else:
         if count >= len(sources):
             raise InputError(f"val_images is {count}, there are {len(sources)} images: name fewer")
@@ -102,7 +101,7 @@ def plan_run(config: TrainConfig, data: TrainingData) -> Plan:
 
 def _find(data: TrainingData) -> list[Source]:
     several = [data] if isinstance(data, str | os.PathLike) else data
-    found = [*find_images([Path(item) for item in several if not isinstance(item, Source)])]
+    found = [*find_images([item for item in several if not isinstance(item, Source)])]
     found += [item for item in several if isinstance(item, Source)]
     if not found:
         raise InputError("there are no images: name a folder, or pass sources")
