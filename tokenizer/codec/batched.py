@@ -103,5 +103,6 @@ class BatchedNetwork:
 
 def _small(config: NetworkConfig) -> int:
     """Return the pixels of the largest image that one of the network's kernels finds small."""
-    channels_at = {1: 3} | {4 << stage: width for stage, width in enumerate(config.widths)}
-    return max(_NUMBERS_OF_A_SMALL_IMAGE * side**2 // channels for side, channels in channels_at.items())
+    shapes = (config.widths, config.decoder_shape[0])
+    channels_at = [(1, 3), *((4 << stage, width) for widths in shapes for stage, width in enumerate(widths))]
+    return max(_NUMBERS_OF_A_SMALL_IMAGE * side**2 // channels for side, channels in channels_at)

@@ -21,7 +21,7 @@ _WIDEST, _DEEPEST, _WIDEST_LATENT = 2**16, 2**8, 2**12
 
 @dataclasses.dataclass(frozen=True)
 class NetworkConfig:
-    """The encoder and its mirror image, the decoder.
+    """The encoder and the decoder, its mirror image unless `decoder_widths` or `decoder_depths` say otherwise.
 
     Attributes:
         downsample: pixels per position along each side.
@@ -29,19 +29,33 @@ class NetworkConfig:
             stage halves the one before, so there are `log2(downsample) - 1` of them.
         depths: residual blocks of each stage.
         latent_dim: width of a latent, and of a code vector.
+        decoder_widths: channels of the decoder's stages, in the same order; None for the encoder's.
+        decoder_depths: residual blocks of the decoder's stages, in the same order; None for the encoder's.
+        linear: a linear path beside encoder and decoder: a block of pixels times a matrix, and back.
     """
 
     downsample: int = 16
     widths: tuple[int, ...] = PRESETS["tiny"][16][0]
     depths: tuple[int, ...] = PRESETS["tiny"][16][1]
     latent_dim: int = 8
+    decoder_widths: tuple[int, ...] | None = None
+    decoder_depths: tuple[int, ...] | None = None
+    linear: bool = False
+
+    @property
+    def decoder_shape(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Widths and depths of the decoder."""
+        return self.decoder_widths or self.widths, self.decoder_depths or self.depths
 
     @property
     def min_parameters(self) -> int:
         """How many numbers encoder and decoder hold at least: those of their kernels."""
-        blocks = sum(18 * width**2 * depth for width, depth in zip(self.widths, self.depths, strict=True))
-        between = sum(4 * narrow * wide for narrow, wide in itertools.pairwise(self.widths))
-        return 2 * (blocks + between + 432 * self.widths[0] + self.widths[-1] * self.latent_dim)
+        found = 0
+        for widths, depths in ((self.widths, self.depths), self.decoder_shape):
+            found += sum(18 * width**2 * depth for width, depth in zip(widths, depths, strict=True))
+            found += sum(4 * narrow * wide for narrow, wide in itertools.pairwise(widths))
+            found += 432 * widths[0] + (widths[-1] + self.linear * 3 * self.downsample**2) * self.latent_dim
+        return found
 
     def faults(self, unread: frozenset[str] = frozenset()) -> list[str]:
         """Return what is wrong with these settings, one line each.
@@ -53,20 +67,27 @@ class NetworkConfig:
         found = []
         if self.downsample not in DOWNSAMPLES:
             found.append(f"network.downsample is {self.downsample}, expected one of {DOWNSAMPLES}")
-        elif unread.isdisjoint(("network.downsample", "network.widths")):
-            wanted = self.downsample.bit_length() - 2  # log2(downsample) - 1
-            if len(self.widths) != wanted:
-                found.append(
-                    f"network.widths has {len(self.widths)} stages, a downsample of {self.downsample} takes {wanted}"
-                )
-        shapes = ("network.downsample", "network.widths", "network.depths")
-        if len(self.widths) != len(self.depths) and unread.isdisjoint(shapes):
-            found.append(f"network.widths {self.widths} and network.depths {self.depths} differ in length")
-        if not all(1 <= width <= _WIDEST for width in self.widths) or not all(0 <= d <= _DEEPEST for d in self.depths):
-            found.append(f"network.widths must be 1 to {_WIDEST} and network.depths 0 to {_DEEPEST}")
+        found += self._shape_faults("", self.widths, self.depths, unread)
+        if self.decoder_widths is not None or self.decoder_depths is not None:
+            found += [line for line in self._shape_faults("decoder_", *self.decoder_shape, unread) if line not in found]
         if not 1 <= self.latent_dim <= _WIDEST_LATENT:
             found.append(f"network.latent_dim is {self.latent_dim}, expected 1 to {_WIDEST_LATENT}")
         return found
+
+    def _shape_faults(
+        self, part: str, widths: tuple[int, ...], depths: tuple[int, ...], unread: frozenset[str]
+    ) -> Iterator[str]:
+        """Yield what is wrong with the stages of one part."""
+        names = tuple(f"network.{part}{key}" for key in ("widths", "depths"))
+        shapes = {"network.downsample", "network.widths", "network.depths", *names}
+        if self.downsample in DOWNSAMPLES and unread.isdisjoint(shapes - {"network.depths", names[1]}):
+            wanted = self.downsample.bit_length() - 2  # log2(downsample) - 1
+            if len(widths) != wanted:
+                yield f"{names[0]} has {len(widths)} stages, a downsample of {self.downsample} takes {wanted}"
+        if len(widths) != len(depths) and unread.isdisjoint(shapes):
+            yield f"{names[0]} {widths} and {names[1]} {depths} differ in length"
+        if not all(1 <= width <= _WIDEST for width in widths) or not all(0 <= d <= _DEEPEST for d in depths):
+            yield f"{names[0]} must be 1 to {_WIDEST} and {names[1]} 0 to {_DEEPEST}"
 
 
 @dataclasses.dataclass(frozen=True)

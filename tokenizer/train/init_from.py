@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from tokenizer.config import NetworkConfig, coerce_option, to_dict
 from tokenizer.errors import ConfigError
-from tokenizer.models import Tokenizer, describe_checkpoint, fingerprint_of, load_checkpoint
+from tokenizer.models import Decoder, Encoder, Tokenizer, describe_checkpoint, fingerprint_of, load_checkpoint
 from tokenizer.quantizers import (
     CodebookQuantizer,
     Combinator,
@@ -84,10 +84,30 @@ def _typed(shape: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _misfits(source: Tokenizer, network: Mapping[str, Any], spec: Mapping[str, Any]) -> list[str]:
-    """Return a line for each setting for which a run cannot start from `source`, with both values."""
+    """Return a line for each setting for which a run cannot start from `source`, with both values.
+
+    Stages may get deeper, and the network a linear path, which begins at 0.
+    """
     shape = to_dict(source.network)
-    found = [f"network.{key} is {shape[key]} there, now {network[key]}" for key in shape if shape[key] != network[key]]
+    found = [
+        f"network.{key} is {shape[key]} there, now {network[key]}"
+        for key in shape
+        if shape[key] != network[key] and not _is_more(source.network, key, network[key])
+    ]
     return found + misfitting_settings(source.quantizer.spec, spec)
+
+
+def _is_more(before: NetworkConfig, key: str, now: Any) -> bool:
+    """Return whether a network with this setting can begin as one with that of `before`."""
+    widths, depths = before.decoder_shape
+    if key == "linear":
+        return bool(now)
+    if key == "decoder_widths":
+        return tuple(now or before.widths) == widths
+    if key not in ("depths", "decoder_depths"):
+        return False
+    least = before.depths if key == "depths" else depths
+    return now is None or (len(now) == len(least) and all(new >= old for new, old in zip(now, least, strict=True)))
 
 
 @torch.no_grad()
@@ -114,11 +134,19 @@ def start_from_checkpoint(
     misfits = _misfits(source, to_dict(model.network), model.quantizer.spec)
     if misfits:
         raise ConfigError([f"cannot start from {folder} with other settings: {'; '.join(misfits)}: leave them out"])
-    model.encoder.load_state_dict(source.encoder.state_dict())
-    model.decoder.load_state_dict(source.decoder.state_dict())
+    _start_deeper(model.encoder, source.encoder)
+    _start_deeper(model.decoder, source.decoder)
     _take_over(model.quantizer, source.quantizer)
     state.ema.load_state_dict(model.state_dict())
     state.quantizing = _is_placed(model.quantizer)
+
+
+def _start_deeper(target: nn.Module, source: nn.Module) -> None:
+    """Let `target`, which may have more residual blocks and a linear path, begin with what `source` computes."""
+    if isinstance(target, Encoder | Decoder) and isinstance(source, Encoder | Decoder):
+        target.start_from(source)
+    else:
+        target.load_state_dict(source.state_dict())
 
 
 def readable_fingerprints(folder: Path, frozen: Sequence[str]) -> tuple[str, ...]:
