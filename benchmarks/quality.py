@@ -65,7 +65,7 @@ def train_authors(plan: train.Plan, *, fast: bool) -> tuple[Authors, int]:
     model = model.to(memory_format=torch.channels_last)
     average = torch.optim.swa_utils.AveragedModel(model, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.995))
     optimizer = torch.optim.Adam(model.parameters(), lr=LEARNING_RATE)
-    feed = crop_batches(Crops(plan.train, config.image_size, config.seed), config.batch_size, 0, config.workers)
+    feed = crop_batches(Crops(plan.train, config), config.batch_size, 0, config.workers)
     began, steps = time.perf_counter(), 0
     while (progress := (time.perf_counter() - began) / (60 * config.minutes)) < 1:
         if fast:

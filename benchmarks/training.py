@@ -39,7 +39,7 @@ def bare(plan: Plan) -> Iterator[int]:
     config, device = plan.config, torch.device(plan.config.device)
     state = train.begin_run(plan)
     size = config.batch_size or 1
-    feed = crop_batches(Crops(plan.train, config.image_size or 0, 0), size, 0, 0)
+    feed = crop_batches(Crops(plan.train, config), size, 0, 0)
     held = [to_unit_range(batch).to(device) for batch in islice(feed, 8)]
     step = 0
     while True:

@@ -46,6 +46,7 @@ def compare(
         int | None, option("--codebook-size", min=1, help="Codes of every quantizer that does not say its own.")
     ] = None,
     image_size: options.CropSize = None,
+    encode_size: options.EncodeSize = None,
     batch_size: options.Crops = None,
     precision: options.TrainPrecision = None,
     device: options.TrainDevice = None,
@@ -145,9 +146,10 @@ def _announce(console: Console, comparison: Comparison) -> None:
     kind = "training images" if plan.overlap else "validation images"
     console.say(f"{len(plan.train)} images to train on, compared on {len(plan.validation)} {kind}")
     console.say(f"network: downsample {network.downsample}, widths {network.widths}, depths {network.depths}")
+    console.say(plan.scales)
     console.say(
-        f"each: {budget}, batches of {config.batch_size} crops of {config.image_size} px, {config.precision} on "
-        f"{config.device}, {config.workers} reading threads"
+        f"each: {budget}, batches of {config.batch_size} crops, {config.precision} on {config.device}, "
+        f"{config.workers} reading threads"
     )
     seeds = ", ".join(map(str, comparison.seeds))
     console.say(f"{len(comparison.entries)} entries: {', '.join(comparison.labels)}; seeds {seeds}")

@@ -99,6 +99,12 @@ Preset = Annotated[
 ]
 Downsample = Annotated[int | None, option("--downsample", help="Pixels per position and side: 4, 8, 16, 32.")]
 CropSize = Annotated[int | None, option("--image-size", min=1, help="Side of the training crops.")]
+EncodeSize = Annotated[
+    int | None,
+    option(
+        "--encode-size", min=1, help="What encode --image-size will be; nothing said: images keep their size there."
+    ),
+]
 Crops = Annotated[int | None, option("--batch-size", "-b", min=1, help="Crops at once, on each device.")]
 TrainPrecision = Annotated[Precision | None, option("--precision", help="Of the network's arithmetic.")]
 TrainDevice = Annotated[str | None, option("--device", help="auto, cpu, cuda, cuda:1 or mps.")]

@@ -62,6 +62,7 @@ def train(
     steps: Annotated[int | None, option("--steps", min=1, help="Budget in optimizer steps.")] = None,
     minutes: Annotated[float | None, option("--minutes", help="Budget in minutes; 30 when nothing is said.")] = None,
     image_size: options.CropSize = None,
+    encode_size: options.EncodeSize = None,
     batch_size: options.Crops = None,
     grad_accum: Annotated[
         int | None, option("--grad-accum", min=1, help="Batches that make one optimizer step.")
@@ -175,8 +176,9 @@ def _announce(console: Console, plan: Plan, sample: ImageSample) -> None:
     console.say(f"network: downsample {network.downsample}, widths {network.widths}, depths {network.depths}")
     console.say(f"quantizer: {short_spec(config.quantizer, ['codebook_size'])}, latents {network.latent_dim} wide")
     budget = f"{config.steps} steps" if config.steps else f"{config.minutes:g} minutes"
+    console.say(plan.scales)
     console.say(
-        f"training: {budget}, batches of {config.batch_size} crops of {config.image_size} px, "
+        f"training: {budget}, batches of {config.batch_size} crops, "
         f"{config.precision} on {config.device}, {config.workers} reading threads, seed {config.seed}"
     )
     if sample.unreadable:
@@ -206,6 +208,7 @@ def _rehearse(console: Console, plan: Plan, *, as_json: bool) -> None:
             "unreadable": [{"name": name, "reason": reason} for name, reason in sample.unreadable],
             "tokens": plan.tokens,
             "codes": plan.codes,
+            "scales": plan.scales,
             "estimate": asdict(estimate) if estimate else None,
             "settings": to_dict(plan.config),
             "notes": plan.notes,

@@ -63,7 +63,7 @@ def test_a_run(vqtok: Vqtok, photos: Path, tiny: Path, tmp_path: Path) -> None:
     assert (result.json["steps"], result.json["output"]) == (10, f"{tmp_path}/run")
     assert {"psnr", "used", "perplexity"} <= set(result.json)
     assert "20 images to train on, evaluated on 4 validation images\n" in result.err
-    assert "training: 10 steps, batches of 8 crops of 32 px, float32 on cpu, 0 reading threads, seed 0\n" in result.err
+    assert "training: 10 steps, batches of 8 crops, float32 on cpu, 0 reading threads, seed 0\n" in result.err
     assert f"the checkpoint is in {tmp_path}/run" in result.err
     lines = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [4, 8, 10]

@@ -22,6 +22,11 @@ def batches() -> list[torch.Tensor]:
     return [torch.from_numpy(np.stack([draw(size, size, seed) for seed in range(3)])) for size in (32, 48)]
 
 
+def whole(batches: list[torch.Tensor]) -> list[torch.Tensor]:
+    """Return (B, H, W, 3) pictures as images of one tile."""
+    return [batch[:, None] for batch in batches]
+
+
 def tokenizer(name: str, **options: object) -> Tokenizer:
     """A tokenizer whose codes lie on the latents of some pictures."""
     torch.manual_seed(3)
@@ -35,7 +40,7 @@ def tokenizer(name: str, **options: object) -> Tokenizer:
 @pytest.mark.parametrize("name", ["diveq", "residual(2*ste)"])
 def test_measured_from_tokens_alone(name: str, batches: list[torch.Tensor]) -> None:
     model = tokenizer(name)
-    found = measure_model(model, batches)
+    found = measure_model(model, whole(batches))
     decibels, similarities, tokens = [], [], []
     for batch in batches:
         for picture in batch:
@@ -66,7 +71,7 @@ def test_measured_from_tokens_alone(name: str, batches: list[torch.Tensor]) -> N
 
 def test_soft_pictures_are_measured_beside_the_hard_ones(batches: list[torch.Tensor]) -> None:
     model = tokenizer("gumbel", temperature=1.0, lowest_temperature=0.9)
-    found = measure_model(model, batches)
+    found = measure_model(model, whole(batches))
     assert found.soft is not None
     decibels = []
     for batch in batches:
@@ -80,7 +85,7 @@ def test_soft_pictures_are_measured_beside_the_hard_ones(batches: list[torch.Ten
 
 def test_almost_cold_soft_assignment_is_the_hard_one(batches: list[torch.Tensor]) -> None:
     model = tokenizer("gumbel", temperature=2e-6, lowest_temperature=1e-6)
-    found = measure_model(model, batches)
+    found = measure_model(model, whole(batches))
     assert found.soft is not None
     assert found.soft.psnr == pytest.approx(found.psnr, abs=1e-3)
 
@@ -112,12 +117,12 @@ def test_many_distinct_vectors_are_sampled_alike_each_time(
     batches: list[torch.Tensor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = tokenizer("residual(2*ste)")
-    every = measure_model(model, batches).effective_rank
+    every = measure_model(model, whole(batches)).effective_rank
     monkeypatch.setattr(measures, "MOST_VECTORS", 5)
     torch.manual_seed(8)
-    first = measure_model(model, batches).effective_rank
+    first = measure_model(model, whole(batches)).effective_rank
     torch.manual_seed(9)
-    assert measure_model(model, batches).effective_rank == first != every
+    assert measure_model(model, whole(batches)).effective_rank == first != every
 
 
 def test_steadiness_is_that_of_the_last_tenth() -> None:
@@ -137,6 +142,20 @@ def test_thinning_takes_means_of_equal_stretches() -> None:
     assert points[-1] == (1000.0, 998.0)
     assert len(thin_curve([(step, 0.0) for step in range(201)])) <= 200
     assert thin_curve([]) == ()
+
+
+def test_an_image_of_several_tiles_is_one() -> None:
+    originals, made = (np.stack([draw(16, 16, seed + each) for each in range(4)]) for seed in (0, 10))
+    scores = PictureScores()
+    scores.add(originals, made, tiles=2)
+    images = [psnr(np.concatenate(originals[at]), np.concatenate(made[at])) for at in (slice(2), slice(2, 4))]
+    assert scores.psnr == pytest.approx(np.mean(images))
+    assert scores.ssim == pytest.approx(np.mean([ssim(*pair) for pair in zip(originals, made, strict=True)]))
+    model = tokenizer("diveq")
+    tiles = torch.from_numpy(originals)
+    together, apart = (measure_model(model, [tiles.reshape(shape)]) for shape in ((2, 2, 16, 16, 3), (4, 1, 16, 16, 3)))
+    assert (together.used, together.perplexity, together.tokens) == (apart.used, apart.perplexity, apart.tokens)
+    assert together.psnr != apart.psnr
 
 
 def test_pictures_that_came_back_exactly_are_left_out() -> None:

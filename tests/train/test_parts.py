@@ -176,4 +176,25 @@ def test_images_that_come_back_exactly_have_a_finite_figure(monkeypatch: pytest.
     batch = torch.full((2, 16, 16, 3), 128, dtype=torch.uint8)
     model = Tokenizer(TINY, {"name": "diveq", "codebook_size": 8}).eval()
     monkeypatch.setattr(evaluation, "_round_trip", lambda *_: (np.zeros((2, 2, 2, 1), np.int64), batch.numpy()))
-    assert evaluation.evaluate(model, [batch]).psnr == 100
+    assert evaluation.evaluate(model, [batch[None]]).psnr == 100
+
+
+def test_the_figure_of_an_image_is_that_of_all_its_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = Tokenizer(TINY, {"name": "diveq", "codebook_size": 8}).eval()
+    batch = torch.zeros((2, 2, 16, 16, 3), dtype=torch.uint8)
+    made = np.zeros((4, 16, 16, 3), np.uint8)
+    made[0], made[1], made[2], made[3] = 3, 5, 7, 1  # squared errors of 17 and 25 in the mean
+    monkeypatch.setattr(evaluation, "_round_trip", lambda *_: (np.zeros((4, 2, 2, 1), np.int64), made))
+    wanted = (10 * np.log10(255**2 / 17) + 10 * np.log10(255**2 / 25)) / 2
+    found = evaluation.evaluate(model, [batch])
+    assert found.psnr == pytest.approx(wanted)
+    assert found.tokens == 16
+
+
+def test_a_tile_of_each_image_is_shown() -> None:
+    model = Tokenizer(TINY, {"name": "diveq", "codebook_size": 8}).eval()
+    shades = torch.arange(12, dtype=torch.uint8).reshape(3, 4, 1, 1, 1) * 20
+    large, small = shades.expand(3, 4, 16, 16, 3), torch.zeros((5, 1, 8, 8, 3), dtype=torch.uint8)
+    pixels = evaluation.validation_picture(model, [large[:2], large[2:], small])
+    assert pixels.shape == (2 * 20 + 4, 3 * 20 + 4, 3)
+    assert pixels[10, [10, 30, 50], 0].tolist() == [0, 80, 160]

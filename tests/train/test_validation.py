@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from tests.conftest import draw, save
-from tokenizer.images import Source
+from tokenizer.images import Source, placement_of, read_image
 from tokenizer.inputs import find_images
 from tokenizer.train import validation_batches
 from tokenizer.train.validation import split_validation
@@ -32,9 +32,51 @@ def test_validation_images_are_cut_not_resized(tmp_path: Path) -> None:
     sources.append(Source("large", save(tmp_path / "b.png", draw(600, 700))))
     unreadable: dict[str, str] = {}
     small, large = validation_batches(sources, 16, 4, (255, 255, 255), unreadable)
-    assert torch.equal(small[0], torch.from_numpy(pixels[6:38, 14:46].copy()))
-    assert large.shape == (1, 256, 256, 3)
+    assert torch.equal(small[0, 0], torch.from_numpy(pixels[6:38, 14:46].copy()))
+    assert large.shape == (1, 4, 256, 256, 3)
     assert unreadable == {"bad": "it does not exist, or is a link to nothing"}
+
+
+@pytest.mark.parametrize(
+    ("size", "side", "places"),
+    [
+        ((160, 213), 160, [(0, 26)]),
+        ((256, 256), 256, [(0, 0)]),
+        ((512, 512), 256, [(0, 0), (0, 256), (256, 0), (256, 256)]),
+        ((512, 768), 256, [(0, 64), (0, 448), (256, 64), (256, 448)]),
+        ((300, 700), 256, [(22, 0), (22, 222), (22, 444)]),
+        ((100, 1200), 96, [(2, 102), (2, 402), (2, 702), (2, 1002)]),
+        ((1500, 1000), 256, [(247, 122), (247, 622), (997, 122), (997, 622)]),
+    ],
+)
+def test_tiles_are_spread_evenly_over_a_large_image(
+    tmp_path: Path, size: tuple[int, int], side: int, places: list[tuple[int, int]]
+) -> None:
+    pixels = draw(*size)
+    (batch,) = validation_batches([Source("a", save(tmp_path / "a.png", pixels))], 16, 1, (255, 255, 255), {})
+    assert batch.shape == (1, len(places), side, side, 3)
+    for tile, (top, left) in zip(batch[0].numpy(), places, strict=True):
+        assert (tile == pixels[top : top + side, left : left + side]).all()
+
+
+def test_batches_hold_whole_images_of_as_many_tiles(tmp_path: Path) -> None:
+    sizes = [(512, 512), (64, 64), (512, 512), (64, 64), (512, 512)]
+    sources = [Source(str(n), save(tmp_path / f"{n}.png", draw(*size, n))) for n, size in enumerate(sizes)]
+    shapes = [tuple(batch.shape[:3]) for batch in validation_batches(sources, 16, 8, (255, 255, 255), {})]
+    assert shapes == [(2, 4, 256), (1, 4, 256), (2, 1, 64)]
+
+
+def test_validation_images_are_of_the_size_at_which_they_will_be_encoded(tmp_path: Path) -> None:
+    large = Source("large", save(tmp_path / "large.png", draw(700, 1000)))
+    small = Source("small", save(tmp_path / "small.png", draw(100, 90)))
+    (batch,) = validation_batches([large, small], 16, 2, (255, 255, 255), {}, encode_size=128)
+    assert batch.shape == (2, 1, 128, 128, 3)
+    for tile, source in zip(batch[:, 0].numpy(), (large, small), strict=True):
+        decoded = read_image(Path(str(source.file)))
+        placement = placement_of((decoded.shape[0], decoded.shape[1]), "crop", 128, 16)
+        assert (tile == placement.apply(decoded)).all()
+    (batch,) = validation_batches([large], 16, 2, (255, 255, 255), {}, encode_size=600)
+    assert batch.shape == (1, 4, 256, 256, 3)
 
 
 def test_no_readable_validation_image(tmp_path: Path) -> None:
@@ -67,5 +109,5 @@ def test_no_or_only_damaged_images_are_split(tmp_path: Path) -> None:
 def test_an_image_smaller_than_one_position_is_enlarged(tmp_path: Path) -> None:
     Image.new("RGB", (3, 5), "red").save(tmp_path / "a.png")
     (batch,) = validation_batches([Source("a", tmp_path / "a.png")], 16, 4, (255, 255, 255), {})
-    assert batch.shape == (1, 16, 16, 3)
-    assert batch[0, 8, 8].tolist() == [255, 0, 0]
+    assert batch.shape == (1, 1, 16, 16, 3)
+    assert batch[0, 0, 8, 8].tolist() == [255, 0, 0]

@@ -219,7 +219,9 @@ def _curves(lines: Sequence[Mapping[str, Any]], losses: Sequence[tuple[int, floa
 
 
 def validation_images(entry: Entry, count: int | None = None) -> list[Tensor]:
-    """Return the readable validation images of an entry, or `count` evenly spaced ones, as (B, S, S, 3) uint8 batches.
+    """Return the readable validation images of an entry, or `count` evenly spaced ones, in tiles.
+
+    They are (P, T, S, S, 3) uint8 batches, see `train.validation_batches`.
 
     Raises:
         InputError: none of them can be read.
@@ -227,7 +229,8 @@ def validation_images(entry: Entry, count: int | None = None) -> list[Tensor]:
     config, sources = entry.plan.config, entry.plan.validation
     if count is not None and count < len(sources):
         sources = tuple(sources[number * len(sources) // count] for number in range(count))
-    made = validation_batches(sources, entry.plan.multiple, config.batch_size or 1, parse_color(config.alpha), {})
+    alpha, size = parse_color(config.alpha), config.batch_size or 1
+    made = validation_batches(sources, entry.plan.multiple, size, alpha, {}, config.encode_size)
     if not made:
         raise no_validation_images(sources)
     return made

@@ -38,7 +38,8 @@ def draw_gallery(comparison: Comparison, ranking: Ranking) -> ComparisonGallery:
         InputError: no validation image can be read.
     """
     entries = {(entry.label, entry.seed): entry for entry in comparison.entries}
-    originals = [picture for batch in validation_images(comparison.entries[0], _SHOWN) for picture in batch.numpy()]
+    batches = validation_images(comparison.entries[0], _SHOWN)
+    originals = [picture for batch in batches for picture in batch[:, 0].numpy()]  # a tile of each
     made = [_pictures(entries[row.label, row.results[0].seed], originals) for row in ranking.ranked]
     sheet = draw_reconstructions(originals, list(zip(map(_label, ranking.ranked), made, strict=True)))
     each = max(1, min(_SHOWN, _MOST_PAIRS // max(1, len(made))))

@@ -20,7 +20,8 @@ MOST_POINTS = 200
 
 COMPARISON_DEFINITIONS = {
     "psnr": "10 log10(255^2 / MSE) in dB on rounded 8-bit RGB of the validation images, decoded from the tokens alone "
-    "by the averaged weights; mean over images, without those that came back exactly",
+    "by the averaged weights, of large ones up to four tiles at their own size; mean over images, without those that "
+    "came back exactly",
     "ssim": "structural similarity on the same pixels, 11x11 Gaussian window (sigma 1.5); mean over images",
     "bits_per_position": "log2 of the alphabet size, summed over the codes of one position",
     "bits_per_pixel": "log2 of the alphabet size, summed over the codes of one position, over its pixels",
@@ -99,18 +100,19 @@ class ModelFigures:
 
 
 def measure_model(model: Tokenizer, batches: Sequence[Tensor]) -> ModelFigures:
-    """Return the figures of `model`, in evaluation mode, over (B, H, W, 3) uint8 batches."""
+    """Return the figures of `model`, in evaluation mode, over (P, T, H, W, 3) uint8 batches of images in tiles."""
     soft = getattr(model.quantizer, "soft", None)
     counts = [np.zeros(size, np.int64) for size in model.codebook_sizes]
     distinct: list[Tensor] = []
     hard_scores, soft_scores = PictureScores(), PictureScores()
-    for batch in batches:
+    for images in batches:
+        batch, tiles = images.flatten(0, 1), images.shape[1]
         tokens, pictures = decode_batch(model, batch)
-        hard_scores.add(batch.numpy(), pictures)
+        hard_scores.add(batch.numpy(), pictures, tiles)
         add_counts(counts, tokens.cpu().numpy())
         distinct.append(torch.unique(tokens.flatten(0, -2), dim=0))
         if soft is not None:
-            soft_scores.add(batch.numpy(), decode_batch_softly(model, soft, batch))
+            soft_scores.add(batch.numpy(), decode_batch_softly(model, soft, batch), tiles)
     together = overall_usage([Usage(count) for count in counts])
     return ModelFigures(
         hard_scores.psnr,
@@ -130,11 +132,16 @@ class PictureScores:
         self._psnr: list[float] = []
         self._ssim: list[float | None] = []
 
-    def add(self, originals: Pixels, pictures: Pixels) -> None:
-        """Compare (B, H, W, 3) pictures."""
+    def add(self, originals: Pixels, pictures: Pixels, tiles: int = 1) -> None:
+        """Compare (B, H, W, 3) pictures, where each `tiles` that follow one another are of one image.
+
+        An image's PSNR is that of all pixels of its tiles, its SSIM the mean over them.
+        """
         pairs = list(zip(originals, pictures, strict=True))
-        self._psnr += [psnr(*pair) for pair in pairs]
-        self._ssim += [ssim(*pair) for pair in pairs]
+        for start in range(0, len(pairs), tiles):
+            of_image = slice(start, start + tiles)
+            self._psnr.append(psnr(originals[of_image], pictures[of_image]))
+            self._ssim.append(mean_or_none(ssim(*pair) for pair in pairs[of_image]))
 
     @property
     def psnr(self) -> float | None:

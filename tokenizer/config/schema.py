@@ -102,9 +102,18 @@ class TrainConfig:
             quantization, and no k-means.
         freeze: parts that stay as the checkpoint has them: encoder, decoder, codebook.
         image_size: side of the training crops in pixels.
-        smallest_crop: share of an image's shorter side that the smallest crop spans; the largest spans all of it.
+        encode_size: shorter side at which images will be encoded: what `vqtok encode` will be given as `--image-size`
+            (with `--resize-mode pad`, the shorter side that it leaves them). Crops and validation images are of that
+            scale, then. None: at their own size, which is that command's default.
+        native_crops: share of the crops that are cut out at the scale at which images will be encoded, pixel for pixel.
+            The others are shrunk. An image whose shorter side is below the crop's gives crops of all of it, enlarged.
+        smallest_crop: share of an image's shorter side that the smallest of the other crops spans; the largest spans
+            all of it, and spans are drawn evenly. With 0 the smallest spans the crop's own side, so that none is
+            enlarged, and each halving of the scale is drawn as often as another.
+        crops_per_read: how often an image comes each time that it is read. Large files are read fast with several, and
+            the crops of one are mixed with those of many others.
         balance: how far the folders of the data are drawn alike: 0 draws every image alike, 1 every folder, and between
-            them a folder of n images has a weight of n^(1 - balance).
+            them a folder of n images has a weight of n^(1 - balance). A folder is that in which an image lies.
         steps: budget in optimizer steps; or
         minutes: budget in wall-clock minutes, evaluations included. The schedule follows either.
         batch_size: crops that go through the network together, on each device.
@@ -145,7 +154,10 @@ class TrainConfig:
     init_from: str | None = None
     freeze: tuple[str, ...] = ()
     image_size: int | None = None
-    smallest_crop: float = 0.5
+    encode_size: int | None = None
+    native_crops: float = 0.75
+    smallest_crop: float = 0.0
+    crops_per_read: int | None = None
     balance: float = 0.0
     steps: int | None = None
     minutes: float | None = None
@@ -213,7 +225,8 @@ class TrainConfig:
 _RULES: tuple[tuple[tuple[str, ...], Callable[[Any], bool], str], ...] = (
     (
         (
-            *("image_size", "steps", "minutes", "batch_size", "grad_accum", "lr", "clip_norm"),
+            *("image_size", "encode_size", "crops_per_read"),
+            *("steps", "minutes", "batch_size", "grad_accum", "lr", "clip_norm"),
             *("adversarial_lr", "adversarial_max"),
             *("log_every", "eval_every", "save_every", "keep", "patience"),
         ),
@@ -230,8 +243,7 @@ _RULES: tuple[tuple[tuple[str, ...], Callable[[Any], bool], str], ...] = (
         lambda value: 0 <= value < 1,
         "0 or more and less than 1",
     ),
-    (("smallest_crop",), lambda value: 0 < value <= 1, "more than 0, at most 1"),
-    (("balance",), lambda value: 0 <= value <= 1, "0 to 1"),
+    (("native_crops", "smallest_crop", "balance"), lambda value: 0 <= value <= 1, "0 to 1"),
     (("log_to",), lambda value: value in LOGS, f"one of {', '.join(LOGS)}"),
     (("precision",), lambda value: value in PRECISIONS, f"one of {', '.join(PRECISIONS)}"),
     (("freeze",), lambda value: set(value) <= set(FREEZABLE), f"any of {', '.join(FREEZABLE)}"),

@@ -38,11 +38,19 @@ def encode_image(pixels: Pixels, image_format: str) -> bytes:
     return buffer.getvalue()
 
 
-def resize(pixels: Pixels, height: int, width: int, box: tuple[float, float, float, float] | None = None) -> Pixels:
+def resize(
+    pixels: Pixels,
+    height: int,
+    width: int,
+    box: tuple[float, float, float, float] | None = None,
+    *,
+    fast: bool = False,
+) -> Pixels:
     """Return (H, W, 3) pixels resized to `height` x `width` with an anti-aliased bicubic filter.
 
     `box` is the (top, left, height, width) of the part to take, where a side may cut through pixels; all of it when
-    None.
+    None. `fast` averages whole pixels first where the part becomes a fourth of its size or less, which changes the
+    result a little.
     """
     # PIL takes the part as (left, top, right, bottom), and reads whole pixels: the region is all that the part touches,
     # so that the filter sees nothing beyond it.
@@ -52,4 +60,5 @@ def resize(pixels: Pixels, height: int, width: int, box: tuple[float, float, flo
     if region.shape[:2] == (height, width) == (tall, wide):
         return region
     inside = (left - column, top - row, left - column + wide, top - row + tall)
-    return np.asarray(Image.fromarray(region).resize((width, height), Image.Resampling.BICUBIC, box=inside))
+    gap = 2.0 if fast else None
+    return np.asarray(Image.fromarray(region).resize((width, height), Image.Resampling.BICUBIC, inside, gap))

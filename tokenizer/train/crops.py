@@ -6,64 +6,117 @@ import itertools
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from tokenizer.config import TrainConfig
 from tokenizer.errors import ImageError, TrainingError
-from tokenizer.images import Pixels, Source, read_image, resize
+from tokenizer.images import Pixels, Source, parse_color, read_image, resize
+from tokenizer.train.crop_order import CropOrder
 
-_CACHE_BYTES = 2**30
+CACHE_BYTES = 2**30
+# Of these, where an image gives several crops each time it is read.
+_WAITING_BYTES = 2**29
 
 
-@dataclass
 class Crops:
     """Random square crops of a list of images.
 
-    The n-th crop is fixed by (seed, n) alone: image and place follow from them, whatever was drawn before and by
-    how many workers, so that a run can go on from any step. Every image comes once an epoch, or, with `balance`, as
-    often as its folder's weight says. Decoded images are kept in memory up to 1 GiB.
+    The n-th crop is fixed by (seed, n) alone: image, scale and place follow from them, whatever was drawn before and by
+    how many workers, so that a run can go on from any step. See `TrainConfig` for what its settings mean, and
+    `CropOrder` for the order.
+
+    Decoded images are kept in memory up to 1 GiB. Where large ones give several crops each time they are read, half of
+    that is for those of these crops that come later. Of several ranks, each reads an image for its own crops.
+
+    Args:
+        sources: the images.
+        config: settings of the run, of which `image_size` and `crops_per_read` have a value.
 
     Attributes:
         sources: the images.
         size: side of a crop in pixels.
-        seed: of the order and the crops.
-        alpha: (red, green, blue) under transparent pixels.
-        smallest: share of an image's shorter side that the smallest crop spans; the largest spans all of it.
-        balance: 0 draws every image alike; 1 every folder alike, whatever it holds; between them, n images share a
-            weight of n^(1 - balance). A folder is the first part of an image's name.
+        order: which image each crop is of.
         unreadable: name and reason of each image that could not be read; it yields no crop, and no other image
             takes its place.
     """
 
-    sources: Sequence[Source]
-    size: int
-    seed: int
-    alpha: tuple[int, int, int] = (255, 255, 255)
-    smallest: float = 0.5
-    balance: float = 0.0
-    unreadable: dict[str, str] = field(default_factory=dict)
-    _cache: dict[int, Pixels] = field(default_factory=dict, init=False, repr=False)
-    _cached_bytes: int = field(default=0, init=False)
-    _taken: int = field(default=0, init=False)
-    _order: tuple[int, NDArray[np.int64]] | None = field(default=None, init=False, repr=False)
-    _folders: list[NDArray[np.int64]] = field(default_factory=list, init=False, repr=False)
+    def __init__(self, sources: Sequence[Source], config: TrainConfig) -> None:
+        self.sources, self.size = sources, config.image_size or 1
+        self.unreadable: dict[str, str] = {}
+        self._config, self._alpha = config, parse_color(config.alpha)
+        per_read, each = config.crops_per_read or 1, 3 * self.size**2
+        window = max(1, _WAITING_BYTES // (per_read * each))
+        self.order = CropOrder(sources, config.seed, config.balance, per_read, window)
+        self._cache: dict[int, Pixels] = {}
+        self._free_bytes = CACHE_BYTES - (_WAITING_BYTES if per_read > 1 else 0)
+        self._waiting: dict[int, Pixels] = {}  # crops by their numbers, in the order in which they were cut
+        self._most_waiting = window * per_read
+        self._taken = 0
 
     def crop(self, number: int) -> Pixels | None:
         """Return the (size, size, 3) crop of that number, or None when its image cannot be read."""
-        pixels = self._pixels(self._index(number))
-        if pixels is None:
+        waiting = self._waiting.pop(number, None)
+        if waiting is not None:
+            return waiting
+        draw = self.order.draw(number)
+        pixels = self._cache.get(draw.image)
+        if pixels is not None:
+            return self._cut(pixels, number)
+        try:
+            pixels = self.read(self.sources[draw.image])
+        except ImageError as error:
+            self.unreadable[self.sources[draw.image].name] = str(error)
             return None
-        random = np.random.default_rng([self.seed, 1, number])
-        short = min(pixels.shape[:2])
-        side = max(1, round(short * random.uniform(self.smallest, 1)))
+        if pixels.nbytes <= self._free_bytes:
+            self._free_bytes -= pixels.nbytes
+            self._cache[draw.image] = pixels
+        else:
+            for later in draw.later:
+                self._keep(later, self._cut(pixels, later))
+        return self._cut(pixels, number)
+
+    def read(self, source: Source) -> Pixels:
+        """Return an image as crops are cut from it, (H, W, 3): at its own size, or at most at what crops can use.
+
+        Raises:
+            ImageError: it cannot be read.
+        """
+        config = self._config
+        wanted = [config.encode_size] if config.encode_size else []
+        if config.smallest_crop and not config.native_crops:
+            wanted.append(round(self.size / config.smallest_crop))
+        return read_image(source.file, self._alpha, shrink_to=min(wanted, default=None))
+
+    def _keep(self, number: int, crop: Pixels) -> None:
+        """Keep a crop for when its number comes, in place of the oldest one where there are too many."""
+        while len(self._waiting) >= self._most_waiting:
+            # Other threads take crops meanwhile.
+            self._waiting.pop(next(iter(self._waiting.copy()), -1), None)
+        self._waiting[number] = np.ascontiguousarray(crop)  # a view would hold the whole image
+
+    def _cut(self, pixels: Pixels, number: int) -> Pixels:
+        random = np.random.default_rng([self._config.seed, 1, number])
+        side = max(1, round(self._span(min(pixels.shape[:2]), number, random)))
         top = int(random.integers(pixels.shape[0] - side + 1))
         left = int(random.integers(pixels.shape[1] - side + 1))
-        cut = resize(pixels, self.size, self.size, (top, left, side, side))
+        cut = resize(pixels, self.size, self.size, (top, left, side, side), fast=True)
         return cut[:, ::-1] if random.random() < 0.5 else cut
+
+    def _span(self, short: int, number: int, random: np.random.Generator) -> float:
+        """Return the side of what a crop shows, in pixels of an image whose shorter side is `short`."""
+        config = self._config
+        # Where encoding enlarges the image, a crop at the scale of encoding spans less.
+        scale = min(1.0, short / config.encode_size) if config.encode_size else 1.0
+        own = min(short, self.size * scale)
+        # A generator of its own, so that without native crops the numbers drawn are those of earlier versions.
+        if np.random.default_rng([config.seed, 3, number]).random() < config.native_crops:
+            return own
+        if config.smallest_crop:
+            return short * random.uniform(config.smallest_crop, 1)
+        return float(short * (own / short) ** random.random())  # each halving of the scale as often as another
 
     def batch(self, numbers: Sequence[int]) -> Tensor:
         """Return the readable crops of these numbers as (B, size, size, 3) uint8."""
@@ -75,67 +128,6 @@ class Crops:
         found = tuple(self.unreadable.copy().items())  # threads add to it
         new, self._taken = found[self._taken :], len(found)
         return new
-
-    def _index(self, number: int) -> int:
-        epoch, place_in_epoch = divmod(number, len(self.sources))
-        order = self._order
-        if order is None or order[0] != epoch:
-            order = epoch, self._permuted(epoch)
-            self._order = order
-        return int(order[1][place_in_epoch])
-
-    def _permuted(self, epoch: int) -> NDArray[np.int64]:
-        """Return the images of an epoch, as many as there are sources, in its order."""
-        order = np.random.default_rng([self.seed, 0, epoch]).permutation(len(self.sources))
-        if not self.balance:
-            return order
-        self._folders = self._folders or folders_of(self.sources)
-        quotas = _quotas([len(rows) for rows in self._folders], self.balance)
-        drawn = [
-            _dealt(rows, epoch * quota, quota, [self.seed, 2, number])
-            for number, (rows, quota) in enumerate(zip(self._folders, quotas, strict=True))
-        ]
-        return np.concatenate(drawn)[order]
-
-    def _pixels(self, index: int) -> Pixels | None:
-        if index in self._cache:
-            return self._cache[index]
-        source = self.sources[index]
-        try:
-            pixels = read_image(source.file, self.alpha, shrink_to=round(self.size / self.smallest))
-        except ImageError as error:
-            self.unreadable[source.name] = str(error)
-            return None
-        if self._cached_bytes + pixels.nbytes <= _CACHE_BYTES:
-            self._cached_bytes += pixels.nbytes
-            self._cache[index] = pixels
-        return pixels
-
-
-def folders_of(sources: Sequence[Source]) -> list[NDArray[np.int64]]:
-    """Return the places of the images of each folder, in the order in which the folders come."""
-    rows: dict[str, list[int]] = {}
-    for row, source in enumerate(sources):
-        first, slash, _ = source.name.partition("/")
-        rows.setdefault(first if slash else "", []).append(row)
-    return [np.array(found, np.int64) for found in rows.values()]
-
-
-def _quotas(sizes: Sequence[int], balance: float) -> list[int]:
-    """Return how many of `sum(sizes)` draws each folder gets: the largest remainders are rounded up."""
-    weights = np.array(sizes, float) ** (1 - balance)
-    exact = sum(sizes) * weights / weights.sum()
-    quotas = np.floor(exact).astype(int)
-    quotas[np.argsort(quotas - exact, kind="stable")[: sum(sizes) - quotas.sum()]] += 1
-    return [int(quota) for quota in quotas]
-
-
-def _dealt(rows: NDArray[np.int64], first: int, count: int, seed: Sequence[int]) -> NDArray[np.int64]:
-    """Return `count` of `rows` from the `first`-th on, of shuffles of all of them one after the other."""
-    rounds = range(first // len(rows), -(-(first + count) // len(rows)))
-    shuffled = [np.random.default_rng([*seed, number]).permutation(rows) for number in rounds]
-    start = first - rounds.start * len(rows)
-    return np.concatenate([*shuffled, rows[:0]])[start : start + count]
 
 
 def crop_batches(

@@ -98,10 +98,12 @@ class _Loop:
         config, alpha = plan.config, parse_color(plan.config.alpha)
         self.plan, self.state, self.folder, self.config = plan, state, folder, config
         self.first = runtime.rank() == 0
-        self.crops = Crops(plan.train, config.image_size or 0, config.seed, alpha, config.smallest_crop, config.balance)
+        self.crops = Crops(plan.train, config)
         # A rank without readable validation images has none to evaluate; all ranks' figures are added.
         mine = plan.validation[runtime.rank() :: runtime.world_size()]
-        self.validation = validation_batches(mine, plan.multiple, config.batch_size or 1, alpha, self.crops.unreadable)
+        self.validation = validation_batches(
+            mine, plan.multiple, config.batch_size or 1, alpha, self.crops.unreadable, config.encode_size
+        )
         if not runtime.any_over_ranks(torch.tensor(bool(self.validation))):
             raise no_validation_images(plan.validation)
         if self.first:
@@ -198,7 +200,7 @@ class _Loop:
             if better:
                 save_checkpoint(self.folder / BEST, state.ema, self._made_by(), state.reads)
             if self.validation:
-                pixels = validation_picture(state.ema, self.validation[0])
+                pixels = validation_picture(state.ema, self.validation)
                 write_bytes(self.folder / "pictures" / f"step_{state.step:07d}.png", encode_image(pixels, "png"))
                 self.log.show(state.step, state.ema, self.validation, pixels)
         return evaluation

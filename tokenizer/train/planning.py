@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import os
-import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tokenizer import runtime
 from tokenizer.config import TrainConfig, read_settings, to_dict
-from tokenizer.errors import ConfigError, ImageError, InputError
-from tokenizer.images import Source, probe_image
+from tokenizer.errors import ConfigError, InputError
+from tokenizer.images import Source
 from tokenizer.inputs import find_images
 from tokenizer.quantizers import Quantizer, fitting_width, resolve_spec
+from tokenizer.train.scales import DataSides, crops_per_read, describe_scales, probe_sides, scale_notes
 from tokenizer.train.settings_check import image_size_faults, settings_faults, shape_of_quantizer
 from tokenizer.train.tensorboard import check_log_to
 from tokenizer.train.validation import split_validation
 
-_PROBED = 200
 _CROP = 128
 
 # Where images lie: one image or folder, or several; or the images themselves.
@@ -31,13 +29,14 @@ class Plan:
     """A run that can start: every setting has a value.
 
     Attributes:
-        config: without a None but for one of `steps` and `minutes`, and `val_data`.
+        config: without a None where one can be chosen: `steps` or `minutes`, `encode_size`, `val_data` and others stay.
         train: images to train on.
         validation: images to evaluate on.
         overlap: true when there were too few images to keep any for validation: `validation` are training images.
         multiple: pixels per position along each side, which the sides of what it sees are multiples of.
         notes: what the user should know before it starts, one line each.
         tokens: how many positions the training images hold, about.
+        sides: of a sample of the training images.
     """
 
     config: TrainConfig
@@ -47,6 +46,12 @@ class Plan:
     multiple: int
     notes: tuple[str, ...]
     tokens: int
+    sides: DataSides
+
+    @property
+    def scales(self) -> str:
+        """One line that says at which scales crops are drawn."""
+        return describe_scales(self.config, self.sides)
 
     @property
     def codes(self) -> int:
@@ -79,7 +84,8 @@ def plan_run(config: TrainConfig, data: TrainingData) -> Plan:
         train, validation = split_validation(sources, count, config.seed)
     overlap = not validation
     validation = validation or train[:16]
-    side, multiple = _median_side(train), config.network.downsample * made.block
+    sides, multiple = probe_sides(train), config.network.downsample * made.block
+    side = config.encode_size or sides.median
     image_size = config.image_size or max(multiple, min(_CROP, side) // multiple * multiple)
     faults = image_size_faults(dataclasses.replace(config, image_size=image_size), multiple)
     if faults:
@@ -93,10 +99,11 @@ def plan_run(config: TrainConfig, data: TrainingData) -> Plan:
         batch_size=config.batch_size or _batch_size(image_size, device.type),
         workers=config.workers if config.workers is not None else _workers(),
         val_images=0 if overlap else len(validation),
+        crops_per_read=config.crops_per_read or crops_per_read(config, sides, len(train)),
     )
     tokens = len(train) * (side // multiple) ** 2  # one for each position of an image's smaller side, squared
-    notes += _notes(chosen, len(train), tokens, max(made.sizes), overlap=overlap)
-    return Plan(chosen, tuple(train), tuple(validation), overlap, multiple, tuple(notes), tokens)
+    notes += [*_notes(chosen, len(train), tokens, max(made.sizes), overlap=overlap), *scale_notes(chosen, sides)]
+    return Plan(chosen, tuple(train), tuple(validation), overlap, multiple, tuple(notes), tokens, sides)
 
 
 def _find(data: TrainingData) -> list[Source]:
@@ -125,15 +132,6 @@ def _complete_quantizer(config: TrainConfig) -> tuple[TrainConfig, Quantizer, li
     note = f"{config.quantizer['name']} needs wider latents: network.latent_dim is {width}, not {wanted}"
     complete = dataclasses.replace(config, network=network, quantizer=resolve_spec(config.quantizer))
     return complete, shape_of_quantizer(complete), [note] if width != wanted else []
-
-
-def _median_side(sources: Sequence[Source]) -> int:
-    """Return the median of the shorter sides of a sample of the images, in pixels."""
-    shorter = []
-    for source in sources[:: max(1, len(sources) // _PROBED)]:
-        with contextlib.suppress(ImageError):  # reported when it is read
-            shorter.append(min(probe_image(source.file)))
-    return statistics.median_low(shorter) if shorter else _CROP
 
 
 def _batch_size(image_size: int, device: str) -> int:

@@ -11,9 +11,8 @@ from dataclasses import dataclass
 import torch
 
 from tokenizer import runtime
-from tokenizer.config import TrainConfig
 from tokenizer.errors import ImageError
-from tokenizer.images import Source, parse_color, probe_image, read_image
+from tokenizer.images import probe_image
 from tokenizer.runtime import PeakMemory
 from tokenizer.train.crops import Crops
 from tokenizer.train.planning import Plan
@@ -71,20 +70,17 @@ def look_at_images(plan: Plan, *, thoroughly: bool) -> ImageSample:
     unreadable: list[tuple[str, str]] = []
     end = time.perf_counter() + _READING_SECONDS
     sample = plan.train[:: max(1, len(plan.train) // _LOOKED_AT)]
+    crops = Crops(sample, plan.config)
     for source in sample:
         try:
             sizes.append(probe_image(source.file))
             if thoroughly and time.perf_counter() < end:
-                _read(source, plan.config)
+                crops.read(source)
         except ImageError as error:
             unreadable.append((source.name, str(error)))
     sizes.sort(key=lambda size: (size[0] * size[1], size))
     found = (sizes[0], sizes[(len(sizes) - 1) // 2], sizes[-1]) if sizes else ()
     return ImageSample(len(sample), found, tuple(unreadable))
-
-
-def _read(source: Source, config: TrainConfig) -> None:
-    read_image(source.file, parse_color(config.alpha), shrink_to=round((config.image_size or 1) / config.smallest_crop))
 
 
 @contextlib.contextmanager
@@ -121,8 +117,7 @@ def estimate_cost(plan: Plan) -> CostEstimate | None:
 def _seconds_per_step(plan: Plan) -> float | None:
     """Return the time of a step: of training, or of reading its images where that takes longer."""
     config = plan.config
-    alpha = parse_color(config.alpha)
-    crops = Crops(plan.train, config.image_size or 0, config.seed, alpha, config.smallest_crop, config.balance)
+    crops = Crops(plan.train, config)
     state = prepare_run(plan)
     state.quantizing = True  # where the codes lie changes no figure
     learner = Learner(state, config)

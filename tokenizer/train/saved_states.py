@@ -23,6 +23,8 @@ from tokenizer.train.state import PLAIN, Saved, TrainingState
 FOLDER = "states"
 VERSION = 2  # 1 is that of vqtok 0.1, whose states do not say it
 _KEY = "vqtok"
+# What a state that does not say so was trained with: it goes on as it began.
+_BEFORE_NATIVE_CROPS = {"native_crops": 0.0, "crops_per_read": 1}
 
 
 def has_states(folder: Path) -> bool:
@@ -108,6 +110,7 @@ def _read(path: Path) -> Saved:
         )
     try:
         plain = _plain(values)
+        settings = {**_BEFORE_NATIVE_CROPS, **settings}
         saved = Saved(parse_settings(TrainConfig, settings), str(header["data"]), plain, tensors)
         intact = header["checksum"] == _checksum(tensors)
     except Exception as error:  # what a header can hold is without end

@@ -75,4 +75,6 @@ def image_size_faults(config: TrainConfig, multiple: int) -> list[str]:
         faults.append(f"image_size is {size}, expected a multiple of {multiple}, the side of a position")
     if size is not None and size < smallest_loss_side(config.loss):
         faults.append(f"image_size is {size}, the loss takes {smallest_loss_side(config.loss)} or more")
+    if size is not None and config.encode_size is not None and size > config.encode_size:
+        faults.append(f"image_size is {size}, expected at most encode_size ({config.encode_size})")
     return faults

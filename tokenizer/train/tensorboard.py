@@ -63,8 +63,8 @@ class TensorBoardLog(MetricsLog):
     def show(self, step: int, model: Tokenizer, validation: Sequence[Tensor], pixels: Pixels) -> None:
         """Write the (H, W, 3) picture of an evaluation, and histograms of latents, codes, and the use of each code.
 
-        The use is on `validation`, (B, H, W, 3) uint8 batches: how often a code was chosen, over how often each is when
-        all are used alike.
+        The use is on `validation`, (P, T, H, W, 3) uint8 batches: how often a code was chosen, over how often each is
+        when all are used alike.
         """
         latents, counts = _look(model, validation)
         books = [module for module in model.quantizer.modules() if isinstance(module, CodebookQuantizer)]
@@ -92,12 +92,12 @@ class TensorBoardLog(MetricsLog):
 
 @torch.inference_mode()
 def _look(model: Tokenizer, batches: Sequence[Tensor]) -> tuple[np.ndarray[Any, Any], list[np.ndarray[Any, Any]]]:
-    """Return all numbers in the latents of (B, H, W, 3) uint8 batches, and how often each code is chosen, by slot."""
+    """Return all numbers in the latents of (P, T, H, W, 3) uint8 batches, and how often codes are chosen, by slot."""
     device = next(model.parameters()).device
     counts = [np.zeros(size, np.int64) for size in model.codebook_sizes]
     numbers = []
     for batch in batches:
-        latents = model.latents(to_unit_range(batch.to(device)))
+        latents = model.latents(to_unit_range(batch.flatten(0, 1).to(device)))
         add_counts(counts, model.quantizer.encode(latents).cpu().numpy())
         numbers.append(latents.flatten().float().cpu())
     return torch.cat(numbers).numpy(), counts

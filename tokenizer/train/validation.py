@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from tokenizer.errors import ImageError, InputError
-from tokenizer.images import Pixels, Source, read_image, resize
+from tokenizer.images import Pixels, Placement, Source, placement_of, read_image, read_scaled, resize
 
 _SIDE = 256
+_TILES = 4
 _DRAWS = 10
 
 
@@ -49,28 +50,69 @@ def validation_batches(
     batch_size: int,
     alpha: tuple[int, int, int],
     unreadable: dict[str, str],
+    encode_size: int | None = None,
 ) -> list[Tensor]:
-    """Return the validation images as (B, S, S, 3) uint8 batches of one size each.
+    """Return the validation images as (P, T, S, S, 3) uint8 batches: P images by T tiles of S pixels, alike in a batch.
 
     Those that cannot be read, which can be all, are left out; their name and reason are added to `unreadable`.
 
-    Each is shrunk to a shorter side of 256 pixels where it is larger, and cut to the center square whose side is a
-    multiple of `downsample`; only an image smaller than `downsample` is enlarged.
+    Images are as `vqtok encode` takes them: at their own size, or the center square at `encode_size`. Along a side of
+    at most 256 pixels a tile is the center, along a longer one several are spread evenly, at most four in all. S is the
+    shorter side, at most 256, rounded down to a multiple of `downsample`; only an image smaller than that is enlarged.
+
+    Args:
+        sources: the images.
+        downsample: pixels per position along each side.
+        batch_size: most tiles in a batch, or those of one image where that has more.
+        alpha: (red, green, blue) under transparent pixels.
+        unreadable: gets what cannot be read.
+        encode_size: see `TrainConfig`.
     """
-    groups: dict[int, list[Pixels]] = {}
+    groups: dict[tuple[int, ...], list[Pixels]] = {}
     for source in sources:
         try:
-            pixels = read_image(source.file, alpha, shrink_to=_SIDE)
+            pixels = _as_encoded(source, alpha, encode_size)
         except ImageError as error:
             unreadable[source.name] = str(error)
             continue
-        height, width = pixels.shape[:2]
-        size = max(downsample, min(height, width) // downsample * downsample)
-        side = min(height, width, size)
-        box = ((height - side) // 2, (width - side) // 2, side, side)
-        groups.setdefault(size, []).append(resize(pixels, size, size, box))
-    return [
-        torch.from_numpy(np.stack(group[start : start + batch_size]))
-        for group in groups.values()
-        for start in range(0, len(group), batch_size)
-    ]
+        tiles = _tiles(pixels, downsample)
+        groups.setdefault(tiles.shape, []).append(tiles)
+    batches: list[Tensor] = []
+    for shape, group in groups.items():
+        count = max(1, batch_size // shape[0])
+        starts = range(0, len(group), count)
+        batches += [torch.from_numpy(np.stack(group[start : start + count])) for start in starts]
+    return batches
+
+
+def _as_encoded(source: Source, alpha: tuple[int, int, int], encode_size: int | None) -> Pixels:
+    def placed(size: tuple[int, int], scales: tuple[int, ...]) -> Placement:
+        return placement_of(size, "crop", encode_size, 1, scales)
+
+    if encode_size is None:
+        return read_image(source.file, alpha)
+    decoded = read_scaled(source.file, alpha, lambda opened: placed(opened.size, opened.scales).scale)
+    return placed(decoded.original, (decoded.scale,)).apply(decoded.pixels)
+
+
+def _tiles(pixels: Pixels, downsample: int) -> Pixels:
+    """Return the (T, S, S, 3) tiles of an image."""
+    short = min(pixels.shape[:2])
+    size = max(downsample, min(short, _SIDE) // downsample * downsample)
+    side = min(short, size)
+    rows, columns = (1 if length <= _SIDE else round(length / side) for length in pixels.shape[:2])
+    while rows * columns > _TILES:
+        rows, columns = (rows - 1, columns) if rows > columns else (rows, columns - 1)
+    tops, lefts = _spread(pixels.shape[0], side, rows), _spread(pixels.shape[1], side, columns)
+    return np.stack([resize(pixels, size, size, (top, left, side, side)) for top in tops for left in lefts])
+
+
+def _spread(length: int, side: int, count: int) -> list[int]:
+    """Return where `count` tiles begin that lie evenly on a length, half a gap before the first and after the last.
+
+    They overlap where all of them together are longer.
+    """
+    if count == 1:
+        return [(length - side) // 2]
+    margin = max(0, length - count * side) // (2 * count)
+    return [margin + number * (length - side - 2 * margin) // (count - 1) for number in range(count)]
