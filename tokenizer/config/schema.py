@@ -98,8 +98,7 @@ class TrainConfig:
         network: the encoder's and decoder's shape.
         quantizer: name of a registered quantizer and its options, which its constructor declares and checks.
         init_from: checkpoint, a folder or the name of one that ships, whose weights and code vectors the run starts
-            from. `network` and `quantizer` must fit it, `train.new_settings` makes them so; there is no phase without
-            quantization, and no k-means.
+            from. `network` and `quantizer` must fit it, `train.new_settings` makes them so; stages may be deeper.
         freeze: parts that stay as the checkpoint has them: encoder, decoder, codebook.
         image_size: side of the training crops in pixels.
         encode_size: shorter side at which images will be encoded: what `vqtok encode` will be given as `--image-size`
@@ -130,7 +129,9 @@ class TrainConfig:
         adversarial_lr: the discriminator's learning rate over the network's.
         adversarial_max: most that balancing the term's gradient with that of the others multiplies it by.
         lecam: weight of the discriminator's LeCam regularizer.
-        quantize_after: share of the budget that trains without quantization, before the codebook is placed.
+        quantize_after: share of the budget that trains without quantization, before k-means places the codebook; 0.2
+            unless the run starts from a checkpoint, whose codes then stay in use. Given with `init_from`, it places them
+            anew.
         replace_dead_until: share of the budget after which dead codes are left alone.
         precision: of the network's arithmetic in training; distances are always float32.
         device: auto, cpu, cuda, cuda:1, mps.
@@ -175,7 +176,7 @@ class TrainConfig:
     adversarial_lr: float = 0.1
     adversarial_max: float = 1.0
     lecam: float = 1e-3
-    quantize_after: float = 0.2
+    quantize_after: float | None = None
     replace_dead_until: float = 0.9
     precision: str = "auto"
     device: str = "auto"
@@ -213,6 +214,9 @@ class TrainConfig:
         elif self.freeze and self.init_from is None:
             why = "without init_from: only what a checkpoint has trained can be kept"
             yield ("freeze", "init_from"), f"freeze is {self.freeze!r} {why}"
+        if self.init_from and self.quantize_after is not None and "codebook" in self.freeze:
+            why = "places the codes anew, and freeze names codebook"
+            yield ("freeze", "quantize_after"), f"quantize_after is {self.quantize_after}: it {why}"
         if self.loss.get("adversarial") and self.adversarial_after + self.adversarial_warmup >= 1:
             names = ("adversarial_after", "adversarial_warmup")
             yield names, f"{' and '.join(names)} are 1 together: the adversarial term would never begin"

@@ -30,7 +30,8 @@ class CollapseWatch:
     def __init__(self, config: TrainConfig, sizes: Sequence[int]) -> None:
         self._config, self._slots = config, len(sizes)
         self._size = math.prod(sizes) ** (1 / len(sizes))
-        self._from = config.quantize_after + _PATIENCE * (1 - config.quantize_after)
+        placed = config.quantize_after or 0.0
+        self._from = placed + _PATIENCE * (1 - placed)
         self._said = False
 
     def warning(self, progress: float, perplexity: float, counts: Tensor) -> str | None:

@@ -189,14 +189,14 @@ def _is_placed(quantizer: Quantizer) -> bool:
 
 
 @torch.no_grad()
-def place_code_vectors(quantizer: Quantizer, z: Tensor) -> None:
-    """Place code vectors on (N, D) latents of the first batches: all of them, or those that a checkpoint did not have.
+def place_code_vectors(quantizer: Quantizer, z: Tensor, *, anew: bool = False) -> None:
+    """Place code vectors on (N, D) latents: all of them, or, unless `anew`, those that a checkpoint did not have.
 
     All are placed by the quantizer's own k-means. Those that are added to a checkpoint's start where dead codes are
     moved to: with a little noise at latents that are drawn in proportion to their squared error. On several ranks the
     first one draws for all.
     """
-    if _is_placed(quantizer):
+    if anew or _is_placed(quantizer):
         quantizer.initialize(z)
     else:
         _grow(quantizer, z.float())

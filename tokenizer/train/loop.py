@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from tokenizer import runtime
 from tokenizer.config import TrainConfig, to_dict
@@ -35,6 +36,7 @@ _MAX_SKIPPED = 10
 _MAX_ROLLBACKS = 2
 _LATENTS_PER_CODE = 16
 _MAX_LATENTS = 2**17
+_FLAT = 10 / 127.5  # levels of 8-bit pixels, in [-1, 1]
 
 
 @dataclass(frozen=True)
@@ -131,7 +133,7 @@ class _Loop:
     def learn(self, progress: float) -> bool:
         """Take one step; return False where there was no image to learn from."""
         state, config = self.state, self.config
-        if not state.quantizing and (config.init_from or progress >= config.quantize_after):
+        if not state.quantizing and progress >= (config.quantize_after or 0.0):
             place_codebook(state, self.crops, config)
         batch = self.meter.next_batch(self.feed)
         state.crops += (config.batch_size or 1) * config.grad_accum * runtime.world_size()
@@ -231,17 +233,37 @@ class _Loop:
 
 @torch.no_grad()
 def place_codebook(state: TrainingState, crops: Crops, config: TrainConfig) -> None:
-    """Put the codebook on the latents of the coming crops, and quantize from now on; the same on every rank."""
+    """Put the codebook on latents of the coming crops, and quantize from now on; the same on every rank.
+
+    Twice as many latents as are wanted are looked at, and drawn from by `_flatness`: pictures have more busy blocks than
+    flat ones, and codes that follow their number leave flat areas a patchwork.
+    """
     wanted = min(_MAX_LATENTS, _LATENTS_PER_CODE * max(state.model.codebook_sizes))
     latents: list[Tensor] = []
+    weights: list[Tensor] = []
     size = config.batch_size or 1
-    for first in range(state.crops, state.crops + size * (1 + wanted), size):
+    for first in range(state.crops, state.crops + size * (1 + 2 * wanted), size):
         batch = crops.batch(range(first, first + size)).to(config.device)
         if len(batch):
-            latents.append(state.model.latents(to_unit_range(batch)).reshape(-1, state.model.quantizer.dim))
-        if sum(map(len, latents)) >= wanted:
+            images = to_unit_range(batch)
+            latents.append(state.model.latents(images).reshape(-1, state.model.quantizer.dim))
+            weights.append(_flatness(images, state.model.downsample))
+        if sum(map(len, latents)) >= 2 * wanted:
             break
     # As many whatever the size of a batch, so that the codes are the same.
-    place_code_vectors(state.model.quantizer, torch.cat(latents)[:wanted])
+    found, weight = torch.cat(latents)[: 2 * wanted], torch.cat(weights)[: 2 * wanted]
+    drawn = torch.multinomial(weight, min(wanted, len(found)))
+    place_code_vectors(state.model.quantizer, found[drawn], anew=config.quantize_after is not None)
     state.ema.quantizer.load_state_dict(state.model.quantizer.state_dict())
     state.quantizing = True
+
+
+def _flatness(images: Tensor, side: int) -> Tensor:
+    """Return for each block of side x side pixels of (B, 3, H, W) images 1 / (standard deviation + 10 levels of 255).
+
+    Returns:
+        (B h w,) in the order of `Tokenizer.latents`.
+    """
+    mean, square = (functional.avg_pool2d(values, side) for values in (images, images.square()))
+    variance = (square - mean.square()).clamp_min(0).mean(dim=1)
+    return 1 / (variance.sqrt() + _FLAT).flatten()

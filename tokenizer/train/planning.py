@@ -19,6 +19,7 @@ from tokenizer.train.tensorboard import check_log_to
 from tokenizer.train.validation import split_validation
 
 _CROP = 128
+_QUANTIZE_AFTER = 0.2
 
 # Where images lie: one image or folder, or several; or the images themselves.
 TrainingData = str | os.PathLike[str] | Sequence[str | os.PathLike[str] | Source]
@@ -29,7 +30,7 @@ class Plan:
     """A run that can start: every setting has a value.
 
     Attributes:
-        config: without a None where one can be chosen: `steps` or `minutes`, `encode_size`, `val_data` and others stay.
+        config: without a None where one can be chosen: `steps` or `minutes`, `encode_size`, `quantize_after`, `val_data` and others stay.
         train: images to train on.
         validation: images to evaluate on.
         overlap: true when there were too few images to keep any for validation: `validation` are training images.
@@ -99,6 +100,9 @@ def plan_run(config: TrainConfig, data: TrainingData) -> Plan:
         batch_size=config.batch_size or _batch_size(image_size, device.type),
         workers=config.workers if config.workers is not None else _workers(),
         val_images=0 if overlap else len(validation),
+        quantize_after=_QUANTIZE_AFTER
+        if config.quantize_after is None and not config.init_from
+        else config.quantize_after,
         crops_per_read=config.crops_per_read or crops_per_read(config, sides, len(train)),
     )
     tokens = len(train) * (side // multiple) ** 2  # one for each position of an image's smaller side, squared

@@ -45,6 +45,7 @@ def begin_run(plan: Plan, *, encoder: nn.Module | None = None, decoder: nn.Modul
         like = copy.deepcopy((encoder, decoder))
         source = locate_checkpoint(plan.config.init_from)
         start_from_checkpoint(state, source, *like)
+        state.quantizing = state.quantizing and plan.config.quantize_after is None
         state.reads = readable_fingerprints(source, plan.config.freeze)
     return state
 
