@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+import dataclasses
+from typing import Any
+
 import pytest
 import torch
 
 from tokenizer.config import DOWNSAMPLES, PRESETS, NetworkConfig
 from tokenizer.models import Decoder, Encoder
+from tokenizer.models.network import ResidualBlock, block_transform
 
 
 def preset(name: str, downsample: int) -> NetworkConfig:
@@ -47,7 +51,66 @@ def test_a_latent_depends_on_its_neighborhood_alone() -> None:
 
 
 def test_a_fresh_block_is_the_identity() -> None:
-    from tokenizer.models.network import ResidualBlock
-
     x = torch.randn(1, 8, 5, 5)
     assert torch.equal(ResidualBlock(8)(x), x)
+
+
+def linear(downsample: int, latent_dim: int) -> NetworkConfig:
+    stages = downsample.bit_length() - 2
+    return NetworkConfig(downsample, (8,) * stages, (1,) * stages, latent_dim, linear=True)
+
+
+@pytest.mark.parametrize("downsample", [4, 8, 16])
+def test_a_fresh_linear_path_is_an_orthonormal_block_transform(downsample: int) -> None:
+    """With as many latents as a block has numbers, pixels come back; with fewer, flat color still does."""
+    images = torch.randn(1, 3, 2 * downsample, 3 * downsample)
+    config = linear(downsample, 3 * downsample**2)
+    latents = Encoder(config)(images)
+    assert float(latents.detach().square().sum()) == pytest.approx(float(images.square().sum()), rel=1e-4)
+    torch.testing.assert_close(Decoder(config)(latents), images, atol=1e-4, rtol=0)
+    config = linear(downsample, 2 * downsample)
+    flat = torch.tensor([0.9, -0.3, 0.1])[None, :, None, None].expand(images.shape)
+    torch.testing.assert_close(Decoder(config)(Encoder(config)(flat)), flat, atol=1e-5, rtol=0)
+
+
+def test_the_first_basis_functions_are_brightness_slopes_and_color() -> None:
+    """Of 8x8 blocks: even, falling to the right and downwards, each in brightness; then color, even."""
+    rows = block_transform(8, 8).reshape(8, 3, 8, 8)
+    assert torch.allclose(rows[0], torch.full((3, 8, 8), 192**-0.5))
+    assert (rows[:3].diff(dim=1).abs() < 1e-6).all()  # gray
+    steps = {0 if (rows[n].diff(dim=1) < 0).all() else 1 for n in (1, 2)}
+    assert steps == {0, 1}
+    even = [n for n in range(8) if rows[n].std(dim=(1, 2)).max() < 1e-6]
+    assert even == [0, 3, 6]
+    colors = rows[even].mean(dim=(2, 3))
+    assert colors[1:].sum(dim=1).abs().max() < 1e-6
+
+
+def test_rows_beyond_a_block_s_numbers_are_0() -> None:
+    rows = block_transform(4, 50)
+    torch.testing.assert_close(rows[:48] @ rows[:48].T, torch.eye(48))
+    assert not rows[48:].any()
+
+
+def test_a_decoder_of_its_own_shape() -> None:
+    config = NetworkConfig(8, (16, 24), (1, 2), 4, decoder_widths=(8, 40), decoder_depths=(1, 3))
+    decoder = Decoder(config)
+    assert Encoder(config)(torch.zeros(1, 3, 16, 16)).shape == (1, 4, 2, 2)
+    assert decoder(torch.zeros(1, 4, 2, 2)).shape == (1, 3, 16, 16)
+    widths = [module.first.out_channels for module in decoder.layers if isinstance(module, ResidualBlock)]
+    assert widths == [40, 40, 40, 8]
+    # A block at a quarter: 2 + 2 positions there, 2 at an eighth; three blocks there add 6.
+    assert decoder.receptive_field == 8
+
+
+@pytest.mark.parametrize("deeper", [{}, {"depths": (2, 3)}, {"decoder_depths": (3, 1)}, {"linear": True}])
+@pytest.mark.parametrize("was_linear", [False, True])
+def test_a_deeper_network_begins_as_the_one_it_starts_from(deeper: dict[str, Any], was_linear: bool) -> None:
+    config = NetworkConfig(8, (8, 12), (1, 1), 4, linear=was_linear)
+    images, vectors = torch.randn(1, 3, 32, 32), torch.randn(1, 4, 4, 4)
+    for part, given in ((Encoder, images), (Decoder, vectors)):
+        source, target = part(config), part(dataclasses.replace(config, **deeper))
+        for parameter in source.parameters():
+            torch.nn.init.normal_(parameter, std=0.2)
+        target.start_from(source)
+        torch.testing.assert_close(target(given), source(given))

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
 
 from tokenizer.config import LOSSES
-from tokenizer.train.losses import TERMS, frequency, l1, l2, loss_faults, multiscale, reconstruction_loss
+from tokenizer.train.losses import TERMS, frequency, l1, l2, log_l2, loss_faults, multiscale, reconstruction_loss
 
 
 def test_a_term_is_what_its_line_says() -> None:
@@ -22,6 +24,23 @@ def test_terms_by_hand() -> None:
     assert l2(images, targets) == 0.125
     # Every scale of the pyramid keeps the half that differs: all four means are equal.
     assert multiscale(images, targets) == pytest.approx(0.25)
+
+
+def test_log_l2_by_hand() -> None:
+    """Two blocks, one right but for 0.1 and one for 0.2; the third, narrower, is exact."""
+    images, targets = torch.zeros(1, 3, 16, 40, dtype=torch.float64), torch.zeros(1, 3, 16, 40, dtype=torch.float64)
+    targets[..., :16], targets[..., 16:32] = 0.1, 0.2
+    level = 1 / 127.5**2  # in [-1, 1]
+    wanted = 0.01 * (math.log1p(0.01 / level) + math.log1p(0.04 / level)) / 3
+    assert float(log_l2(images, targets)) == pytest.approx(wanted)
+
+
+def test_log_l2_pulls_a_block_at_26_db_as_l2_does_and_a_flat_one_harder() -> None:
+    for error, ratio in ((0.1, 1.0), (0.02, 0.01 / (0.0004 + 1 / 127.5**2))):
+        images, targets = torch.full((1, 3, 16, 16), error, requires_grad=True), torch.zeros(1, 3, 16, 16)
+        (one,) = torch.autograd.grad(l2(images, targets), images)
+        (two,) = torch.autograd.grad(log_l2(images, targets), images)
+        assert float((two / one).mean().detach()) == pytest.approx(ratio, rel=0.01)
 
 
 def test_frequency_against_numpy() -> None:

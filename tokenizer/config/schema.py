@@ -130,8 +130,8 @@ class TrainConfig:
         adversarial_max: most that balancing the term's gradient with that of the others multiplies it by.
         lecam: weight of the discriminator's LeCam regularizer.
         quantize_after: share of the budget that trains without quantization, before k-means places the codebook; 0.2
-            unless the run starts from a checkpoint, whose codes then stay in use. Given with `init_from`, it places them
-            anew.
+            unless the run starts from a checkpoint, whose codes then stay in use. Given with `init_from`, they are
+            placed anew.
         replace_dead_until: share of the budget after which dead codes are left alone.
         precision: of the network's arithmetic in training; distances are always float32.
         device: auto, cpu, cuda, cuda:1, mps.

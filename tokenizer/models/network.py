@@ -51,8 +51,8 @@ def block_transform(side: int, count: int) -> Tensor:
     near the blocks' principal components, and made without data. Rows are orthonormal; those beyond the block's
     numbers are 0.
 
-    Source: Ahmed, Natarajan, Rao, "Discrete Cosine Transform" (IEEE Transactions on Computers, 1974): the transform, and
-    the process of whose covariance it is nearly the eigenbasis.
+    Source: Ahmed, Natarajan, Rao, "Discrete Cosine Transform" (IEEE Transactions on Computers, 1974): the transform,
+    and the process of whose covariance it is nearly the eigenbasis.
 
     Returns:
         (count, 3 side^2) float32, columns as `PixelUnshuffle` orders them.

@@ -235,8 +235,8 @@ class _Loop:
 def place_codebook(state: TrainingState, crops: Crops, config: TrainConfig) -> None:
     """Put the codebook on latents of the coming crops, and quantize from now on; the same on every rank.
 
-    Twice as many latents as are wanted are looked at, and drawn from by `_flatness`: pictures have more busy blocks than
-    flat ones, and codes that follow their number leave flat areas a patchwork.
+    Twice as many latents as are wanted are looked at, and drawn from by `_flatness`: pictures have more busy blocks
+    than flat ones, and codes that follow their number leave flat areas a patchwork.
     """
     wanted = min(_MAX_LATENTS, _LATENTS_PER_CODE * max(state.model.codebook_sizes))
     latents: list[Tensor] = []

@@ -30,13 +30,13 @@ def log_l2(images: Tensor, targets: Tensor) -> Tensor:
     """Return the logarithm of the mean squared error of blocks of 16x16 pixels, averaged over blocks.
 
     PSNR is a logarithm too, averaged over images: squared error is spent where a picture is busy, while a flat block
-    with visible error costs it nothing. A level of 8-bit pixels is added to the error, beyond which nothing is gained.
+    with visible error costs it nothing. The error is in levels of 8-bit pixels, with one added: 0 where there is none.
     The scale is such that a block at 26 dB has the gradient that `l2` gives it. A picture's last rows and columns of
     fewer than 16 pixels belong to smaller blocks.
     """
     error = (images - targets).square().mean(dim=1, keepdim=True)
     blocks = functional.avg_pool2d(error, _BLOCK, ceil_mode=True, count_include_pad=False)
-    return _AT_26_DB * (blocks + _LEVEL**2).log().mean()
+    return _AT_26_DB * (blocks / _LEVEL**2).log1p().mean()
 
 
 def multiscale(images: Tensor, targets: Tensor) -> Tensor:

@@ -30,7 +30,8 @@ class Plan:
     """A run that can start: every setting has a value.
 
     Attributes:
-        config: without a None where one can be chosen: `steps` or `minutes`, `encode_size`, `quantize_after`, `val_data` and others stay.
+        config: without a None where one can be chosen: `steps` or `minutes`, `encode_size`, `val_data` and others
+            stay.
         train: images to train on.
         validation: images to evaluate on.
         overlap: true when there were too few images to keep any for validation: `validation` are training images.
