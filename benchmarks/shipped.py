@@ -5,7 +5,8 @@
     python -m benchmarks.shipped measure -m photo-f8 --kodak kodak/
 
 `pack` writes encoder and decoder as float16, the codes as float32, and says how many tokens of the images that changes.
-`measure` runs `vqtok encode`, `decode` and `report` as anyone would: pictures are decoded from the tokens alone.
+`measure` runs `vqtok encode`, `decode` and `report` as anyone would: pictures are decoded from the tokens alone. What
+the figures are, `vqtok report` says below its table; those of Lite0 take `pip install 'vqtok[perceptual]'`.
 """
 
 from __future__ import annotations
@@ -87,11 +88,15 @@ def rows(name: str, arguments: argparse.Namespace, scratch: Path) -> Iterator[tu
             continue
         vqtok("encode", folder, "-m", name, "-o", tokens, "-f", "-q")
         compared = [] if title == "photos" else ["-m", name, "--images", folder]
-        baselines = ["--baselines"] if title == "Kodak" else []
-        report = vqtok("report", tokens, *compared, *baselines, "--json", "-q")
+        more = ["--baselines", "--perceptual"] if title == "Kodak" else []
+        report = vqtok("report", tokens, *compared, *more, "--json", "-q")
         if compared:
             quality = report["quality"]
             yield f"{title} PSNR, SSIM, MS-SSIM", " ".join(_shown(quality[key]) for key in ("psnr", "ssim", "ms_ssim"))
+            if title == "Kodak":
+                seen = f"{quality['lite0_distance']:.3f} {quality['lite0_frechet']:.2f}"
+                yield "Kodak Lite0 distance, Lite0 Frechet", seen
+                yield "Kodak recognized alike", f"{100 * quality['recognized_alike']:.1f} %"
             for baseline in quality["baselines"]:
                 note = "" if baseline["reached"] else f" ({baseline['larger']} files larger than the tokens)"
                 figures = (

@@ -54,6 +54,9 @@ def compare(
     val_data: Annotated[
         str | None, option("--val-data", help="Compare on this folder, not on validation images.")
     ] = None,
+    perceptual: Annotated[
+        bool, option("--perceptual", help="Add what EfficientNet-Lite0 sees: pip install 'vqtok[perceptual]'.")
+    ] = False,
     config_file: options.Config = None,
     settings: Annotated[
         list[str] | None,
@@ -105,7 +108,7 @@ def compare(
     specs, numbers = parse_quantizers(quantizers), parse_seeds(seeds)
     if not {"steps", "minutes"} & set(given):
         given["steps"] = _STEPS
-    comparison = prepare_comparison(new_settings(given), data, specs, numbers, output, size)
+    comparison = prepare_comparison(new_settings(given), data, specs, numbers, output, size, perceptual=perceptual)
     _announce(console, comparison)
     if dry_run:
         if as_json:

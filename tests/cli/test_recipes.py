@@ -10,7 +10,7 @@ import torch
 
 from tests.cli.conftest import Vqtok
 from tests.cli.test_train import settings
-from tests.train.test_perceptual import random_state
+from tests.perceptual.test_vgg16 import random_state
 from tokenizer.config import PRESETS, RECIPES
 
 OFF = ("--set", "loss.perceptual=0")
@@ -42,10 +42,12 @@ def test_a_recipe_lies_below_everything_else(
     assert tuple(found["network"]["widths"]) == PRESETS["base"][16][0]
 
 
-def test_without_the_weights_one_line_says_what_to_do(vqtok: Vqtok, photos: Path, tmp_path: Path) -> None:
+def test_without_weights_one_line_says_what_to_do(vqtok: Vqtok, photos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
     for command in ("train", "compare"):
-        result = vqtok(command, photos, "-n", "-o", tmp_path / "out", "--preset", "vqgan-f8")
+        result = vqtok(command, photos, "-n", "-o", out, "--preset", "vqgan-f8", "--set", "perceptual_weights=none.pth")
         assert result.code == 2
+        assert "'none.pth', which is no file: get " in result.error
         assert "vgg16-397923af.pth and pass --set perceptual_weights=FILE" in result.error
 
 
@@ -66,7 +68,7 @@ def test_a_run_may_find_its_weights_elsewhere_when_it_goes_on(vqtok: Vqtok, phot
     safetensors.torch.save_file(state, moved)
     result = vqtok("train", photos, "-o", run, "--resume", "-q")
     assert result.code == 1
-    assert "perceptual_weights holds other weights than those that the run began with" in result.error
+    assert "the perceptual term has other weights than those that the run began with" in result.error
 
 
 def test_compare_takes_a_recipe(vqtok: Vqtok, photos: Path, tmp_path: Path) -> None:

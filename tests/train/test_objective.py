@@ -13,13 +13,13 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch import Tensor
 
-from tests.train.test_perceptual import random_state
+from tests.perceptual.test_vgg16 import random_state
 from tokenizer import train
 from tokenizer.config import TrainConfig
-from tokenizer.errors import ConfigError, InputError
+from tokenizer.errors import ConfigError, InputError, UsageError
+from tokenizer.perceptual import lite0_distance, vgg16_distance
 from tokenizer.train.losses import reconstruction_loss
 from tokenizer.train.objective import Objective
-from tokenizer.train.perceptual import Perceptual
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +67,7 @@ def flat(objective: Objective) -> dict[str, Tensor]:
 
 def test_off_is_nothing(quick: TrainConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tokenizer.train.objective.Adversary", None)
-    monkeypatch.setattr("tokenizer.train.objective.Perceptual", None)
+    monkeypatch.setattr("tokenizer.train.objective.perceptual_distance", None)
     for extra in ({}, {"perceptual": 0.0, "adversarial": 0.0}):
         objective = Objective(dataclasses.replace(quick, loss={"l2": 2.0, **extra}))
         images, targets = batch()
@@ -102,7 +102,7 @@ def test_the_gradient_is_that_of_the_whole_loss(both: TrainConfig, progress: flo
     images, targets = batch()
     images.requires_grad_()
     assert objective.adversary is not None
-    perceptual, network = Perceptual(Path(both.perceptual_weights or "")), objective.adversary.network
+    perceptual, network = vgg16_distance(Path(both.perceptual_weights or "")), objective.adversary.network
     others = reconstruction_loss(images, targets, both.loss) + 0.1 * perceptual(images, targets)
     scores = network(images).mean(dim=(1, 2, 3))
     down = [torch.autograd.grad(loss, images, retain_graph=True)[0] for loss in (others, scores.mean())]
@@ -245,7 +245,6 @@ def test_what_is_wrong_is_said_when_it_is_planned(both: TrainConfig, photos: Pat
             train.plan_run(dataclasses.replace(both, **changes), [photos])  # type: ignore[arg-type]
         return str(caught.value)
 
-    assert said(perceptual_weights=None).startswith("loss.perceptual needs the weights of VGG-16")
     assert said(perceptual_weights="none.pth").startswith("perceptual_weights is 'none.pth', which is no file: get ")
     (tmp_path / "a.pth").write_bytes(b"hello")
     assert "damaged" in said(perceptual_weights=str(tmp_path / "a.pth"))
@@ -257,9 +256,26 @@ def test_what_is_wrong_is_said_when_it_is_planned(both: TrainConfig, photos: Pat
     assert said(adversarial_after=1.0, lecam=-1.0, adversarial_max=0.0, adversarial_lr=0.0).count(" is ") == 4
 
 
-def test_a_run_without_a_file_is_refused_by_the_objective_too(both: TrainConfig) -> None:
-    with pytest.raises(ConfigError, match="needs perceptual_weights"):
-        Objective(dataclasses.replace(both, perceptual_weights=None))
+def test_without_a_file_the_term_sees_with_the_network_of_the_extra(
+    both: TrainConfig, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = dataclasses.replace(both, perceptual_weights=None)
+    (note,) = [note for note in train.plan_run(small, [photos]).notes if "EfficientNet-Lite0" in note]
+    assert "perceptual_weights=FILE" in note
+    assert not [note for note in train.plan_run(both, [photos]).notes if "perceptual" in note]
+    objective = Objective(small)
+    images, targets = batch()
+    wanted = lite0_distance()(images, targets)
+    step(objective, 0)
+    assert objective.figures()["perceptual"] == pytest.approx(float(wanted), rel=1e-4)
+    with pytest.raises(RuntimeError, match="other weights than those that the run began with"):
+        Objective(both).restore(objective.tensors())
+
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match=r"^loss.perceptual needs a trained network, .*: pip install 'vqtok\[perc"):
+        train.plan_run(small, [photos])
+    with pytest.raises(UsageError, match=r"pip install 'vqtok\[perceptual\]'$"):
+        Objective(small)
 
 
 @pytest.mark.slow

@@ -39,6 +39,9 @@ class RankingColumn:
 COLUMNS = (
     RankingColumn("psnr", "PSNR dB", spread=True),
     RankingColumn("ssim", "SSIM", 4, spread=True),
+    RankingColumn("lite0_distance", "Lite0 distance", 4, spread=True),
+    RankingColumn("lite0_frechet", "Lite0 Frechet", spread=True),
+    RankingColumn("recognized_alike", "recognized alike %", 1, 100.0, spread=True),
     RankingColumn("bits_per_pixel", "bits/px", 4),
     RankingColumn("used", "used %", 1, 100.0, spread=True),
     RankingColumn("perplexity", "perplexity", 1, spread=True),

@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 from tokenizer import train
 from tokenizer.config import TrainConfig, to_dict
 from tokenizer.errors import ConfigError, UsageError
+from tokenizer.perceptual import refuse_without_lite0
 from tokenizer.quantizers import METHODS, STAGES, read_spec, resolve_spec, short_spec, split_specs, write_spec
 from tokenizer.train import Plan
 
@@ -32,11 +33,13 @@ class Entry:
         label: the quantizer, on one line, as it is shown.
         folder: of the entry's training.
         plan: of its training.
+        perceptual: its figures have what EfficientNet-Lite0 sees too.
     """
 
     label: str
     folder: Path
     plan: Plan
+    perceptual: bool = False
 
     @property
     def seed(self) -> int:
@@ -134,6 +137,8 @@ def prepare_comparison(
     seeds: Sequence[int],
     folder: Path,
     codebook_size: int | None = None,
+    *,
+    perceptual: bool = False,
 ) -> Comparison:
     """Return the comparison of the quantizers `specs` with `seeds`; nothing is trained or written.
 
@@ -147,12 +152,16 @@ def prepare_comparison(
         seeds: of each contestant's runs.
         folder: where everything will lie.
         codebook_size: of the contestants that do not say their own.
+        perceptual: add what EfficientNet-Lite0 sees, of the extra `perceptual`.
 
     Raises:
-        UsageError: the folder lies in a folder of `data`, so that pictures of the comparison would be trained on.
+        UsageError: the folder lies in a folder of `data`, so that pictures of the comparison would be trained on; or
+            the extra is not installed.
         ConfigError: something is wrong with some contestants, or with all: all faults listed.
         InputError: there are no images.
     """
+    if perceptual:
+        refuse_without_lite0("--perceptual")
     inside = [path for path in data if folder.resolve().is_relative_to(path.resolve())]
     if inside:
         raise UsageError(f"-o {folder} lies in {inside[0]}: its pictures would be trained on, name another folder")
@@ -165,8 +174,9 @@ def prepare_comparison(
     for label, plan in plans.items():
         for note in plan.notes:
             notes[note] = (*notes.get(note, ()), label)
+    runs = folder / RUNS_FOLDER
     entries = [
-        Entry(label, folder / RUNS_FOLDER / contestant_folder(label) / f"seed{seed}", _with_seed(plan, seed))
+        Entry(label, runs / contestant_folder(label) / f"seed{seed}", _with_seed(plan, seed), perceptual)
         for seed in seeds
         for label, plan in plans.items()
     ]

@@ -13,7 +13,14 @@ from typing import TypeAlias
 from tokenizer.compare.comparison import Comparison, Entry
 from tokenizer.compare.comparison_html import comparison_page
 from tokenizer.compare.comparison_report import COMPARISON_FILE, ComparisonReport
-from tokenizer.compare.entry import clear_entries, finished_entries, free_memory, result_of_entry, train_entry
+from tokenizer.compare.entry import (
+    clear_entries,
+    complete_result,
+    finished_entries,
+    free_memory,
+    result_of_entry,
+    train_entry,
+)
 from tokenizer.compare.entry_result import EntryResult
 from tokenizer.compare.gallery import draw_gallery
 from tokenizer.compare.ranking import FailedEntry, rank_entries
@@ -138,7 +145,7 @@ def _run_entries(comparison: Comparison, done: Mapping[Path, EntryResult]) -> Ge
     told: set[str] = set()
     for number, entry in enumerate(comparison.entries):
         if entry.folder in done:
-            yield EntryKept(number, entry, done[entry.folder])
+            yield EntryKept(number, entry, complete_result(entry, done[entry.folder]))
             continue
         yield EntryBegun(number, entry)
         yield from _run_entry(number, entry, told)

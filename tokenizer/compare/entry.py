@@ -6,6 +6,7 @@ import contextlib
 import gc
 import shutil
 from collections.abc import Generator, Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from tokenizer.compare.measures import (
     EntryFigures,
     bits_per_position,
     loss_steadiness,
+    measure_lite0,
     measure_model,
     thin_curve,
 )
@@ -28,7 +30,7 @@ from tokenizer.compare.watch import StepWatch, read_watched
 from tokenizer.config import to_dict
 from tokenizer.errors import CheckpointError, InputError, TrainingError
 from tokenizer.images import parse_color
-from tokenizer.models import WEIGHTS_FILE
+from tokenizer.models import WEIGHTS_FILE, load_checkpoint
 from tokenizer.train import (
     Step,
     TrainingState,
@@ -141,6 +143,22 @@ def result_of_entry(entry: Entry) -> EntryResult:
     return result
 
 
+def complete_result(entry: Entry, result: EntryResult) -> EntryResult:
+    """Return the result of a finished entry with the figures that this comparison asks for; it is written again.
+
+    Raises:
+        CheckpointError: its checkpoint cannot be read.
+        InputError: no validation image can be read.
+        OutputError: it cannot be written.
+    """
+    if not entry.perceptual or result.figures.lite0_distance is not None:
+        return result
+    seen = measure_lite0(load_checkpoint(entry.folder), validation_images(entry))
+    result = replace(result, figures=replace(result.figures, **asdict(seen)))
+    write_result(entry.folder, result)
+    return result
+
+
 def _explained(error: RuntimeError) -> TrainingError | None:
     if isinstance(error, torch.linalg.LinAlgError):  # type: ignore[attr-defined]  # exported all the same
         return TrainingError(" ".join(str(error).split()))
@@ -175,7 +193,8 @@ def _train(entry: Entry, state: TrainingState) -> Generator[Step]:
 def _result(entry: Entry, state: TrainingState) -> EntryResult:
     plan, model = entry.plan, state.ema
     lines, watched = read_watched(entry.folder)
-    measured = measure_model(model, validation_images(entry))
+    images = validation_images(entry)
+    measured = measure_model(model, images)
     rate = bits_per_position(model.codebook_sizes)
     losses = [(int(line["step"]), float(line["loss"])) for line in lines if line.get("images_per_second")]
     figures = EntryFigures(
@@ -189,14 +208,15 @@ def _result(entry: Entry, state: TrainingState) -> EntryResult:
         effective_rank=measured.effective_rank,
         loss_steadiness=loss_steadiness([loss for _, loss in losses]),
         **watched,
+        **(asdict(measure_lite0(model, images)) if entry.perceptual else {}),
     )
-    images = _digests(entry)
+    digests = _digests(entry)
     return EntryResult(
         quantizer=entry.label,
         seed=entry.seed,
         settings=to_dict(plan.config),
-        train_images=images["train"],
-        validation_images=images["validation"],
+        train_images=digests["train"],
+        validation_images=digests["validation"],
         multiple=plan.multiple,
         steps=state.step,
         seconds=state.seconds,

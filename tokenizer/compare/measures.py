@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tokenizer.images import Pixels
-from tokenizer.metrics import Usage, add_counts, effective_rank, mean_or_none, overall_usage, psnr, ssim
+from tokenizer.metrics import DEFINITIONS, Usage, add_counts, effective_rank, mean_or_none, overall_usage, psnr, ssim
 from tokenizer.models import Tokenizer, to_pixels, to_unit_range
+from tokenizer.perceptual import Lite0Scores
 
 MOST_VECTORS = 65_536
 MOST_POINTS = 200
@@ -23,6 +24,9 @@ COMPARISON_DEFINITIONS = {
     "by the averaged weights, of large ones up to four tiles at their own size; mean over images, without those that "
     "came back exactly",
     "ssim": "structural similarity on the same pixels, 11x11 Gaussian window (sigma 1.5); mean over images",
+    "lite0_distance": DEFINITIONS["lite0_distance"],
+    "lite0_frechet": DEFINITIONS["lite0_frechet"],
+    "recognized_alike": DEFINITIONS["recognized_alike"],
     "bits_per_position": "log2 of the alphabet size, summed over the codes of one position",
     "bits_per_pixel": "log2 of the alphabet size, summed over the codes of one position, over its pixels",
     "used": "share of codes chosen at least once over all validation images",
@@ -66,6 +70,9 @@ class EntryFigures:
     seconds_per_step: float | None
     cpu_seconds_per_step: float | None
     peak_memory_mb: float | None
+    lite0_distance: float | None = None
+    lite0_frechet: float | None = None
+    recognized_alike: float | None = None
 
 
 @dataclass(frozen=True)
@@ -123,6 +130,33 @@ def measure_model(model: Tokenizer, batches: Sequence[Tensor]) -> ModelFigures:
         effective_rank(_vectors(model, torch.unique(torch.cat(distinct), dim=0))),
         SoftFigures(soft_scores.psnr, soft_scores.ssim) if soft is not None else None,
     )
+
+
+@dataclass(frozen=True)
+class Lite0Figures:
+    """What EfficientNet-Lite0 sees, None of pictures that are too small for it."""
+
+    lite0_distance: float | None
+    lite0_frechet: float | None
+    recognized_alike: float | None
+
+
+def measure_lite0(model: Tokenizer, batches: Sequence[Tensor]) -> Lite0Figures:
+    """Return what EfficientNet-Lite0 sees of `model`'s pictures, decoded from tokens, of (B, H, W, 3) uint8 batches.
+
+    Raises:
+        UsageError: the extra `perceptual` is not installed.
+        InputError: its file is missing, damaged, or holds something else.
+        DeviceError: out of memory.
+    """
+    scores = Lite0Scores(_device(model))
+    seen = [
+        scores.add(original, picture)
+        for batch in batches
+        for original, picture in zip(batch.numpy(), decode_batch(model, batch)[1], strict=True)
+    ]
+    distance = mean_or_none(score.distance for score in seen if score is not None)
+    return Lite0Figures(distance, scores.frechet, scores.recognized_alike)
 
 
 class PictureScores:

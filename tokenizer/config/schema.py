@@ -123,7 +123,8 @@ class TrainConfig:
         clip_norm: largest norm of the whole gradient.
         ema_decay: of the moving average of the weights, which is what is saved and evaluated.
         loss: weight of each term of `train.TERMS` and `train.LEARNED`.
-        perceptual_weights: file of VGG-16's weights, which the term `perceptual` needs.
+        perceptual_weights: file of VGG-16's weights, for the term `perceptual`; EfficientNet-Lite0 of the extra
+            `perceptual` when None.
         adversarial_after: share of the budget after which a discriminator begins to learn, for the term `adversarial`.
         adversarial_warmup: share of the budget over which it learns alone, and then another over which the term grows.
         adversarial_lr: the discriminator's learning rate over the network's.

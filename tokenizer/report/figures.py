@@ -72,6 +72,9 @@ _FIGURES = (
     ("quality", "ms_ssim", "MS-SSIM", "{:.4f}", "ms_ssim"),
     ("quality", "lpips", "LPIPS", "{:.4f}", "lpips"),
     ("quality", "rfid", "rFID", "{:.2f}", "rfid"),
+    ("quality", "lite0_distance", "Lite0 distance", "{:.4f}", "lite0_distance"),
+    ("quality", "lite0_frechet", "Lite0 Frechet", "{:.2f}", "lite0_frechet"),
+    ("quality", "recognized_alike", "recognized alike", "{:.1%}", "recognized_alike"),
     ("quality", "compared", "over", "{} images", ""),
 )
 _NOT_ZERO = ("failed", "exact")

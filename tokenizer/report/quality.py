@@ -17,6 +17,7 @@ from tokenizer.tokens import TokenSet
 
 if TYPE_CHECKING:
     from tokenizer.models import Tokenizer
+    from tokenizer.perceptual import Lite0Score, Lite0Scores
     from tokenizer.report.pretrained import Frechet, Lpips
 
 RFID_LEAST = 2048
@@ -27,8 +28,8 @@ Keep = Callable[[str, Pixels, Pixels], None]
 class ImageQuality:
     """One image. PSNR in dB is None when it came back exactly; each other figure when the image is too small for it.
 
-    SSIM takes sides of 11 pixels, MS-SSIM of 176, LPIPS of 31 with AlexNet and of 16 with VGG-16. LPIPS is None too
-    when no weights were named.
+    SSIM takes sides of 11 pixels, MS-SSIM of 176, LPIPS of 31 with AlexNet and of 16 with VGG-16, the last two of 32.
+    LPIPS is None too when no weights were named, and the last two when they were not asked for.
     """
 
     name: str
@@ -36,6 +37,8 @@ class ImageQuality:
     ssim: float | None
     ms_ssim: float | None = None
     lpips: float | None = None
+    lite0_distance: float | None = None
+    recognized_alike: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,8 @@ class Quality:
         rfid: over all images; None without weights or with one image. Of fewer than `RFID_LEAST` images it is
             too large: the covariances of 2048 features are not of full rank.
         baselines: image formats at the bits of the tokens, when asked for.
+        lite0_distance, lite0_frechet, recognized_alike: when asked for, over images with both sides of 32 pixels or
+            more; the second of two such images or more.
     """
 
     psnr: float | None
@@ -66,6 +71,9 @@ class Quality:
     lpips_network: str | None = None
     rfid: float | None = None
     baselines: tuple[Baseline, ...] = ()
+    lite0_distance: float | None = None
+    lite0_frechet: float | None = None
+    recognized_alike: float | None = None
 
 
 @dataclass(frozen=True)
@@ -87,6 +95,7 @@ def measure_quality(
     lpips_weights: Path | None = None,
     inception_weights: Path | None = None,
     baselines: bool = False,
+    perceptual: bool = False,
     keep: Keep | None = None,
 ) -> Quality:
     """Return how the pictures decoded from tokens compare with the originals of the same names.
@@ -102,22 +111,24 @@ def measure_quality(
         lpips_weights: torchvision's weights of AlexNet or VGG-16: adds LPIPS.
         inception_weights: torch-fidelity's weights of Inception-v3: adds rFID.
         baselines: write each original as JPEG and WebP too, with as many bits as its tokens.
+        perceptual: add what EfficientNet-Lite0 sees: distance, Frechet distance, what it recognizes.
         keep: called with name, original and reconstruction of each image, as it is compared.
 
     Raises:
         InputError: no original has the name of a token grid, an original cannot be read or has another size, or
             weights are missing, damaged, or those of something else.
-        UsageError: rFID needs a package that is not installed.
+        UsageError: rFID or `perceptual` needs a package that is not installed.
         DeviceError: out of memory.
     """
-    lpips, frechet = _networks(model, lpips_weights, inception_weights)
+    lpips, frechet, lite0 = _networks(model, lpips_weights, inception_weights, perceptual=perceptual)
     formats = [BaselineScores(kind) for kind in BASELINE_FORMATS] if baselines else []
     results: list[ImageQuality] = []
     missing: list[str] = []
     for tokens in sets:
         missing += [record.name for record in tokens.images if record.name not in originals]
         for compared in _compare(model, tokens, originals, alpha):
-            results.append(_score(compared, lpips))
+            seen = lite0.add(compared.original, compared.made) if lite0 else None
+            results.append(_score(compared, lpips, seen))
             if frechet:
                 frechet.add(compared.original, compared.made)
             for scores in formats:
@@ -141,19 +152,27 @@ def measure_quality(
         lpips_network=lpips.network if lpips else None,
         rfid=frechet.distance() if frechet else None,
         baselines=tuple(baseline for scores in formats if (baseline := scores.result())),
+        lite0_distance=mean_or_none(result.lite0_distance for result in results),
+        lite0_frechet=lite0.frechet if lite0 else None,
+        recognized_alike=lite0.recognized_alike if lite0 else None,
     )
 
 
 def _networks(
-    model: Tokenizer, lpips_weights: Path | None, inception_weights: Path | None
-) -> tuple[Lpips | None, Frechet | None]:
+    model: Tokenizer, lpips_weights: Path | None, inception_weights: Path | None, *, perceptual: bool
+) -> tuple[Lpips | None, Frechet | None, Lite0Scores | None]:
+    device = next(model.parameters()).device
+    lite0 = None
+    if perceptual:
+        from tokenizer.perceptual import Lite0Scores
+
+        lite0 = Lite0Scores(device)
     if not (lpips_weights or inception_weights):
-        return None, None
+        return None, None, lite0
     from tokenizer.report.pretrained import Frechet, Lpips  # here: torch and torchmetrics take seconds
 
-    device = next(model.parameters()).device
     lpips = Lpips(lpips_weights, device) if lpips_weights else None
-    return lpips, Frechet(inception_weights, device) if inception_weights else None
+    return lpips, Frechet(inception_weights, device) if inception_weights else None, lite0
 
 
 def _compare(
@@ -172,7 +191,7 @@ def _compare(
         yield _Compared(record.name, original, made, bits * record.grid[0] * record.grid[1])
 
 
-def _score(compared: _Compared, lpips: Lpips | None) -> ImageQuality:
+def _score(compared: _Compared, lpips: Lpips | None, seen: Lite0Score | None) -> ImageQuality:
     original, made = compared.original, compared.made
     decibels = psnr(original, made)
     return ImageQuality(
@@ -181,4 +200,6 @@ def _score(compared: _Compared, lpips: Lpips | None) -> ImageQuality:
         ssim=ssim(original, made),
         ms_ssim=ms_ssim(original, made),
         lpips=lpips(original, made) if lpips else None,
+        lite0_distance=seen.distance if seen else None,
+        recognized_alike=seen.alike if seen else None,
     )

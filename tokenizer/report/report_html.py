@@ -19,7 +19,13 @@ from tokenizer.tokens import FailedInput
 MOST_ROWS = 1000
 _TEMPLATE = Path(__file__).with_name("report.html")
 _TILES = ("used", "perplexity", "rate as stored", "rate with context", "PSNR", "SSIM")
-_COLUMNS = (("psnr", "PSNR dB", 2), ("ssim", "SSIM", 4), ("ms_ssim", "MS-SSIM", 4), ("lpips", "LPIPS", 4))
+_COLUMNS = (
+    ("psnr", "PSNR dB", 2),
+    ("ssim", "SSIM", 4),
+    ("ms_ssim", "MS-SSIM", 4),
+    ("lpips", "LPIPS", 4),
+    ("lite0_distance", "Lite0 distance", 4),
+)
 
 
 @dataclass(frozen=True)

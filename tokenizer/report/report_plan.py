@@ -14,6 +14,7 @@ from tokenizer.files import Existing, check_output
 from tokenizer.images import Source
 from tokenizer.inputs import find_images
 from tokenizer.models import DEFAULT_CHECKPOINT, find_maker, is_maker, locate_checkpoint
+from tokenizer.perceptual import refuse_without_lite0
 from tokenizer.tokens import NamedTokens, TokenFiles, TokenSet, open_token_files, refuse_stream_twice
 
 Model = str | os.PathLike[str]
@@ -29,10 +30,12 @@ class ReportOptions:
         max_pictures: pairs of pictures in the page, over all reports: half the worst, half the best.
         baselines: compare with JPEG and WebP at the same bits.
         stability: measure how many tokens change with small changes of the picture.
+        perceptual: add what EfficientNet-Lite0 sees, of the extra `perceptual`.
         lpips_weights: file of weights for LPIPS.
         inception_weights: file of weights for rFID.
         least_usage: share of codes, 0 to 1, under which a report misses its threshold.
         least_psnr: mean PSNR in dB under which a report misses its threshold.
+        least_recognized: share of images recognized alike, 0 to 1, under which a report misses its threshold.
         alpha: (red, green, blue) under transparent pixels.
         batch_size: images that go through the network together.
         workers: threads that read images; None for one a processor, at most 8.
@@ -44,10 +47,12 @@ class ReportOptions:
     max_pictures: int = 24
     baselines: bool = False
     stability: bool = False
+    perceptual: bool = False
     lpips_weights: Path | None = None
     inception_weights: Path | None = None
     least_usage: float | None = None
     least_psnr: float | None = None
+    least_recognized: float | None = None
     alpha: tuple[int, int, int] = (255, 255, 255)
     batch_size: int = 16
     workers: int | None = None
@@ -155,7 +160,8 @@ def plan_reports(
         stdin: a stream of one token file.
 
     Raises:
-        UsageError: nothing is named, options contradict each other or need `images`, or no checkpoint made some tokens.
+        UsageError: nothing is named, options contradict each other, need `images` or the extra `perceptual`, or no
+            checkpoint made some tokens.
         InputError: images are missing, a folder holds no token file, or a file holds no tokens.
         CheckpointError: a checkpoint cannot be read.
         OutputError: a file is in the way, or cannot be written.
@@ -191,14 +197,20 @@ def _check_call(
     needing = {
         "--stability": options.stability,
         "--baselines": options.baselines,
+        "--perceptual": options.perceptual,
         "--lpips-weights": options.lpips_weights,
         "--inception-weights": options.inception_weights,
         "--fail-under-psnr": options.least_psnr is not None,
+        "--fail-under-recognized": options.least_recognized is not None,
         "--codebook-picture": files.codebook_picture,
     }
     given = [option for option, value in needing.items() if value]
     if given and images is None:
         raise UsageError(f"{given[0]} needs the originals: pass --images")
+    if options.least_recognized is not None and not options.perceptual:
+        raise UsageError("--fail-under-recognized needs --perceptual")
+    if options.perceptual:
+        refuse_without_lite0("--perceptual")
     if options.least_psnr is not None and not math.isfinite(options.least_psnr):
         raise UsageError(f"--fail-under-psnr is {options.least_psnr}, expected a number of dB")
 

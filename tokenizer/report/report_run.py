@@ -122,6 +122,7 @@ def _quality(
         lpips_weights=options.lpips_weights,
         inception_weights=options.inception_weights,
         baselines=options.baselines,
+        perceptual=options.perceptual,
         keep=pairs.keep if pairs else None,
     )
 
@@ -174,7 +175,7 @@ class MissedThreshold:
 
     Attributes:
         report: its name.
-        figure: `used`, a share from 0 to 1, or `psnr`, in dB.
+        figure: `used` or `recognized_alike`, shares from 0 to 1, or `psnr`, in dB.
         value: the figure.
         threshold: what it should be at least.
     """
@@ -189,8 +190,12 @@ def missed_thresholds(sections: Sequence[ReportSection], options: ReportOptions)
     """Return the thresholds that reports are under; pictures that all came back exactly are under none."""
     missed = []
     for section in sections:
-        psnr = section.report.quality.psnr if section.report.quality else None
-        figures = (("used", section.report.used, options.least_usage), ("psnr", psnr, options.least_psnr))
+        quality = section.report.quality
+        figures = (
+            ("used", section.report.used, options.least_usage),
+            ("psnr", quality.psnr if quality else None, options.least_psnr),
+            ("recognized_alike", quality.recognized_alike if quality else None, options.least_recognized),
+        )
         for figure, value, threshold in figures:
             if value is not None and threshold is not None and value < threshold:
                 missed.append(MissedThreshold(section.name, figure, value, threshold))

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from tokenizer import runtime
 from tokenizer.config import TrainConfig
-from tokenizer.errors import ConfigError
+from tokenizer.perceptual import FeatureDistance
 from tokenizer.train.adversary import Adversary
 from tokenizer.train.losses import reconstruction_loss
-from tokenizer.train.perceptual import Perceptual
+from tokenizer.train.perceptual import perceptual_distance
 
 _DIGEST = "perceptual/digest"
 _ADVERSARY = "adversary/"
@@ -35,13 +34,13 @@ class Objective:
         config: of the run, planned; `loss` names the terms and their weights.
 
     Raises:
-        ConfigError: the perceptual term is on, and no file of weights is named.
-        InputError: that file cannot be read.
+        UsageError: the perceptual term is on, and neither a file of weights is named nor the extra installed.
+        InputError: the weights cannot be read.
     """
 
     def __init__(self, config: TrainConfig) -> None:
         self.weights: Mapping[str, float] = config.loss
-        self.perceptual: Perceptual | None = None
+        self.perceptual: FeatureDistance | None = None
         self.adversary: Adversary | None = None
         self._means = _Means()
         if not (self.weights.get("perceptual") or self.weights.get("adversarial")):
@@ -50,9 +49,7 @@ class Objective:
         precision = runtime.choose_precision(config.precision, self._device)
         self._precision = "float32" if precision == "float16" else precision
         if self.weights.get("perceptual"):
-            if config.perceptual_weights is None:
-                raise ConfigError(["loss.perceptual needs perceptual_weights, a file of the weights of VGG-16"])
-            self.perceptual = Perceptual(Path(config.perceptual_weights)).to(self._device)
+            self.perceptual = perceptual_distance(config.perceptual_weights).to(self._device)
         if self.weights.get("adversarial"):
             self.adversary = Adversary(config, self._device, self._precision)
 
@@ -124,7 +121,7 @@ class Objective:
             RuntimeError: one does not fit, or the perceptual loss has other weights than it had.
         """
         if self.perceptual is not None and not torch.equal(tensors[_DIGEST].cpu(), self.perceptual.digest):
-            raise RuntimeError("perceptual_weights holds other weights than those that the run began with")
+            raise RuntimeError("the perceptual term has other weights than those that the run began with")
         if self.adversary is not None:
             self.adversary.restore(
                 {name.removeprefix(_ADVERSARY): value for name, value in tensors.items() if name.startswith(_ADVERSARY)}

@@ -154,6 +154,8 @@ def _notes(config: TrainConfig, images: int, tokens: int, size: int, *, overlap:
     if config.init_from:
         frozen = f"; kept as they are: {', '.join(config.freeze)}" if config.freeze else ""
         notes.append(f"weights and codes start from the checkpoint {config.init_from}{frozen}")
+    if config.loss.get("perceptual") and config.perceptual_weights is None:
+        notes.append("the perceptual term sees with EfficientNet-Lite0: perceptual_weights=FILE takes VGG-16")
     if overlap:
         notes.append(f"{images} images are too few to keep some for validation: figures are on training images")
     if config.batch_size is not None and config.batch_size > images:
