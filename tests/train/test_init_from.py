@@ -98,6 +98,47 @@ def test_the_codebook_is_in_use_from_the_first_step_and_nothing_is_placed(
     assert steps[0].figures
 
 
+def test_codes_are_placed_anew_on_request(run: Path, quick: TrainConfig, photos: Path, tmp_path: Path) -> None:
+    """In the first step the learning rate is 0: networks are the checkpoint's, codes are k-means's."""
+    source = load_checkpoint(run)
+    state, _ = whole_run(tuned(quick, run, quantize_after=0.0, steps=1), photos, tmp_path)
+    assert state.quantizing
+    assert unequal(source, state.model) == {"quantizer"}
+    moved = (codes_of(state.model.quantizer) - codes_of(source.quantizer)).norm(dim=1)
+    assert (moved > 0).all()
+
+
+def test_frozen_codes_are_not_placed_anew(quick: TrainConfig, run: Path) -> None:
+    (fault,) = tuned(quick, run, quantize_after=0.0, freeze=("codebook",)).faults()
+    assert fault == "quantize_after is 0.0: it places the codes anew, and freeze names codebook"
+
+
+def test_a_deeper_network_begins_with_what_the_checkpoint_computes(run: Path, begin: Begin) -> None:
+    source = load_checkpoint(run)
+    network = dataclasses.replace(source.network, decoder_depths=(1, 3), linear=True)
+    model = begin(run, network=network).ema
+    images = torch.rand(2, 3, 32, 32) * 2 - 1
+    tokens = model.encode(images)
+    assert torch.equal(tokens, source.encode(images))
+    torch.testing.assert_close(model.decode(tokens), source.decode(tokens))
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"depths": (0, 1)}, "network.depths is (1, 1) there, now (0, 1)"),
+        ({"decoder_depths": (1, 0)}, "network.decoder_depths is None there, now (1, 0)"),
+        ({"decoder_widths": (32, 24)}, "network.decoder_widths is None there, now (32, 24)"),
+        ({"latent_dim": 5}, "network.latent_dim is 4 there, now 5"),
+    ],
+)
+def test_a_smaller_or_other_network_is_refused(run: Path, begin: Begin, changes: dict[str, Any], named: str) -> None:
+    network = dataclasses.replace(load_checkpoint(run).network, **changes)
+    with pytest.raises(ConfigError) as raised:
+        begin(run, network=network)
+    assert named in str(raised.value)
+
+
 def test_options_that_are_learned_are_taken_over(tmp_path: Path, begin: Begin) -> None:
     spec = {"name": "ste", "codebook_size": 32, "learn_beta": True, "beta": 0.7}
     untrained(spec, tmp_path / "ste")
