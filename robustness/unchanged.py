@@ -105,6 +105,7 @@ def _trained(spec: str, steps: int) -> dict[str, Any]:
         *("train", "images", "-o", str(run), "--quantizer", spec, "--steps", str(steps), "--codebook-size", "32"),
         *("--image-size", "32", "--batch-size", "4", "--downsample", "4", "--set", "network.widths=16"),
         *("--set", "network.depths=1", "--set", "network.latent_dim=6", "--set", "quantize_after=0.3"),
+        *("--set", "native_crops=0", "--set", "smallest_crop=0.5"),  # crops as they were before there were others
         *("--precision", "float32", "--device", "cpu", "--workers", "1", "--log-every", "1", "--seed", "3"),
     )
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]

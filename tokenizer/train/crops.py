@@ -19,6 +19,8 @@ from tokenizer.train.crop_order import CropOrder
 CACHE_BYTES = 2**30
 # Of these, where an image gives several crops each time it is read.
 _WAITING_BYTES = 2**29
+# Images that are under way at once: enough for varied batches, and few enough to be read soon when a run goes on.
+_WINDOW = 256
 
 
 class Crops:
@@ -48,7 +50,7 @@ class Crops:
         self.unreadable: dict[str, str] = {}
         self._config, self._alpha = config, parse_color(config.alpha)
         per_read, each = config.crops_per_read or 1, 3 * self.size**2
-        window = max(1, _WAITING_BYTES // (per_read * each))
+        window = min(_WINDOW, max(1, _WAITING_BYTES // (per_read * each)))
         self.order = CropOrder(sources, config.seed, config.balance, per_read, window)
         self._cache: dict[int, Pixels] = {}
         self._free_bytes = CACHE_BYTES - (_WAITING_BYTES if per_read > 1 else 0)

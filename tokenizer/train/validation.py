@@ -57,8 +57,9 @@ def validation_batches(
     Those that cannot be read, which can be all, are left out; their name and reason are added to `unreadable`.
 
     Images are as `vqtok encode` takes them: at their own size, or the center square at `encode_size`. Along a side of
-    at most 256 pixels a tile is the center, along a longer one several are spread evenly, at most four in all. S is the
-    shorter side, at most 256, rounded down to a multiple of `downsample`; only an image smaller than that is enlarged.
+    at most 256 pixels a tile is the center. Along a longer one as many as cover it are spread evenly, but no more than
+    four in all. S is the shorter side, at most 256, rounded down to a multiple of `downsample`; only an image smaller
+    than that is enlarged.
 
     Args:
         sources: the images.
@@ -100,7 +101,7 @@ def _tiles(pixels: Pixels, downsample: int) -> Pixels:
     short = min(pixels.shape[:2])
     size = max(downsample, min(short, _SIDE) // downsample * downsample)
     side = min(short, size)
-    rows, columns = (1 if length <= _SIDE else round(length / side) for length in pixels.shape[:2])
+    rows, columns = (1 if length <= _SIDE else -(-length // side) for length in pixels.shape[:2])
     while rows * columns > _TILES:
         rows, columns = (rows - 1, columns) if rows > columns else (rows, columns - 1)
     tops, lefts = _spread(pixels.shape[0], side, rows), _spread(pixels.shape[1], side, columns)
