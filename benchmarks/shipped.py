@@ -92,6 +92,8 @@ def rows(name: str, arguments: argparse.Namespace, scratch: Path) -> Iterator[tu
         if compared:
             quality = report["quality"]
             yield f"{title} PSNR, SSIM, MS-SSIM", " ".join(_shown(quality[key]) for key in ("psnr", "ssim", "ms_ssim"))
+            flat = " ".join(_shown(quality[key]) for key in ("flat_psnr", "blocking", "patchwork"))
+            yield f"{title} PSNR of flat areas, blocking, patchwork", flat
             for baseline in quality["baselines"]:
                 note = "" if baseline["reached"] else f" ({baseline['larger']} files larger than the tokens)"
                 figures = (

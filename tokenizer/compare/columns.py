@@ -39,6 +39,9 @@ class RankingColumn:
 COLUMNS = (
     RankingColumn("psnr", "PSNR dB", spread=True),
     RankingColumn("ssim", "SSIM", 4, spread=True),
+    RankingColumn("flat_psnr", "flat dB"),
+    RankingColumn("blocking", "blocking"),
+    RankingColumn("patchwork", "patchwork"),
     RankingColumn("bits_per_pixel", "bits/px", 4),
     RankingColumn("used", "used %", 1, 100.0, spread=True),
     RankingColumn("perplexity", "perplexity", 1, spread=True),

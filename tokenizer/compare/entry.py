@@ -189,6 +189,7 @@ def _result(entry: Entry, state: TrainingState) -> EntryResult:
         effective_rank=measured.effective_rank,
         loss_steadiness=loss_steadiness([loss for _, loss in losses]),
         **watched,
+        **measured.flat.figures(),
     )
     images = _digests(entry)
     return EntryResult(

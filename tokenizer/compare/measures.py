@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tokenizer.images import Pixels
-from tokenizer.metrics import Usage, add_counts, effective_rank, mean_or_none, overall_usage, psnr, ssim
+from tokenizer.metrics import DEFINITIONS, Usage, add_counts, effective_rank, mean_or_none, overall_usage, psnr, ssim
 from tokenizer.models import Tokenizer, to_pixels, to_unit_range
+from tokenizer.report import FlatAreas, measure_flat_areas
 
 MOST_VECTORS = 65_536
 MOST_POINTS = 200
@@ -22,6 +23,7 @@ COMPARISON_DEFINITIONS = {
     "psnr": "10 log10(255^2 / MSE) in dB on rounded 8-bit RGB of the validation images, decoded from the tokens alone "
     "by the averaged weights; mean over images, without those that came back exactly",
     "ssim": "structural similarity on the same pixels, 11x11 Gaussian window (sigma 1.5); mean over images",
+    **{key: DEFINITIONS[key] for key in ("flat_psnr", "flat_share", "blocking", "patchwork")},
     "bits_per_position": "log2 of the alphabet size, summed over the codes of one position",
     "bits_per_pixel": "log2 of the alphabet size, summed over the codes of one position, over its pixels",
     "used": "share of codes chosen at least once over all validation images",
@@ -65,6 +67,10 @@ class EntryFigures:
     seconds_per_step: float | None
     cpu_seconds_per_step: float | None
     peak_memory_mb: float | None
+    flat_psnr: float | None = None
+    flat_share: float | None = None
+    blocking: float | None = None
+    patchwork: float | None = None
 
 
 @dataclass(frozen=True)
@@ -96,6 +102,7 @@ class ModelFigures:
     tokens: int
     effective_rank: float
     soft: SoftFigures | None
+    flat: FlatAreas
 
 
 def measure_model(model: Tokenizer, batches: Sequence[Tensor]) -> ModelFigures:
@@ -104,9 +111,13 @@ def measure_model(model: Tokenizer, batches: Sequence[Tensor]) -> ModelFigures:
     counts = [np.zeros(size, np.int64) for size in model.codebook_sizes]
     distinct: list[Tensor] = []
     hard_scores, soft_scores = PictureScores(), PictureScores()
+    flat = FlatAreas()
     for batch in batches:
         tokens, pictures = decode_batch(model, batch)
         hard_scores.add(batch.numpy(), pictures)
+        flat = sum(
+            (measure_flat_areas(*pair, model.downsample) for pair in zip(batch.numpy(), pictures, strict=True)), flat
+        )
         add_counts(counts, tokens.cpu().numpy())
         distinct.append(torch.unique(tokens.flatten(0, -2), dim=0))
         if soft is not None:
@@ -120,6 +131,7 @@ def measure_model(model: Tokenizer, batches: Sequence[Tensor]) -> ModelFigures:
         int(sum(count.sum() for count in counts)),
         effective_rank(_vectors(model, torch.unique(torch.cat(distinct), dim=0))),
         SoftFigures(soft_scores.psnr, soft_scores.ssim) if soft is not None else None,
+        flat,
     )
 
 

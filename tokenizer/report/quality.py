@@ -12,6 +12,7 @@ from tokenizer.errors import InputError
 from tokenizer.images import Pixels, Source
 from tokenizer.metrics import mean_or_none, ms_ssim, psnr, ssim
 from tokenizer.report.baselines import BASELINE_FORMATS, Baseline, BaselineScores
+from tokenizer.report.flat_areas import FlatAreas, measure_flat_areas
 from tokenizer.report.originals import original_canvas
 from tokenizer.tokens import TokenSet
 
@@ -28,7 +29,7 @@ class ImageQuality:
     """One image. PSNR in dB is None when it came back exactly; each other figure when the image is too small for it.
 
     SSIM takes sides of 11 pixels, MS-SSIM of 176, LPIPS of 31 with AlexNet and of 16 with VGG-16. LPIPS is None too
-    when no weights were named.
+    when no weights were named. What is of flat blocks is None without any, and `flat_psnr` too without error in them.
     """
 
     name: str
@@ -36,6 +37,10 @@ class ImageQuality:
     ssim: float | None
     ms_ssim: float | None = None
     lpips: float | None = None
+    flat_psnr: float | None = None
+    flat_share: float | None = None
+    blocking: float | None = None
+    patchwork: float | None = None
 
 
 @dataclass(frozen=True)
@@ -54,6 +59,10 @@ class Quality:
         rfid: over all images; None without weights or with one image. Of fewer than `RFID_LEAST` images it is
             too large: the covariances of 2048 features are not of full rank.
         baselines: image formats at the bits of the tokens, when asked for.
+        flat_psnr: dB, over all flat blocks together; None without any, or without error in them.
+        flat_share: of all 8x8 blocks, 0 to 1; None where no picture has one.
+        blocking: steps across grid lines against others, over all flat blocks together; 1 is no grid.
+        patchwork: levels by which the mean errors of neighboring flat blocks differ, over all of them together.
     """
 
     psnr: float | None
@@ -66,16 +75,21 @@ class Quality:
     lpips_network: str | None = None
     rfid: float | None = None
     baselines: tuple[Baseline, ...] = ()
+    flat_psnr: float | None = None
+    flat_share: float | None = None
+    blocking: float | None = None
+    patchwork: float | None = None
 
 
 @dataclass(frozen=True)
 class _Compared:
-    """An original as the network saw it and its reconstruction, (H, W, 3) each, and the bits of its tokens."""
+    """An original as the network saw it and its reconstruction, (H, W, 3) each, its flat areas, its tokens' bits."""
 
     name: str
     original: Pixels
     made: Pixels
     bits: float
+    flat: FlatAreas
 
 
 def measure_quality(
@@ -114,10 +128,12 @@ def measure_quality(
     formats = [BaselineScores(kind) for kind in BASELINE_FORMATS] if baselines else []
     results: list[ImageQuality] = []
     missing: list[str] = []
+    flat = FlatAreas()
     for tokens in sets:
         missing += [record.name for record in tokens.images if record.name not in originals]
         for compared in _compare(model, tokens, originals, alpha):
             results.append(_score(compared, lpips))
+            flat += compared.flat
             if frechet:
                 frechet.add(compared.original, compared.made)
             for scores in formats:
@@ -141,6 +157,7 @@ def measure_quality(
         lpips_network=lpips.network if lpips else None,
         rfid=frechet.distance() if frechet else None,
         baselines=tuple(baseline for scores in formats if (baseline := scores.result())),
+        **flat.figures(),
     )
 
 
@@ -169,7 +186,8 @@ def _compare(
             raise InputError(f"the tokens of {record.name} do not say how the image was fitted: encode it with vqtok")
         wanted = original_canvas(record.name, originals[record.name].file, record.placement, alpha)
         original, made = map(record.placement.content_of, (wanted, canvas))
-        yield _Compared(record.name, original, made, bits * record.grid[0] * record.grid[1])
+        flat = measure_flat_areas(original, made, model.downsample, record.placement.offset)
+        yield _Compared(record.name, original, made, bits * record.grid[0] * record.grid[1], flat)
 
 
 def _score(compared: _Compared, lpips: Lpips | None) -> ImageQuality:
@@ -181,4 +199,5 @@ def _score(compared: _Compared, lpips: Lpips | None) -> ImageQuality:
         ssim=ssim(original, made),
         ms_ssim=ms_ssim(original, made),
         lpips=lpips(original, made) if lpips else None,
+        **compared.flat.figures(),
     )

@@ -19,7 +19,15 @@ from tokenizer.tokens import FailedInput
 MOST_ROWS = 1000
 _TEMPLATE = Path(__file__).with_name("report.html")
 _TILES = ("used", "perplexity", "rate as stored", "rate with context", "PSNR", "SSIM")
-_COLUMNS = (("psnr", "PSNR dB", 2), ("ssim", "SSIM", 4), ("ms_ssim", "MS-SSIM", 4), ("lpips", "LPIPS", 4))
+_COLUMNS = (
+    ("psnr", "PSNR dB", 2),
+    ("ssim", "SSIM", 4),
+    ("ms_ssim", "MS-SSIM", 4),
+    ("lpips", "LPIPS", 4),
+    ("flat_psnr", "flat PSNR dB", 2),
+    ("blocking", "blocking", 2),
+    ("patchwork", "patchwork", 2),
+)
 
 
 @dataclass(frozen=True)
