@@ -44,20 +44,26 @@ from tokenizer.models import (
 
 def pack(run: Path, output: Path, images: Path) -> None:
     """Write the checkpoint in `run` with half the bytes, and print what that changes on the images."""
-    weights = safetensors.torch.load_file(run / WEIGHTS_FILE)
-    halved = {name: value if name.startswith("quantizer.") else value.half() for name, value in weights.items()}
-    write_bytes(output / WEIGHTS_FILE, safetensors.torch.save(halved))
-    shutil.copyfile(run / CONFIG_FILE, output / CONFIG_FILE)
+    tensors = halve(run, output)
     before, after = load_checkpoint(run), load_checkpoint(output)
     sources = find_images([images])
     pairs = [(tokens_of(before, source), tokens_of(after, source)) for source in sources]
     changed = sum(int((a != b).sum()) for a, b in pairs)
     total = sum(a.numel() for a, _ in pairs)
-    print(f"{(output / WEIGHTS_FILE).stat().st_size / 1e6:.1f} MB, {len(weights)} tensors")
+    print(f"{(output / WEIGHTS_FILE).stat().st_size / 1e6:.1f} MB, {tensors} tensors")
     print(f"float16 changes {changed} of {total} tokens ({100 * changed / total:.3f} %) of {len(sources)} images")
     for name, model in (("float32", before), ("float16", after)):
         figures = quality_of(model, list(sources), model.downsample, max(model.codebook_sizes))
         print(f"{name}: {figures['psnr']:.3f} dB, SSIM {figures['ssim']:.4f}")
+
+
+def halve(run: Path, output: Path) -> int:
+    """Write a checkpoint with half the bytes, and return how many tensors it has."""
+    weights = safetensors.torch.load_file(run / WEIGHTS_FILE)
+    halved = {name: value if name.startswith("quantizer.") else value.half() for name, value in weights.items()}
+    write_bytes(output / WEIGHTS_FILE, safetensors.torch.save(halved))
+    shutil.copyfile(run / CONFIG_FILE, output / CONFIG_FILE)
+    return len(weights)
 
 
 def tokens_of(model: Tokenizer, source: Source) -> torch.Tensor:
@@ -97,6 +103,8 @@ def rows(name: str, arguments: argparse.Namespace, scratch: Path) -> Iterator[tu
                 seen = f"{quality['lite0_distance']:.3f} {quality['lite0_frechet']:.2f}"
                 yield "Kodak Lite0 distance, Lite0 Frechet", seen
                 yield "Kodak recognized alike", f"{100 * quality['recognized_alike']:.1f} %"
+            flat = " ".join(_shown(quality[key]) for key in ("flat_psnr", "blocking", "patchwork"))
+            yield f"{title} PSNR of flat areas, blocking, patchwork", flat
             for baseline in quality["baselines"]:
                 note = "" if baseline["reached"] else f" ({baseline['larger']} files larger than the tokens)"
                 figures = (

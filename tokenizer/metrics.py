@@ -56,6 +56,15 @@ DEFINITIONS = {
     "mean over images",
     "ms_ssim": "multi-scale structural similarity on the same pixels: five scales, each half the one before, of each "
     "channel, mean over channels and over images with both sides of 176 pixels or more",
+    "flat_psnr": "PSNR on the same pixels over flat blocks alone: those 8x8 blocks, counted from the top left corner "
+    "of a picture, whose original has a standard deviation of at most 4 of 255 levels in each channel; one MSE over "
+    "all flat blocks of the set",
+    "flat_share": "share of the whole 8x8 blocks of the originals that are flat",
+    "blocking": "mean squared step of the reconstruction between neighboring pixels of flat blocks across the grid "
+    "lines of the positions, over that between all other neighboring pixels of flat blocks, each plus the 1/6 that "
+    "rounding to 8 bits makes: 1 is no grid (after Yim, Bovik 2011)",
+    "patchwork": "root mean square, in levels of 255, of how much the mean error of a channel differs between "
+    "neighboring flat blocks: smooth areas that come back in patches of different colors",
     "lpips": "LPIPS 0.1 on the same pixels at their own size, of the network that `lpips_network` names, "
     "mean over images",
     "rfid": "Frechet distance between the 2048 pooled Inception-v3 features of originals and of reconstructions, as "

@@ -48,6 +48,8 @@ def test_a_result_says_what_was_measured(finished: Finished) -> None:
     measured = measure_model(load_checkpoint(entry.folder), validation_images(entry))
     assert result.figures.psnr == pytest.approx(measured.psnr)
     assert result.figures.used == measured.used
+    flat = measured.flat.figures()
+    assert {key: getattr(result.figures, key) for key in flat} == pytest.approx(flat)
     assert 0 < (result.figures.reached or 0) <= 1
     assert results[1].figures.reached == 1
     assert all(result.figures.cpu_seconds_per_step for result in results)

@@ -11,6 +11,7 @@ import skimage.metrics
 from PIL import Image
 
 from tests.conftest import draw
+from tokenizer.report import FlatAreas, measure_flat_areas
 from tokenizer.report.baselines import BASELINE_FORMATS, BaselineScores, ImageFormat, encode_within_bits, mean_or_none
 
 JPEG, WEBP = BASELINE_FORMATS
@@ -74,6 +75,9 @@ class TestContest:
                 for pixels, file in zip(pictures, files, strict=True)
             ]
             assert baseline.psnr == pytest.approx(np.mean(decibels), abs=1e-9)
+            made = (pixels_of(file) for file in files)
+            flat = sum((measure_flat_areas(*pair, 8) for pair in zip(pictures, made, strict=True)), FlatAreas())
+            assert baseline.flat_psnr == flat.psnr
             assert baseline.ssim is not None
             assert (baseline.name, baseline.reached, baseline.larger, baseline.images) == (kind.name, True, 0, 3)
 

@@ -19,7 +19,7 @@ from tokenizer.images import Source, placement_of
 from tokenizer.inputs import find_images
 from tokenizer.metrics import DEFINITIONS, ms_ssim
 from tokenizer.models import Tokenizer, load_checkpoint
-from tokenizer.report import ImageQuality, Report, measure_quality, usage_report
+from tokenizer.report import FlatAreas, ImageQuality, Report, measure_flat_areas, measure_quality, usage_report
 from tokenizer.report.baselines import BASELINE_FORMATS, BaselineScores
 from tokenizer.report.pretrained import Lpips
 from tokenizer.tokens import Header, ImageRecord, TokenSet, headerless_tokens
@@ -94,6 +94,30 @@ class TestQuality:
             error = np.square(wanted.astype(float) - back).mean()
             assert quality.images[number].psnr == pytest.approx(10 * math.log10(65025 / error), abs=1e-9)
 
+    @pytest.mark.parametrize(("mode", "size"), [("none", None), ("pad", 44)])
+    def test_flat_areas_on_the_grid_of_the_canvas(
+        self, model: Tokenizer, tmp_path: Path, mode: str, size: int | None
+    ) -> None:
+        """Gray pictures are flat everywhere; one of 32x44 in a square of 44 lies 6 pixels below the canvas's edge."""
+        for name, level in (("a.png", 90), ("b.png", 140)):
+            save(tmp_path / name, np.full((32, 44, 3), level, np.uint8))
+        sources = {source.name: source for source in find_images([tmp_path])}
+        tokens = encoded(model, sources, mode, size)
+        kept: list[FlatAreas] = []
+        for record, grid in zip(tokens.images, tokens.grids, strict=True):
+            assert record.placement is not None
+            assert record.placement.offset == ((6, 0) if mode == "pad" else (0, 0))
+            made = record.placement.content_of(decoded(model, grid))
+            original = np.full((32, 44, 3), 90 if record.name == "a.png" else 140, np.uint8)
+            kept.append(measure_flat_areas(original, made, 8, record.placement.offset))
+        quality = measure_quality(model, [tokens], sources)
+        for image, areas in zip(quality.images, kept, strict=True):
+            assert (image.flat_share, image.flat_psnr) == (1, pytest.approx(areas.psnr, abs=1e-2))
+            assert (image.blocking, image.patchwork) == pytest.approx((areas.blocking, areas.patchwork), rel=1e-2)
+        together = kept[0] + kept[1]
+        assert (quality.flat_share, quality.flat_psnr) == (1, pytest.approx(together.psnr, abs=1e-2))
+        assert (quality.blocking, quality.patchwork) == pytest.approx((together.blocking, together.patchwork), rel=1e-2)
+
     def test_over_several_sets(self, model: Tokenizer, pictures: dict[str, Source]) -> None:
         whole = measure_quality(model, [encoded(model, pictures)], pictures)
         parts = [encoded(model, {name: source}) for name, source in pictures.items()]
@@ -140,7 +164,8 @@ class TestQuality:
         originals = {source.name: source for source in find_images([tmp_path])}
         quality = measure_quality(model, [TokenSet(Header(), records, (grid, grid))], originals)
         assert quality.exact == 1
-        assert quality.images[0] == ImageQuality("a.png", None, pytest.approx(1, abs=1e-12))
+        flat = {key: getattr(quality.images[0], key) for key in ("flat_share", "blocking", "patchwork")}
+        assert quality.images[0] == ImageQuality("a.png", None, pytest.approx(1, abs=1e-12), **flat)
         assert quality.psnr == quality.images[1].psnr
         only = measure_quality(model, [TokenSet(Header(), records[:1], (grid,))], originals)
         assert (only.psnr, only.exact) == (None, 1)

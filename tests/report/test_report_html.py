@@ -199,3 +199,37 @@ def test_pages_of_several_name_each() -> None:
 def test_plots_are_there_where_figures_are() -> None:
     assert len(report_plots([("a", report(images=60))])) == 3, "ranks, use and perplexity"
     assert len(report_plots([("a", report(images=120, quality=quality(20.0, 21.0)))])) == 5, "and PSNR and positions"
+
+
+class TestFlatAreas:
+    @pytest.fixture
+    @staticmethod
+    def flat() -> Report:
+        images = (
+            ImageQuality("a.png", 20.0, 0.5, flat_psnr=31.25, flat_share=1.0, blocking=1.5, patchwork=2.25),
+            ImageQuality("b.png", 20.0, 0.5, flat_share=0.0),
+        )
+        jpeg = Baseline("JPEG", 0.2, 21.0, 0.6, reached=True, larger=0, images=2, flat_psnr=40.0)
+        quality = Quality(20.0, 0.5, 0, images, (), None, None, None, None, (jpeg,), 31.25, 0.5, 1.5, 2.25)
+        return report(quality=quality)
+
+    def test_rows(self, flat: Report) -> None:
+        shown = {figure.title: figure.text for figure in report_figures(flat)}
+        titles = ("PSNR, flat areas", "flat areas", "blocking", "patchwork")
+        texts = ["31.25 dB", "50.0 % of blocks", "1.50 of other steps", "2.25 levels"]
+        assert [shown[title] for title in titles] == texts
+        assert shown["JPEG"] == "21.00 dB (40.00 in flat areas), SSIM 0.6000 at 0.2000 bits per pixel"
+        keys = {figure.title: figure.key for figure in report_figures(flat)}
+        assert all(keys[title] in flat.to_json()["definitions"] for title in titles)
+
+    def test_csv_and_json(self, flat: Report) -> None:
+        (row,) = csv.DictReader(io.StringIO(reports_to_csv([("a", flat)])))
+        keys = ("flat_psnr", "flat_share", "blocking", "patchwork", "jpeg_flat_psnr")
+        assert [row[key] for key in keys] == ["31.25", "0.5", "1.5", "2.25", "40.0"]
+        values = flat.to_json()
+        assert all(values[key] == values["quality"][key] is not None for key in keys[:-1])
+
+    def test_page(self, flat: Report) -> None:
+        page = report_page([ReportSection("a", flat)])
+        for text in ("flat PSNR dB", "31.25", "2.25", "PSNR, flat areas"):
+            assert text in page

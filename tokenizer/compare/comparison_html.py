@@ -16,8 +16,8 @@ from tokenizer.html import PAIRS_NOTE, render_page
 
 _TEMPLATE = Path(__file__).with_name("comparison.html")
 # Not marked are a rate, what other work on the machine changes, and what earlier entries leave in memory.
-_LOW_IS_BEST = ("loss_steadiness", STEPS_TO_COMMON, "cpu_seconds_per_step")
-_HIGH_IS_BEST = ("psnr", "ssim", "used", "perplexity", "effective_rank")
+_LOW_IS_BEST = ("patchwork", "loss_steadiness", STEPS_TO_COMMON, "cpu_seconds_per_step")
+_HIGH_IS_BEST = ("psnr", "ssim", "flat_psnr", "used", "perplexity", "effective_rank")
 
 
 def comparison_page(report: ComparisonReport, gallery: ComparisonGallery) -> str:

@@ -209,6 +209,7 @@ def _result(entry: Entry, state: TrainingState) -> EntryResult:
         loss_steadiness=loss_steadiness([loss for _, loss in losses]),
         **watched,
         **(asdict(measure_lite0(model, images)) if entry.perceptual else {}),
+        **measured.flat.figures(),
     )
     digests = _digests(entry)
     return EntryResult(

@@ -15,6 +15,7 @@ from tokenizer.images import Pixels
 from tokenizer.metrics import DEFINITIONS, Usage, add_counts, effective_rank, mean_or_none, overall_usage, psnr, ssim
 from tokenizer.models import Tokenizer, to_pixels, to_unit_range
 from tokenizer.perceptual import Lite0Scores
+from tokenizer.report import FlatAreas, measure_flat_areas
 
 MOST_VECTORS = 65_536
 MOST_POINTS = 200
@@ -27,6 +28,7 @@ COMPARISON_DEFINITIONS = {
     "lite0_distance": DEFINITIONS["lite0_distance"],
     "lite0_frechet": DEFINITIONS["lite0_frechet"],
     "recognized_alike": DEFINITIONS["recognized_alike"],
+    **{key: DEFINITIONS[key] for key in ("flat_psnr", "flat_share", "blocking", "patchwork")},
     "bits_per_position": "log2 of the alphabet size, summed over the codes of one position",
     "bits_per_pixel": "log2 of the alphabet size, summed over the codes of one position, over its pixels",
     "used": "share of codes chosen at least once over all validation images",
@@ -73,6 +75,10 @@ class EntryFigures:
     lite0_distance: float | None = None
     lite0_frechet: float | None = None
     recognized_alike: float | None = None
+    flat_psnr: float | None = None
+    flat_share: float | None = None
+    blocking: float | None = None
+    patchwork: float | None = None
 
 
 @dataclass(frozen=True)
@@ -104,6 +110,7 @@ class ModelFigures:
     tokens: int
     effective_rank: float
     soft: SoftFigures | None
+    flat: FlatAreas
 
 
 def measure_model(model: Tokenizer, batches: Sequence[Tensor]) -> ModelFigures:
@@ -112,10 +119,14 @@ def measure_model(model: Tokenizer, batches: Sequence[Tensor]) -> ModelFigures:
     counts = [np.zeros(size, np.int64) for size in model.codebook_sizes]
     distinct: list[Tensor] = []
     hard_scores, soft_scores = PictureScores(), PictureScores()
+    flat = FlatAreas()
     for images in batches:
         batch, tiles = images.flatten(0, 1), images.shape[1]
         tokens, pictures = decode_batch(model, batch)
         hard_scores.add(batch.numpy(), pictures, tiles)
+        flat = sum(
+            (measure_flat_areas(*pair, model.downsample) for pair in zip(batch.numpy(), pictures, strict=True)), flat
+        )
         add_counts(counts, tokens.cpu().numpy())
         distinct.append(torch.unique(tokens.flatten(0, -2), dim=0))
         if soft is not None:
@@ -129,6 +140,7 @@ def measure_model(model: Tokenizer, batches: Sequence[Tensor]) -> ModelFigures:
         int(sum(count.sum() for count in counts)),
         effective_rank(_vectors(model, torch.unique(torch.cat(distinct), dim=0))),
         SoftFigures(soft_scores.psnr, soft_scores.ssim) if soft is not None else None,
+        flat,
     )
 
 

@@ -10,6 +10,7 @@ from tokenizer.report.code_pictures import codebook_picture
 from tokenizer.report.codebooks import CodebookReport, CodeDistances, codebook_reports
 from tokenizer.report.extremes import ExtremePairs
 from tokenizer.report.figures import figure_lines, reports_to_csv
+from tokenizer.report.flat_areas import FlatAreas, block_deviations, flat_blocks, measure_flat_areas
 from tokenizer.report.quality import RFID_LEAST, ImageQuality, Quality, measure_quality
 from tokenizer.report.rates import BitRate, ContextRate
 from tokenizer.report.report_html import ReportSection, report_page
@@ -37,6 +38,7 @@ __all__ = [
     "ContextRate",
     "CurvePoint",
     "ExtremePairs",
+    "FlatAreas",
     "ImageQuality",
     "JointUse",
     "MissedThreshold",
@@ -51,10 +53,13 @@ __all__ = [
     "SlotReport",
     "Stability",
     "TokenChange",
+    "block_deviations",
     "build_reports",
     "codebook_picture",
     "codebook_reports",
     "figure_lines",
+    "flat_blocks",
+    "measure_flat_areas",
     "measure_quality",
     "measure_stability",
     "missed_thresholds",

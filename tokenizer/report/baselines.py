@@ -14,6 +14,7 @@ from PIL import Image
 
 from tokenizer.images import Pixels
 from tokenizer.metrics import mean_or_none, psnr, ssim
+from tokenizer.report.flat_areas import FLAT_BLOCK, FlatAreas, measure_flat_areas
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class Baseline:
         reached: no file is larger than the tokens.
         larger: pictures whose file is larger than their tokens even at the lowest setting.
         images: pictures written; those of longer sides than the format allows are left out.
+        flat_psnr: dB, over all flat blocks together; None without any, or without error in them.
     """
 
     name: str
@@ -41,6 +43,7 @@ class Baseline:
     reached: bool
     larger: int
     images: int
+    flat_psnr: float | None = None
 
 
 @dataclass(frozen=True)
@@ -80,6 +83,7 @@ class BaselineScores:
         self._bits = self._pixels = self._larger = self._images = 0
         self._decibels: list[float | None] = []
         self._similarities: list[float | None] = []
+        self._flat = FlatAreas()
 
     def add(self, original: Pixels, bits: float) -> None:
         """Write a (H, W, 3) picture with as many bits as its tokens need, and compare."""
@@ -95,6 +99,7 @@ class BaselineScores:
         decibels = psnr(original, made)
         self._decibels.append(None if math.isinf(decibels) else decibels)
         self._similarities.append(ssim(original, made))
+        self._flat += measure_flat_areas(original, made, FLAT_BLOCK)
 
     def result(self) -> Baseline | None:
         """Return the figures, or None without pictures."""
@@ -108,4 +113,5 @@ class BaselineScores:
             reached=not self._larger,
             larger=self._larger,
             images=self._images,
+            flat_psnr=self._flat.psnr,
         )

@@ -70,6 +70,10 @@ _FIGURES = (
     ("quality", "exact", "exact", "{} images", ""),
     ("quality", "ssim", "SSIM", "{:.4f}", "ssim"),
     ("quality", "ms_ssim", "MS-SSIM", "{:.4f}", "ms_ssim"),
+    ("quality", "flat_psnr", "PSNR, flat areas", "{:.2f} dB", "flat_psnr"),
+    ("quality", "flat_share", "flat areas", "{:.1%} of blocks", "flat_share"),
+    ("quality", "blocking", "blocking", "{:.2f} of other steps", "blocking"),
+    ("quality", "patchwork", "patchwork", "{:.2f} levels", "patchwork"),
     ("quality", "lpips", "LPIPS", "{:.4f}", "lpips"),
     ("quality", "rfid", "rFID", "{:.2f}", "rfid"),
     ("quality", "lite0_distance", "Lite0 distance", "{:.4f}", "lite0_distance"),
@@ -126,6 +130,7 @@ def _baselines(report: Report) -> Iterator[ReportFigure]:
         ssim = "" if baseline.ssim is None else f", SSIM {baseline.ssim:.4f}"
         over = "" if baseline.reached else f", more than the tokens need for {baseline.larger} of {baseline.images}"
         psnr = "exact" if baseline.psnr is None else f"{baseline.psnr:.2f} dB"
+        psnr += "" if baseline.flat_psnr is None else f" ({baseline.flat_psnr:.2f} in flat areas)"
         text = f"{psnr}{ssim} at {baseline.bits_per_pixel:.4f} bits per pixel{over}"
         yield ReportFigure("same bits", baseline.name, "baselines", text)
 

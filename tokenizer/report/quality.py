@@ -12,6 +12,7 @@ from tokenizer.errors import InputError
 from tokenizer.images import Pixels, Source
 from tokenizer.metrics import mean_or_none, ms_ssim, psnr, ssim
 from tokenizer.report.baselines import BASELINE_FORMATS, Baseline, BaselineScores
+from tokenizer.report.flat_areas import FlatAreas, measure_flat_areas
 from tokenizer.report.originals import original_canvas
 from tokenizer.tokens import TokenSet
 
@@ -30,6 +31,7 @@ class ImageQuality:
 
     SSIM takes sides of 11 pixels, MS-SSIM of 176, LPIPS of 31 with AlexNet and of 16 with VGG-16, the last two of 32.
     LPIPS is None too when no weights were named, and the last two when they were not asked for.
+    What is of flat blocks is None without any, and `flat_psnr` too without error in them.
     """
 
     name: str
@@ -39,6 +41,10 @@ class ImageQuality:
     lpips: float | None = None
     lite0_distance: float | None = None
     recognized_alike: bool | None = None
+    flat_psnr: float | None = None
+    flat_share: float | None = None
+    blocking: float | None = None
+    patchwork: float | None = None
 
 
 @dataclass(frozen=True)
@@ -59,6 +65,10 @@ class Quality:
         baselines: image formats at the bits of the tokens, when asked for.
         lite0_distance, lite0_frechet, recognized_alike: when asked for, over images with both sides of 32 pixels or
             more; the second of two such images or more.
+        flat_psnr: dB, over all flat blocks together; None without any, or without error in them.
+        flat_share: of all 8x8 blocks, 0 to 1; None where no picture has one.
+        blocking: steps across grid lines against others, over all flat blocks together; 1 is no grid.
+        patchwork: levels by which the mean errors of neighboring flat blocks differ, over all of them together.
     """
 
     psnr: float | None
@@ -74,16 +84,21 @@ class Quality:
     lite0_distance: float | None = None
     lite0_frechet: float | None = None
     recognized_alike: float | None = None
+    flat_psnr: float | None = None
+    flat_share: float | None = None
+    blocking: float | None = None
+    patchwork: float | None = None
 
 
 @dataclass(frozen=True)
 class _Compared:
-    """An original as the network saw it and its reconstruction, (H, W, 3) each, and the bits of its tokens."""
+    """An original as the network saw it and its reconstruction, (H, W, 3) each, its flat areas, its tokens' bits."""
 
     name: str
     original: Pixels
     made: Pixels
     bits: float
+    flat: FlatAreas
 
 
 def measure_quality(
@@ -124,11 +139,13 @@ def measure_quality(
     formats = [BaselineScores(kind) for kind in BASELINE_FORMATS] if baselines else []
     results: list[ImageQuality] = []
     missing: list[str] = []
+    flat = FlatAreas()
     for tokens in sets:
         missing += [record.name for record in tokens.images if record.name not in originals]
         for compared in _compare(model, tokens, originals, alpha):
             seen = lite0.add(compared.original, compared.made) if lite0 else None
             results.append(_score(compared, lpips, seen))
+            flat += compared.flat
             if frechet:
                 frechet.add(compared.original, compared.made)
             for scores in formats:
@@ -155,6 +172,7 @@ def measure_quality(
         lite0_distance=mean_or_none(result.lite0_distance for result in results),
         lite0_frechet=lite0.frechet if lite0 else None,
         recognized_alike=lite0.recognized_alike if lite0 else None,
+        **flat.figures(),
     )
 
 
@@ -188,7 +206,8 @@ def _compare(
             raise InputError(f"the tokens of {record.name} do not say how the image was fitted: encode it with vqtok")
         wanted = original_canvas(record.name, originals[record.name].file, record.placement, alpha)
         original, made = map(record.placement.content_of, (wanted, canvas))
-        yield _Compared(record.name, original, made, bits * record.grid[0] * record.grid[1])
+        flat = measure_flat_areas(original, made, model.downsample, record.placement.offset)
+        yield _Compared(record.name, original, made, bits * record.grid[0] * record.grid[1], flat)
 
 
 def _score(compared: _Compared, lpips: Lpips | None, seen: Lite0Score | None) -> ImageQuality:
@@ -202,4 +221,5 @@ def _score(compared: _Compared, lpips: Lpips | None, seen: Lite0Score | None) ->
         lpips=lpips(original, made) if lpips else None,
         lite0_distance=seen.distance if seen else None,
         recognized_alike=seen.alike if seen else None,
+        **compared.flat.figures(),
     )

@@ -25,6 +25,9 @@ _COLUMNS = (
     ("ms_ssim", "MS-SSIM", 4),
     ("lpips", "LPIPS", 4),
     ("lite0_distance", "Lite0 distance", 4),
+    ("flat_psnr", "flat PSNR dB", 2),
+    ("blocking", "blocking", 2),
+    ("patchwork", "patchwork", 2),
 )
 
 

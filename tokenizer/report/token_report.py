@@ -19,6 +19,10 @@ from tokenizer.tokens import TokenSet
 
 REPORT_VERSION = 3
 _COUNTED = 2**27
+_OF_QUALITY = (
+    *("psnr", "ssim", "ms_ssim", "flat_psnr", "flat_share", "blocking", "patchwork", "lpips", "rfid"),
+    *("lite0_distance", "lite0_frechet", "recognized_alike"),
+)
 
 
 @dataclass(frozen=True)
@@ -62,13 +66,12 @@ class Report:
     def to_json(self) -> dict[str, Any]:
         """Return the report as plain values, no NaN or infinity among them, with the definition of each figure.
 
-        The keys are the attributes, nested as they are, and `version`. Where there is `quality`, its eight figures over
-        all images stand beside them too. `definitions` defines every figure that is there, by its name.
+        The keys are the attributes, nested as they are, and `version`. Where there is `quality`, its figures stand
+        beside them too. `definitions` defines every figure that is there, by its name.
         """
         values = {"version": REPORT_VERSION, **asdict(self)}
         if self.quality:
-            means = ("psnr", "ssim", "ms_ssim", "lpips", "rfid", "lite0_distance", "lite0_frechet", "recognized_alike")
-            values |= {key: values["quality"][key] for key in means}
+            values |= {key: values["quality"][key] for key in _OF_QUALITY}
         names = set(_names(values))
         return {**values, "definitions": {key: text for key, text in DEFINITIONS.items() if key in names}}
 
