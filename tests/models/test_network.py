@@ -75,7 +75,7 @@ def test_a_fresh_linear_path_is_an_orthonormal_block_transform(downsample: int) 
 
 def test_the_first_basis_functions_are_brightness_slopes_and_color() -> None:
     """Of 8x8 blocks: even, falling to the right and downwards, each in brightness; then color, even."""
-    rows = block_transform(8, 8).reshape(8, 3, 8, 8)
+    rows = block_transform(8, 8)[0].reshape(8, 3, 8, 8)
     assert torch.allclose(rows[0], torch.full((3, 8, 8), 192**-0.5))
     assert (rows[:3].diff(dim=1).abs() < 1e-6).all()  # gray
     steps = {0 if (rows[n].diff(dim=1) < 0).all() else 1 for n in (1, 2)}
@@ -86,10 +86,25 @@ def test_the_first_basis_functions_are_brightness_slopes_and_color() -> None:
     assert colors[1:].sum(dim=1).abs().max() < 1e-6
 
 
-def test_rows_beyond_a_block_s_numbers_are_0() -> None:
-    rows = block_transform(4, 50)
-    torch.testing.assert_close(rows[:48] @ rows[:48].T, torch.eye(48))
-    assert not rows[48:].any()
+def test_latents_beyond_a_block_s_numbers_are_0() -> None:
+    rows, mean = block_transform(4, 50)
+    torch.testing.assert_close(rows @ rows.T, torch.eye(48))
+    assert not mean.any()
+    assert not Encoder(linear(4, 50))(torch.randn(1, 3, 8, 8))[:, 48:].any()
+
+
+def test_coordinates_of_a_basis_and_a_mean() -> None:
+    """A block at the mean has coordinates 0, and one along the second row a second coordinate alone."""
+    config = linear(4, 3)
+    basis, mean = torch.linalg.qr(torch.randn(48, 2)).Q.T, torch.randn(48)
+    encoder, decoder = Encoder(config), Decoder(config)
+    for part in (encoder, decoder):
+        part.use_basis(basis, mean)
+    blocks = torch.stack([mean, mean + 3 * basis[1]]).T.reshape(1, 48, 1, 2)
+    images = torch.nn.functional.pixel_shuffle(blocks, 4)
+    latents = encoder(images)
+    torch.testing.assert_close(latents[0, :, 0], torch.tensor([[0.0, 0.0], [0.0, 3.0], [0.0, 0.0]]), atol=1e-5, rtol=0)
+    torch.testing.assert_close(decoder(latents), images, atol=1e-5, rtol=0)
 
 
 def test_a_decoder_of_its_own_shape() -> None:

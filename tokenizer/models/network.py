@@ -44,18 +44,17 @@ class ResidualBlock(nn.Module):
         return x + self.second(nn.functional.relu(self.first(x)))
 
 
-def block_transform(side: int, count: int) -> Tensor:
-    """Return the `count` basis functions of side x side blocks along which photographs vary most, a row each.
+def block_transform(side: int, count: int) -> tuple[Tensor, Tensor]:
+    """Return the `count` basis functions of side x side blocks along which photographs vary most; and a mean of 0.
 
     The discrete cosine transform of three color axes, in the order of the variances of a first-order Markov process:
-    near the blocks' principal components, and made without data. Rows are orthonormal; those beyond the block's
-    numbers are 0.
+    near the blocks' principal components, and made without data. No more than the block has numbers.
 
     Source: Ahmed, Natarajan, Rao, "Discrete Cosine Transform" (IEEE Transactions on Computers, 1974): the transform,
     and the process of whose covariance it is nearly the eigenbasis.
 
     Returns:
-        (count, 3 side^2) float32, columns as `PixelUnshuffle` orders them.
+        (count, 3 side^2) and (3 side^2,) float32, in the order of `PixelUnshuffle`.
     """
     steps = torch.arange(side, dtype=torch.float64)
     waves = torch.cos(math.pi / side * steps[:, None] * (steps + 0.5)) * math.sqrt(2 / side)
@@ -66,9 +65,7 @@ def block_transform(side: int, count: int) -> Tensor:
     colors = torch.tensor(_COLOR_VARIANCES, dtype=torch.float64)[:, None, None]
     order = (colors * variances[:, None] * variances).flatten().argsort(descending=True, stable=True)[:count]
     basis = torch.einsum("ac,ux,vy->auvcxy", axes, waves, waves).reshape(3 * side**2, -1)
-    rows = torch.zeros(count, 3 * side**2)
-    rows[: len(order)] = basis[order].float()
-    return rows
+    return basis[order].float(), torch.zeros(3 * side**2)
 
 
 def _zeroed(layer: nn.Conv2d) -> nn.Conv2d:
@@ -98,6 +95,15 @@ class _Part(nn.Module):
 
     layers: nn.Sequential
     linear: nn.Sequential | None
+
+    def use_basis(self, basis: Tensor, mean: Tensor) -> None:
+        """Let the linear path compute the coordinates of blocks of pixels, or blocks of such coordinates.
+
+        Args:
+            basis: (D', 3 f^2) orthonormal rows, D' at most D: the coordinates beyond are 0.
+            mean: (3 f^2,) the block whose coordinates are 0.
+        """
+        raise NotImplementedError
 
     def start_from(self, source: _Part) -> None:
         """Take over the weights of a part that may have fewer residual blocks in its stages, and no linear path.
@@ -143,15 +149,22 @@ class Encoder(_Part):
         self.layers = nn.Sequential(*layers, _zeroed(last) if config.linear else last)
         self.linear = None
         if config.linear:
-            rows = block_transform(config.downsample, config.latent_dim)
-            transform = _zeroed(nn.Conv2d(rows.shape[1], len(rows), 1))
-            transform.weight.data.copy_(rows[:, :, None, None])
+            transform = nn.Conv2d(3 * config.downsample**2, config.latent_dim, 1)
             self.linear = nn.Sequential(nn.PixelUnshuffle(config.downsample), transform)
+            self.use_basis(*block_transform(config.downsample, config.latent_dim))
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the (B, D, h, w) latents."""
         latents: Tensor = self.layers(images)
         return latents if self.linear is None else latents + self.linear(images)
+
+    @torch.no_grad()
+    def use_basis(self, basis: Tensor, mean: Tensor) -> None:
+        """Let the linear path compute the coordinates of blocks of pixels."""
+        if self.linear is not None:
+            transform = _zeroed(self.linear[1])
+            transform.weight[: len(basis)] = basis[:, :, None, None]
+            transform.bias[: len(basis)] = -basis @ mean
 
 
 class Decoder(_Part):
@@ -184,10 +197,9 @@ class Decoder(_Part):
             self.smooth.bias.zero_()  # type: ignore[union-attr]
         self.linear = None
         if config.linear:
-            rows = block_transform(config.downsample, config.latent_dim)
-            transform = _zeroed(nn.Conv2d(len(rows), rows.shape[1], 1))
-            transform.weight.data.copy_(rows.T[:, :, None, None])
+            transform = nn.Conv2d(config.latent_dim, 3 * config.downsample**2, 1)
             self.linear = nn.Sequential(transform, nn.PixelShuffle(config.downsample))
+            self.use_basis(*block_transform(config.downsample, config.latent_dim))
 
     def forward(self, latents: Tensor) -> Tensor:
         """Return the (B, 3, f h, f w) images."""
@@ -195,6 +207,14 @@ class Decoder(_Part):
         if self.linear is not None:
             images = images + self.linear(latents)
         return images + self.smooth(images)
+
+    @torch.no_grad()
+    def use_basis(self, basis: Tensor, mean: Tensor) -> None:
+        """Let the linear path compute the blocks of pixels that have such coordinates."""
+        if self.linear is not None:
+            transform = _zeroed(self.linear[0])
+            transform.weight[:, : len(basis)] = basis.T[:, :, None, None]
+            transform.bias.copy_(mean)
 
     def start_from(self, source: _Part) -> None:
         """Take over the weights of a smaller decoder."""

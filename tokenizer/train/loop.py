@@ -21,6 +21,7 @@ from tokenizer.train.collapse import CollapseWatch
 from tokenizer.train.crops import Crops, crop_batches
 from tokenizer.train.evaluation import Evaluation, evaluate, validation_picture
 from tokenizer.train.init_from import place_code_vectors
+from tokenizer.train.linear_path import fit_linear_path
 from tokenizer.train.metrics_log import Meter
 from tokenizer.train.planning import Plan
 from tokenizer.train.run_budget import Budget
@@ -103,6 +104,8 @@ class _Loop:
         self.crops = Crops(plan.train, config)
         # A rank without readable validation images has none to evaluate; all ranks' figures are added.
         mine = plan.validation[runtime.rank() :: runtime.world_size()]
+        if not state.step and not config.init_from:
+            fit_linear_path(state, self.crops, config)
         self.validation = validation_batches(
             mine, plan.multiple, config.batch_size or 1, alpha, self.crops.unreadable, config.encode_size
         )
