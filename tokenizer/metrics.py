@@ -71,13 +71,13 @@ DEFINITIONS = {
     "torch-fidelity resizes and computes them; too large for fewer than 2048 images",
     "lite0_distance": "squared distance between the features of EfficientNet-Lite0 at strides 2, 4, 8, 16 and 32 (16, "
     "24, 40, 112 and 320 channels), each position's features of unit length, mean over positions, summed over the five "
-    "(Zhang et al. 2018, equation 1, without learned weights), 0 to 20, on the same pixels at their own size; mean over "
-    "images with both sides of 32 pixels or more",
-    "lite0_frechet": "Frechet distance between the 1280 pooled features that EfficientNet-Lite0 has of originals and of "
-    "reconstructions, each feature by itself (diagonal covariances), of the central square of each, resized to 224x224; "
-    "over images with both sides of 32 pixels or more. It is no FID, and falls with the number of images",
-    "recognized_alike": "share of images whose first class of 1000 by EfficientNet-Lite0 is that of the original, of the "
-    "central square of both, resized to 224x224; over images with both sides of 32 pixels or more",
+    "(Zhang et al. 2018, equation 1, without learned weights), 0 to 20, on the same pixels at their own size; mean "
+    "over images with both sides of 32 pixels or more",
+    "lite0_frechet": "Frechet distance between the 1280 pooled features that EfficientNet-Lite0 has of originals and "
+    "of reconstructions, each feature by itself (diagonal covariances), of the central square of each, resized to "
+    "224x224; over images with both sides of 32 pixels or more. It is no FID; of few images it is too large",
+    "recognized_alike": "share of images whose first class of 1000 by EfficientNet-Lite0 is that of the original, of "
+    "the central square of both, resized to 224x224; over images with both sides of 32 pixels or more",
     "baselines": "each original written as JPEG (4:2:0, own Huffman tables) and WebP (lossy) at the highest quality "
     "whose file, header included and metadata left out, is not larger than log2 of the alphabet size summed over its "
     "tokens, or at the lowest where even that is larger; bits over pixels of all pictures, PSNR and SSIM as above",

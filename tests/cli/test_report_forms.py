@@ -127,3 +127,8 @@ def test_thresholds(vqtok: Vqtok, two: list[Path], photos: Path, run: Path) -> N
     assert bad.code == 4
     assert f"psnr is {bad.json['psnr']:.6g} dB, under --fail-under-psnr 99" in bad.err
     json.loads(bad.out)
+    seen = vqtok("report", "--images", photos / "b", "-m", run, "--perceptual", "--fail-under-recognized", 1, "--json")
+    share = seen.json["recognized_alike"]
+    assert 0 <= share < 1
+    assert seen.code == 4
+    assert f"recognized_alike is {share:.6g}, under --fail-under-recognized 1" in seen.err

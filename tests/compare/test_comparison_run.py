@@ -25,7 +25,10 @@ from tokenizer.compare import (
     EntryResult,
     EntryStep,
 )
+from tokenizer.compare.entry import validation_images
+from tokenizer.compare.measures import measure_lite0
 from tokenizer.errors import ConfigError, InputError, OutputError, TrainingError, UsageError
+from tokenizer.models import load_checkpoint
 from tokenizer.train.metrics_log import Passed
 from tokenizer.train.step import Learner
 
@@ -123,6 +126,40 @@ def test_what_is_finished_is_kept_or_replaced(prepare: Prepare, finished: Finish
     told, _ = split(compare.run_comparison(prepare(tmp_path / "out", ["ste"], steps=4), existing="overwrite"))
     assert [type(event) for event in told] == [EntryBegun, EntryFinished]
     assert [path.name for path in (tmp_path / "out/runs").iterdir() if any(path.iterdir())] == ["ste"]
+
+
+def test_what_a_classifier_sees_is_added_to_what_is_finished(
+    prepare: Prepare, finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(finished[0].folder / "runs", tmp_path / "out/runs")
+    plain = prepare(tmp_path / "out", ["ema"], [0])
+    entries = tuple(dataclasses.replace(entry, perceptual=True) for entry in plain.entries)
+    _, report = split(compare.run_comparison(dataclasses.replace(plain, entries=entries), existing="resume"))
+    (row,) = report.ranking.ranked
+    figures = row.results[0].figures
+    assert figures.lite0_distance is not None
+    assert figures.lite0_distance > 0
+    assert figures.recognized_alike is not None
+    assert (row.figures["lite0_distance"].mean, figures.psnr) == (
+        figures.lite0_distance,
+        finished[1][0].figures.psnr,
+    )
+    assert "Lite0 distance" in [column.title for column in compare.shown_columns(report.ranking)]
+    # It is kept, and not measured again.
+    monkeypatch.setattr("tokenizer.compare.entry.measure_lite0", None)
+    for comparison in (plain, dataclasses.replace(plain, entries=entries)):
+        _, again = split(compare.run_comparison(comparison, existing="resume"))
+        assert again.ranking.ranked[0].results[0].figures == figures
+
+
+def test_an_entry_is_seen_by_a_classifier_as_it_finishes(prepare: Prepare, tmp_path: Path) -> None:
+    plain = prepare(tmp_path / "out", ["ema"], [0], steps=2)
+    entries = tuple(dataclasses.replace(entry, perceptual=True) for entry in plain.entries)
+    _, report = split(compare.run_comparison(dataclasses.replace(plain, entries=entries)))
+    figures = report.ranking.ranked[0].results[0].figures
+    model = load_checkpoint(entries[0].folder)
+    seen = dataclasses.asdict(measure_lite0(model, validation_images(entries[0])))
+    assert {name: getattr(figures, name) for name in seen} == pytest.approx(seen, rel=1e-3)
 
 
 def test_an_older_result_is_told_in_one_line(prepare: Prepare, finished: Finished, tmp_path: Path) -> None:

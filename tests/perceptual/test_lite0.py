@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0 against another project's, with the trained weights, and its distance against torch's functions."""
+"""EfficientNet-Lite0 against another project's, with the trained weights; its distance against torch's functions."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ def test_a_damaged_installation_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp
             load_lite0()
         assert "\n" not in str(caught.value)
     torch.save({"_conv_stem.weight": torch.zeros(2)}, path)
-    with pytest.raises(InputError, match="does not hold the weights of EfficientNet-Lite0: _fc.weight is missing"):
+    with pytest.raises(InputError, match=r"does not hold the weights of EfficientNet-Lite0: _fc\.weight is missing"):
         load_lite0()
 
 

@@ -19,7 +19,16 @@ from tokenizer.images import Source, placement_of
 from tokenizer.inputs import find_images
 from tokenizer.metrics import DEFINITIONS, ms_ssim
 from tokenizer.models import Tokenizer, load_checkpoint
-from tokenizer.report import FlatAreas, ImageQuality, Report, measure_flat_areas, measure_quality, usage_report
+from tokenizer.perceptual import Lite0Scores
+from tokenizer.report import (
+    FlatAreas,
+    ImageQuality,
+    Report,
+    figure_lines,
+    measure_flat_areas,
+    measure_quality,
+    usage_report,
+)
 from tokenizer.report.baselines import BASELINE_FORMATS, BaselineScores
 from tokenizer.report.pretrained import Lpips
 from tokenizer.tokens import Header, ImageRecord, TokenSet, headerless_tokens
@@ -239,6 +248,28 @@ class TestMore:
         quality = measure_quality(model, [encoded(model, large)], large, inception_weights=tmp_path / "a.pth")
         errors = [65025 / 10 ** (image.psnr / 10) for image in quality.images if image.psnr]
         assert quality.rfid == pytest.approx(sum(errors), rel=1e-9)
+
+    def test_what_a_classifier_sees(self, model: Tokenizer, large: dict[str, Source]) -> None:
+        tokens = encoded(model, large)
+        made: list[np.ndarray] = []
+        quality = measure_quality(
+            model, [tokens], large, perceptual=True, keep=lambda _name, _original, pixels: made.append(pixels)
+        )
+        scores = Lite0Scores(torch.device("cpu"))
+        seen = [scores.add(draw(*size, number), made[number]) for number, size in enumerate(self.SIZES)]
+        assert seen[0] is not None
+        assert seen[1] is not None
+        assert seen[2] is None, "a side of 16 pixels is too short"
+        found = [(image.lite0_distance, image.recognized_alike) for image in quality.images]
+        assert found == [(seen[0].distance, seen[0].alike), (seen[1].distance, seen[1].alike), (None, None)]
+        assert quality.lite0_distance == pytest.approx((seen[0].distance + seen[1].distance) / 2)
+        assert (quality.lite0_frechet, quality.recognized_alike) == (scores.frechet, scores.recognized_alike)
+        values = usage_report([tokens], model.codebook_sizes, 0, quality).to_json()
+        for key in ("lite0_distance", "lite0_frechet", "recognized_alike"):
+            assert values[key] == values["quality"][key] == getattr(quality, key)
+            assert values["definitions"][key] == DEFINITIONS[key]
+        titles = [line.title for line in figure_lines([("a", usage_report([tokens], (32,), 0, quality))])]
+        assert {"Lite0 distance", "Lite0 Frechet", "recognized alike"} <= set(titles)
 
     def test_baselines(self, model: Tokenizer, large: dict[str, Source]) -> None:
         tokens = encoded(model, large)

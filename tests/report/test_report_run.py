@@ -144,6 +144,10 @@ def test_thresholds_are_judged() -> None:
     (missed,) = report.missed_thresholds(sections, ReportOptions(least_usage=0.5, least_psnr=99.0))
     assert missed == report.MissedThreshold("tokens 1", "used", 0.375, 0.5)
     assert report.missed_thresholds(sections, ReportOptions(least_usage=0.375)) == []
+    quality = report.Quality(psnr=None, ssim=None, exact=1, images=(), missing=(), recognized_alike=0.25)
+    seen = dataclasses.replace(sections[0], report=dataclasses.replace(sections[0].report, quality=quality))
+    (missed,) = report.missed_thresholds([seen, sections[1]], ReportOptions(least_psnr=99.0, least_recognized=0.5))
+    assert missed == report.MissedThreshold("tokens 1", "recognized_alike", 0.25, 0.5)
 
 
 @pytest.mark.parametrize(
@@ -155,6 +159,8 @@ def test_thresholds_are_judged() -> None:
         ({"tokens": ["T"], "options": ReportOptions(max_images=3)}, "--max-images is for --images without token files"),
         ({"tokens": ["T"], "options": ReportOptions(stability=True)}, "--stability needs the originals"),
         ({"tokens": ["T"], "options": ReportOptions(least_psnr=0.0)}, "--fail-under-psnr needs the originals"),
+        ({"tokens": ["T"], "options": ReportOptions(perceptual=True)}, "--perceptual needs the originals"),
+        ({"images": "P", "options": ReportOptions(least_recognized=0.5)}, "--fail-under-recognized needs --perceptual"),
         ({"images": "P", "options": ReportOptions(least_psnr=float("nan"))}, "is nan, expected a number of dB"),
         ({"tokens": ["T"], "files": ReportFiles(Path("a"), Path("b/../a"))}, "a is named for two outputs"),
         ({"images": "P", "models": ["a", "b"], "files": ReportFiles(codebook_picture=Path("a"))}, "is of one report"),
@@ -173,6 +179,12 @@ def test_what_contradicts_itself_is_refused(
     with pytest.raises(VqtokError, match=said.replace("(", r"\(")):
         build(**call)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_needs_the_extra_says_so_before_work(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(UsageError, match=r"^--perceptual needs .* not installed: pip install 'vqtok\[perceptual\]'$"):
+        report.plan_reports(images=photos, options=ReportOptions(perceptual=True))
 
 
 def test_one_name_needs_no_list(run: Path, photos: Path, tmp_path: Path) -> None:

@@ -130,6 +130,7 @@ class TestUsage:
         quality = Quality(psnr=30.0, ssim=None, exact=0, images=(), missing=())
         shown = usage_report([], (4,), 1, quality, codebooks=[codebook_report(torch.eye(4))]).to_json()
         assert [shown[key] for key in ("psnr", "ssim", "ms_ssim", "lpips", "rfid")] == [30, None, None, None, None]
+        assert [shown[key] for key in ("lite0_distance", "lite0_frechet", "recognized_alike")] == [None] * 3
         assert {"psnr", "ssim", "nearest", "effective_rank"} <= set(shown["definitions"])
         json.dumps(shown, allow_nan=False)
 
