@@ -162,9 +162,9 @@ class Encoder(_Part):
     def use_basis(self, basis: Tensor, mean: Tensor) -> None:
         """Let the linear path compute the coordinates of blocks of pixels."""
         if self.linear is not None:
-            transform = _zeroed(self.linear[1])
-            transform.weight[: len(basis)] = basis[:, :, None, None]
-            transform.bias[: len(basis)] = -basis @ mean
+            weight, bias = (nn.init.zeros_(parameter) for parameter in self.linear.parameters())
+            weight[: len(basis)] = basis[:, :, None, None]
+            bias[: len(basis)] = -basis @ mean
 
 
 class Decoder(_Part):
@@ -212,9 +212,9 @@ class Decoder(_Part):
     def use_basis(self, basis: Tensor, mean: Tensor) -> None:
         """Let the linear path compute the blocks of pixels that have such coordinates."""
         if self.linear is not None:
-            transform = _zeroed(self.linear[0])
-            transform.weight[:, : len(basis)] = basis.T[:, :, None, None]
-            transform.bias.copy_(mean)
+            weight, bias = (nn.init.zeros_(parameter) for parameter in self.linear.parameters())
+            weight[:, : len(basis)] = basis.T[:, :, None, None]
+            bias.copy_(mean)
 
     def start_from(self, source: _Part) -> None:
         """Take over the weights of a smaller decoder."""

@@ -40,7 +40,7 @@ def fit_linear_path(state: TrainingState, crops: Crops, config: TrainConfig) -> 
 
 
 def _blocks(crops: Crops, config: TrainConfig) -> Tensor:
-    """Return (N, 3 f^2) float64 blocks of f x f pixels of the first crops, in [-1, 1], in the order of `PixelUnshuffle`."""
+    """Return (N, 3 f^2) float64 blocks of f x f pixels of the first crops, in the order of `PixelUnshuffle`."""
     side, size = config.network.downsample, config.batch_size or 1
     wanted, found, count = _BLOCKS_PER_DIMENSION * 3 * side**2, [], 0
     for first in range(0, _MOST_CROPS, size):
