@@ -26,7 +26,8 @@ from tokenizer.files import write_bytes
 from tokenizer.images import Source, read_image
 from tokenizer.inputs import find_images
 
-_ROUNDS = 4
+# Photographs from which is told how much must be cropped, and how often it is tried.
+_SAMPLED, _ROUNDS = 96, 4
 
 
 def cropped(pixels: np.ndarray, share: float, least: int, name: str) -> np.ndarray:
@@ -50,16 +51,21 @@ def packed(source: Source, share: float, least: int, quality: int) -> bytes:
 
 def pack(sources: Sequence[Source], most: int, least: int = 160, quality: int = 90) -> dict[str, bytes]:
     """Return files by name, `most` bytes of them at most."""
-    share, files = 1.0, dict[str, bytes]()
+    share = fitting_share(sources[:: max(1, len(sources) // _SAMPLED)], most / max(1, len(sources)), least, quality)
     with ThreadPoolExecutor() as threads:
-        for _ in range(_ROUNDS):
-            made = threads.map(partial(packed, share=share, least=least, quality=quality), sources)
-            files = {source.name: file for source, file in zip(sources, made, strict=True)}
-            total = sum(map(len, files.values()))
-            if total <= most or share == 0:
-                break
-            share *= 0.99 * math.sqrt(most / total)
-    return thinned(files, most)
+        files = threads.map(partial(packed, share=share, least=least, quality=quality), sources)
+        return thinned({source.name: file for source, file in zip(sources, files, strict=True)}, most)
+
+
+def fitting_share(sample: Sequence[Source], most_each: float, least: int, quality: int) -> float:
+    """Return the share of each side at which a sample takes at most `most_each` bytes a file, or comes near it."""
+    share = 1.0
+    for _ in range(_ROUNDS):
+        total = sum(len(packed(source, share, least, quality)) for source in sample)
+        if total <= most_each * len(sample):
+            break
+        share *= 0.99 * math.sqrt(most_each * len(sample) / total)
+    return share
 
 
 def thinned(files: dict[str, bytes], most: int) -> dict[str, bytes]:
