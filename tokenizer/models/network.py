@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from tokenizer.config import NetworkConfig
+from tokenizer.models.winograd import Conv3x3
 
 # Pixels along each side that the stem puts into channels: the first stage runs at a quarter of the resolution.
 _STEM = 4
@@ -35,8 +36,8 @@ class ResidualBlock(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.first = nn.Conv2d(channels, channels, 3, padding=1)
-        self.second = nn.Conv2d(channels, channels, 3, padding=1)
+        self.first = Conv3x3(channels, channels)
+        self.second = Conv3x3(channels, channels)
         _zeroed(self.second)
 
     def forward(self, x: Tensor) -> Tensor:
