@@ -24,7 +24,7 @@ from tokenizer.inputs import dataset_sources
 from tokenizer.models import winograd
 from tokenizer.train.step import Learner
 
-_ROUNDS = 5
+_ROUNDS = 3
 _BATCH = 16
 # Channels, and side in positions: of 128 px crops at a quarter, an eighth and a sixteenth.
 LAYERS = ((64, 32), (96, 32), (112, 32), (128, 32), (128, 16), (160, 16), (192, 16), (256, 16), (192, 8), (256, 8))

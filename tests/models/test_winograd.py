@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from tokenizer.models import winograd
 from tokenizer.models.winograd import Conv3x3, Winograd
 
 
@@ -15,8 +16,12 @@ def gradients(outputs: Tensor, inputs: list[Tensor]) -> tuple[Tensor, ...]:
     return torch.autograd.grad(outputs, inputs, at)
 
 
-@pytest.mark.parametrize("shape", [(1, 3, 4, 4), (2, 3, 8, 12), (3, 2, 16, 4)])
-def test_values_and_gradients_are_those_of_the_convolution(shape: tuple[int, ...]) -> None:
+@pytest.mark.parametrize("shape", [(1, 3, 4, 4), (2, 3, 8, 12), (5, 2, 16, 4)])
+@pytest.mark.parametrize("cached", [winograd._CACHED, 5000], ids=["at once", "few at once"])
+def test_values_and_gradients_are_those_of_the_convolution(
+    shape: tuple[int, ...], cached: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(winograd, "_CACHED", cached)
     x = torch.randn(shape, dtype=torch.float64, requires_grad=True)
     kernels = torch.randn(5, shape[1], 3, 3, dtype=torch.float64, requires_grad=True)
     bias = torch.randn(5, dtype=torch.float64, requires_grad=True)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 _OUT, _IN = 4, 6
 # Below this, transforming tiles takes longer than the multiplications that it saves (`benchmarks/convolutions.py`).
 _LEAST_CHANNELS = 112
+_CACHED = 2**23  # bytes
 
 
 class Conv3x3(nn.Conv2d):
@@ -57,32 +58,50 @@ class Winograd(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, kernels: Tensor, bias: Tensor) -> Tensor:
         """Return the (B, H, W, K) outputs."""
         into, of_kernels, out = _transforms(x.dtype)
-        batch, height, width, channels = x.shape
-        count, tiles = len(kernels), x[..., 0].numel() // _OUT**2
+        channels, count = x.shape[-1], len(kernels)
         u = (of_kernels @ kernels.permute(2, 3, 1, 0).reshape(9, -1)).view(_IN**2, channels, count)
-        v = (into @ _cut(x)).view(_IN**2, tiles, channels)
-        made = out @ torch.bmm(v, u).view(_IN**2, -1)
-        ctx.save_for_backward(u, v)
-        made = made.view(_OUT, _OUT, batch, height // _OUT, width // _OUT, count).permute(2, 3, 0, 4, 1, 5)
-        return made.reshape(batch, height, width, count) + bias
+        parts, transformed = x.split(_images_at_once(x)), []
+        y = x.new_empty(*x.shape[:-1], count)
+        for part, made in zip(parts, y.split(_images_at_once(x)), strict=True):
+            v = (into @ _cut(part)).view(_IN**2, -1, channels)
+            products = torch.bmm(v, u).view(_IN**2, -1)
+            _in_tiles(made).copy_((out @ products).view(_in_tiles(made).shape))
+            transformed.append(v)
+        ctx.save_for_backward(u, *transformed)
+        return y.add_(bias)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         """Return the gradients at the inputs, the kernels and the bias."""
-        (gradient,), (u, v) = gradients, ctx.saved_tensors
+        (gradient,), (u, *transformed) = gradients, ctx.saved_tensors
         into, of_kernels, out = _transforms(gradient.dtype)
-        batch, height, width, count = gradient.shape
-        channels = u.shape[1]
-        cut = gradient.reshape(batch, height // _OUT, _OUT, width // _OUT, _OUT, count).permute(2, 4, 0, 1, 3, 5)
-        at_products = (out.T @ cut.reshape(_OUT**2, -1)).view(_IN**2, -1, count)
-        at_x = at_kernels = None
-        if ctx.needs_input_grad[0]:
-            tiles = into.T @ torch.bmm(at_products, u.transpose(1, 2)).view(_IN**2, -1)
-            at_x = _add_up(tiles.view(_IN, _IN, batch, height // _OUT, width // _OUT, channels))
-        if ctx.needs_input_grad[1]:
-            at_u = torch.bmm(v.transpose(1, 2), at_products).view(_IN**2, -1)
-            at_kernels = (of_kernels.T @ at_u).view(3, 3, channels, count).permute(3, 2, 0, 1)
-        return at_x, at_kernels, gradient.sum(dim=(0, 1, 2)) if ctx.needs_input_grad[2] else None
+        channels, count = u.shape[1:]
+        sizes = [v.shape[1] * _OUT**2 // gradient[0, ..., 0].numel() for v in transformed]
+        at_u, at_x = torch.zeros_like(u), []
+        for part, v in zip(gradient.split(sizes), transformed, strict=True):
+            tiles = _in_tiles(part)
+            at_products = (out.T @ tiles.reshape(_OUT**2, -1)).view(_IN**2, -1, count)
+            if ctx.needs_input_grad[0]:
+                at_tiles = into.T @ torch.bmm(at_products, u.transpose(1, 2)).view(_IN**2, -1)
+                at_x.append(_add_up(at_tiles.view(_IN, _IN, *tiles.shape[2:5], channels)))
+            if ctx.needs_input_grad[1]:
+                at_u.baddbmm_(v.transpose(1, 2), at_products)
+        at_kernels = (of_kernels.T @ at_u.view(_IN**2, -1)).view(3, 3, channels, count).permute(3, 2, 0, 1)
+        return (
+            torch.cat(at_x) if ctx.needs_input_grad[0] else None,
+            at_kernels if ctx.needs_input_grad[1] else None,
+            gradient.sum(dim=(0, 1, 2)) if ctx.needs_input_grad[2] else None,
+        )
+
+
+def _images_at_once(x: Tensor) -> int:
+    """Return how many images of (B, H, W, C) are transformed together, so that a processor's cache holds them."""
+    return max(1, _CACHED // (x.element_size() * x[0].numel() * _IN**2 // _OUT**2))
+
+
+def _in_tiles(x: Tensor) -> Tensor:
+    """Return (B, H, W, C) as (4, 4, B, H/4, W/4, C), the same memory."""
+    return x.unflatten(2, (-1, _OUT)).unflatten(1, (-1, _OUT)).permute(2, 4, 0, 1, 3, 5)
 
 
 def _cut(x: Tensor) -> Tensor:
