@@ -57,9 +57,10 @@ def validation_batches(
     Those that cannot be read, which can be all, are left out; their name and reason are added to `unreadable`.
 
     Images are as `vqtok encode` takes them: at their own size, or the center square at `encode_size`. Along a side of
-    at most 256 pixels a tile is the center. Along a longer one as many as cover it are spread evenly, but no more than
-    four in all. S is the shorter side, at most 256, rounded down to a multiple of `downsample`; only an image smaller
-    than that is enlarged.
+    at most 256 pixels a tile is the center. Along a longer one as many as fit are spread evenly, four in all at most. S
+    is the shorter side, or half of it where that is above 256, at most 256, rounded down to a multiple of `downsample`;
+    only an image smaller than that is enlarged. Four tiles do not show all of an elongated or a very large image, so
+    that its own figure can be a decibel off, while the mean over many images is near that of whole ones.
 
     Args:
         sources: the images.
@@ -97,11 +98,11 @@ def _as_encoded(source: Source, alpha: tuple[int, int, int], encode_size: int | 
 
 
 def _tiles(pixels: Pixels, downsample: int) -> Pixels:
-    """Return the (T, S, S, 3) tiles of an image."""
+    """Return the (T, S, S, 3) tiles of an image. None overlap: what two of them show would count twice."""
     short = min(pixels.shape[:2])
-    size = max(downsample, min(short, _SIDE) // downsample * downsample)
+    size = max(downsample, min(_SIDE, short if short <= _SIDE else short // 2) // downsample * downsample)
     side = min(short, size)
-    rows, columns = (1 if length <= _SIDE else -(-length // side) for length in pixels.shape[:2])
+    rows, columns = (1 if length <= _SIDE else length // side for length in pixels.shape[:2])
     while rows * columns > _TILES:
         rows, columns = (rows - 1, columns) if rows > columns else (rows, columns - 1)
     tops, lefts = _spread(pixels.shape[0], side, rows), _spread(pixels.shape[1], side, columns)
@@ -109,11 +110,8 @@ def _tiles(pixels: Pixels, downsample: int) -> Pixels:
 
 
 def _spread(length: int, side: int, count: int) -> list[int]:
-    """Return where `count` tiles begin that lie evenly on a length, half a gap before the first and after the last.
-
-    They overlap where all of them together are longer.
-    """
+    """Return where `count` tiles begin that lie evenly on a length, half a gap before the first and after the last."""
     if count == 1:
         return [(length - side) // 2]
-    margin = max(0, length - count * side) // (2 * count)
+    margin = (length - count * side) // (2 * count)
     return [margin + number * (length - side - 2 * margin) // (count - 1) for number in range(count)]
