@@ -74,10 +74,12 @@ DEFINITIONS = {
     "(Zhang et al. 2018, equation 1, without learned weights), 0 to 20, on the same pixels at their own size; mean "
     "over images with both sides of 32 pixels or more",
     "lite0_frechet": "Frechet distance between the 1280 pooled features that EfficientNet-Lite0 has of originals and "
-    "of reconstructions, each feature by itself (diagonal covariances), of the central square of each, resized to "
-    "224x224; over images with both sides of 32 pixels or more. It is no FID; of few images it is too large",
+    "of reconstructions, each feature by itself (diagonal covariances), of the central 224x224 pixels of each, or the "
+    "central square where a side is shorter; over images with both sides of 32 pixels or more. It is no FID; of few "
+    "images it is too large",
     "recognized_alike": "share of images whose first class of 1000 by EfficientNet-Lite0 is that of the original, of "
-    "the central square of both, resized to 224x224; over images with both sides of 32 pixels or more",
+    "the central 224x224 pixels of both, or the central square where a side is shorter; over images with both sides of "
+    "32 pixels or more",
     "baselines": "each original written as JPEG (4:2:0, own Huffman tables) and WebP (lossy) at the highest quality "
     "whose file, header included and metadata left out, is not larger than log2 of the alphabet size summed over its "
     "tokens, or at the lowest where even that is larger; bits over pixels of all pictures, PSNR and SSIM as above",

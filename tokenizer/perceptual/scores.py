@@ -8,13 +8,15 @@ import torch
 from torch import Tensor
 
 from tokenizer import runtime
-from tokenizer.images import Pixels, resize
+from tokenizer.images import Pixels
 from tokenizer.perceptual.distance import FeatureDistance
 from tokenizer.perceptual.frechet import DiagonalFrechet
 from tokenizer.perceptual.lite0 import load_lite0
 
 LITE0_LEAST = 32
-_SIDE = 224  # of what it was trained on
+# Of what it was trained on. Pictures resized to it are recognized no better than their centers, and hide their blur: of
+# 24 Kodak pictures the first class has a mean probability of 0.41 resized, 0.48 cut, 0.03 whole at their own size.
+_SIDE = 224
 _ADVICE = "leave out --perceptual, or pass --device cpu"
 
 
@@ -34,8 +36,8 @@ class Lite0Score:
 class Lite0Scores:
     """What EfficientNet-Lite0 says of pictures, one by one and over all; memory does not grow with their number.
 
-    Recognition and the pooled features are of the central square of a picture, resized to 224x224 as the network was
-    trained on.
+    Recognition and the pooled features are of the central square of a picture at its own size, with a side of 224
+    pixels, as the network was trained on, or the picture's shorter one where that is less.
 
     Args:
         device: where it computes.
@@ -92,5 +94,6 @@ class Lite0Scores:
 
 def _central_square(pixels: Pixels) -> Pixels:
     height, width = pixels.shape[:2]
-    side = min(height, width)
-    return resize(pixels, _SIDE, _SIDE, ((height - side) / 2, (width - side) / 2, side, side))
+    side = min(height, width, _SIDE)
+    top, left = (height - side) // 2, (width - side) // 2
+    return pixels[top : top + side, left : left + side]
