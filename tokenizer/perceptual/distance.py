@@ -16,8 +16,8 @@ _LEAST = 1e-8  # of a feature vector's squared length, so that its direction has
 class FeatureDistance(nn.Module):
     """Squared distance between a network's features, each of unit length, summed over its stages.
 
-    Its weights are frozen. It computes in the precision of its surroundings, or in float32 whatever that is, and compares
-    in float32 or better.
+    Its weights are frozen. It computes in the precision of its surroundings, or with `full_precision` in that of its
+    weights, and compares in float32 or better.
 
     Source: Zhang et al., "The Unreasonable Effectiveness of Deep Features as a Perceptual Metric" (2018),
     https://arxiv.org/abs/1801.03924, equation 1. A departure: every channel's weight w_l is 1, where LPIPS has learned
