@@ -2,6 +2,7 @@
 
     python -m benchmarks.judges kodak/ --models photo-f8 photo-f8-sharp
     python -m benchmarks.judges photos/ --models photo-f8 run/ --vgg vgg16.safetensors --max-images 100
+    python -m benchmarks.judges photos/ --models photo-f8 --vgg vgg16.safetensors --max-images 2 --times
 
 Pictures are encoded at their own size and decoded from the tokens alone. A network that a decoder was trained on is no
 judge of it: name VGG-16's weights with `--vgg` to have a second one. Lower distances are better, and more recognized.
@@ -12,12 +13,15 @@ judge of it: name VGG-16's weights with `--vgg` to have a second one. Lower dist
     recognized alike  share of pictures whose first class by EfficientNet-Lite0 is that of the original
     Lite0 Frechet     diagonal Frechet distance of its pooled features, over all pictures
 
-`tokenizer.metrics.DEFINITIONS` says the same in full.
+`tokenizer.metrics.DEFINITIONS` says the same in full. `--times` adds what the term `perceptual` costs in training with
+either network, forward and back.
 """
 
 from __future__ import annotations
 
 import argparse
+import statistics
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +34,7 @@ from tokenizer.images import Pixels, Source
 from tokenizer.inputs import find_images
 from tokenizer.metrics import NO_FIGURE
 from tokenizer.models import LoadedModel, load_model, to_unit_range
-from tokenizer.perceptual import LITE0_LEAST, FeatureDistance, vgg16_distance
+from tokenizer.perceptual import LITE0_LEAST, FeatureDistance, lite0_distance, vgg16_distance
 from tokenizer.report import Quality, measure_quality
 
 COLUMNS = ("PSNR", "Lite0 distance", "VGG-16 distance", "recognized alike", "Lite0 Frechet")
@@ -75,6 +79,18 @@ def distance_of(vgg: FeatureDistance, original: Pixels, made: Pixels, device: to
         return float(vgg(*both))
 
 
+def milliseconds(distance: FeatureDistance, crops: int = 4, rounds: int = 5) -> float:
+    """Return the median time of the distance and its gradient, for each crop of 128 pixels, on the CPU."""
+    images, targets = torch.rand(2, crops, 3, 128, 128) * 2 - 1
+    images.requires_grad_()
+    times = []
+    for _ in range(rounds + 1):
+        began = time.perf_counter()
+        torch.autograd.grad(distance(images, targets), images)
+        times.append(time.perf_counter() - began)
+    return 1000 * statistics.median(times[1:]) / crops
+
+
 def spread(sources: Sequence[Source], count: int | None) -> list[Source]:
     """Return `count` of the sources, evenly spread; all for None."""
     count = min(count or len(sources), len(sources))
@@ -89,6 +105,7 @@ def main() -> None:
     parser.add_argument("--vgg", type=Path, help="VGG-16's weights in torchvision's layout")
     parser.add_argument("--max-images", type=int, help="so many, evenly spread")
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--times", action="store_true", help="what either network costs in training, on the CPU")
     arguments = parser.parse_args()
     sources = spread(find_images([arguments.images]), arguments.max_images)
     vgg = vgg16_distance(arguments.vgg).to(runtime.choose_device(arguments.device)) if arguments.vgg else None
@@ -97,6 +114,10 @@ def main() -> None:
     for name in arguments.models:
         cells = judge(load_model(name, arguments.device), sources, vgg).cells()
         print(f"| {Path(name).name} | {' | '.join(cells)} |", flush=True)
+    if arguments.times:
+        timed = {"EfficientNet-Lite0": lite0_distance(), **({"VGG-16": vgg.cpu()} if vgg is not None else {})}
+        for name, distance in timed.items():
+            print(f"\n{name}: {milliseconds(distance):.1f} ms a crop of 128 px, {torch.get_num_threads()} threads")
 
 
 if __name__ == "__main__":

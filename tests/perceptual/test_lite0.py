@@ -106,6 +106,15 @@ def test_the_gradient_is_that_of_the_distance() -> None:
     assert black.grad.isfinite().all()
 
 
+def test_autocast_changes_nothing() -> None:
+    distance, x, y = lite0_distance(), images(32, 32), images(32, 32).flip(0)
+    wanted = distance(x, y)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = distance(x, y)
+    assert found.dtype == torch.float32
+    assert torch.equal(found, wanted)
+
+
 def test_training_mode_changes_nothing(network: Lite0) -> None:
     x = images(32, 32)
     with torch.no_grad():

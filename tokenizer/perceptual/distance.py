@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 from collections.abc import Iterable
@@ -15,7 +16,8 @@ _LEAST = 1e-8  # of a feature vector's squared length, so that its direction has
 class FeatureDistance(nn.Module):
     """Squared distance between a network's features, each of unit length, summed over its stages.
 
-    Its weights are frozen. It computes in the precision of its surroundings, and compares in float32 or better.
+    Its weights are frozen. It computes in the precision of its surroundings, or with `full_precision` in that of its
+    weights, and compares in float32 or better.
 
     Source: Zhang et al., "The Unreasonable Effectiveness of Deep Features as a Perceptual Metric" (2018),
     https://arxiv.org/abs/1801.03924, equation 1. A departure: every channel's weight w_l is 1, where LPIPS has learned
@@ -24,15 +26,22 @@ class FeatureDistance(nn.Module):
     Args:
         stages: what makes the features of each stage of those of the one before; of the first, of an image.
         mean, std: of each color, in [-1, 1], by which an image is normalized; None where it is not.
+        full_precision: leave autocast off: for networks whose gradients suffer from it.
     """
 
     mean: Tensor | None
     std: Tensor | None
 
     def __init__(
-        self, stages: Iterable[nn.Module], mean: tuple[float, ...] | None = None, std: tuple[float, ...] | None = None
+        self,
+        stages: Iterable[nn.Module],
+        mean: tuple[float, ...] | None = None,
+        std: tuple[float, ...] | None = None,
+        *,
+        full_precision: bool = False,
     ) -> None:
         super().__init__()
+        self._full_precision = full_precision
         self.stages = nn.ModuleList(stages)
         for name, values in (("mean", mean), ("std", std)):
             self.register_buffer(name, None if values is None else torch.tensor(values)[:, None, None])
@@ -43,6 +52,11 @@ class FeatureDistance(nn.Module):
 
         It is the mean over images, and over the positions of each stage. The gradient reaches the images alone.
         """
+        off = torch.autocast(images.device.type, enabled=False) if self._full_precision else contextlib.nullcontext()
+        with off:
+            return self._distance(images, targets)
+
+    def _distance(self, images: Tensor, targets: Tensor) -> Tensor:
         distance = images.new_zeros(())
         x, y = self._normalize(images), self._normalize(targets)
         for layers in self.stages:
