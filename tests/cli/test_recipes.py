@@ -25,6 +25,7 @@ def test_a_recipe_is_a_network_and_a_loss(vqtok: Vqtok, photos: Path, downsample
         "widths": list(widths),
         "depths": list(depths),
         "latent_dim": found["network"]["latent_dim"],
+        "linear": False,
     }
     recipe = RECIPES[f"vqgan-f{downsample}"]
     assert found["loss"] == {**recipe["loss"], "perceptual": 0}

@@ -113,6 +113,7 @@ def test_dry_run_as_json(vqtok: Vqtok, photos: Path, tiny: Path, tmp_path: Path)
         "unreadable",
         "tokens",
         "codes",
+        "scales",
         "estimate",
         "settings",
         "notes",

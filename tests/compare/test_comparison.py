@@ -183,6 +183,6 @@ def test_settings_are_complete(prepare: Prepare, tmp_path: Path) -> None:
     values = to_dict(prepare(tmp_path, ["ste"]).entries[0].plan.config)
     assert {key for key, value in values.items() if value is None} == {
         "minutes",
-        *("val_data", "init_from", "log_to", "patience", "perceptual_weights"),
+        *("encode_size", "val_data", "init_from", "log_to", "patience", "perceptual_weights"),
     }
     assert issubclass(METHODS[values["quantizer"]["name"]].cls, Quantizer)

@@ -210,7 +210,14 @@ class TestFlatAreas:
             ImageQuality("b.png", 20.0, 0.5, flat_share=0.0),
         )
         jpeg = Baseline("JPEG", 0.2, 21.0, 0.6, reached=True, larger=0, images=2, flat_psnr=40.0)
-        quality = Quality(20.0, 0.5, 0, images, (), None, None, None, None, (jpeg,), 31.25, 0.5, 1.5, 2.25)
+        quality = Quality(
+            *(20.0, 0.5, 0, images, ()),
+            baselines=(jpeg,),
+            flat_psnr=31.25,
+            flat_share=0.5,
+            blocking=1.5,
+            patchwork=2.25,
+        )
         return report(quality=quality)
 
     def test_rows(self, flat: Report) -> None:

@@ -65,7 +65,7 @@ def test_slots_count_by_their_mean_size() -> None:
     [
         (
             "ste",
-            {},
+            {"quantize_after": 0.2},
             ["--lr 0.0005", "normalize=rms", "transform=linear", "--codebook-size"],
             ["dead-code replacement", "k-means"],
         ),

@@ -43,7 +43,7 @@ def test_four_unknown_names_in_one_error() -> None:
     assert faults(given) == (
         "unknown setting 'lrr', did you mean 'lr'?",
         "unknown setting 'stepz', did you mean 'steps'?",
-        "unknown setting 'loss.foo', known: l1, l2, multiscale, frequency, perceptual, adversarial",
+        "unknown setting 'loss.foo', known: l1, l2, log_l2, multiscale, frequency, perceptual, adversarial",
         f"unknown setting 'quantizer.bta' of diveq, known: {', '.join(METHODS['diveq'].options)}",
     )
 
