@@ -148,7 +148,7 @@ def _announce(console: Console, comparison: Comparison) -> None:
     budget = f"{config.steps} steps" if config.steps else f"{config.minutes:g} minutes"
     kind = "training images" if plan.overlap else "validation images"
     console.say(f"{len(plan.train)} images to train on, compared on {len(plan.validation)} {kind}")
-    console.say(f"network: downsample {network.downsample}, widths {network.widths}, depths {network.depths}")
+    console.say(f"network: {network}")
     console.say(plan.scales)
     console.say(
         f"each: {budget}, batches of {config.batch_size} crops, {config.precision} on {config.device}, "

@@ -79,7 +79,7 @@ def _checkpoint(folder: Path) -> dict[str, Any]:
     from tokenizer.models import WEIGHTS_FILE, describe_checkpoint, fingerprint_of
 
     description = describe_checkpoint(folder)
-    training = description.training
+    network, training = description.network, description.training
     return {
         "kind": "checkpoint",
         "fingerprint": fingerprint_of(folder),
@@ -87,9 +87,12 @@ def _checkpoint(folder: Path) -> dict[str, Any]:
         "codebook_sizes": list(description.codebook_sizes),
         "bits_per_pixel": round(description.bits_per_pixel, 5),
         "downsample": description.downsample,
-        "widths": list(description.network.widths),
-        "depths": list(description.network.depths),
-        "latent_dim": description.network.latent_dim,
+        "widths": list(network.widths),
+        "depths": list(network.depths),
+        "decoder_widths": list(network.decoder_shape[0]),
+        "decoder_depths": list(network.decoder_shape[1]),
+        "linear": network.linear,
+        "latent_dim": network.latent_dim,
         "bytes": (folder / WEIGHTS_FILE).stat().st_size,
         "trained_on_images": training.get("images"),
         "steps": training.get("steps"),

@@ -173,7 +173,7 @@ def _announce(console: Console, plan: Plan, sample: ImageSample) -> None:
     if sample.sizes:
         smallest, median, largest = (f"{width}x{height}" for height, width in sample.sizes)
         console.say(f"sizes: {smallest} to {largest} px, median {median}, of {sample.looked_at} images looked at")
-    console.say(f"network: downsample {network.downsample}, widths {network.widths}, depths {network.depths}")
+    console.say(f"network: {network}")
     console.say(f"quantizer: {short_spec(config.quantizer, ['codebook_size'])}, latents {network.latent_dim} wide")
     budget = f"{config.steps} steps" if config.steps else f"{config.minutes:g} minutes"
     console.say(plan.scales)

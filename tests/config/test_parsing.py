@@ -399,3 +399,27 @@ class TestNetworkConfig:
     def test_the_default_is_a_preset(self) -> None:
         default = NetworkConfig()
         assert (default.widths, default.depths) == PRESETS["tiny"][default.downsample]
+
+
+def test_a_network_says_what_it_is() -> None:
+    plain = NetworkConfig(8, (8, 16), (1, 2))
+    assert str(plain) == "downsample 8, widths (8, 16), depths (1, 2)"
+    own = NetworkConfig(8, (8, 16), (1, 2), decoder_depths=(1, 3), linear=True)
+    assert str(own) == f"{plain}, decoder widths (8, 16), depths (1, 3), a linear path beside both"
+
+
+@pytest.mark.parametrize(
+    ("widths", "depths", "faults"),
+    [
+        ((8,), (1, 1), ["has 1 stages, a downsample of 8 takes 2", "decoder_widths (8,) and network.decoder_depths"]),
+        ((8, 8), (1,), ["network.decoder_widths (8, 8) and network.decoder_depths (1,) differ in length"]),
+        ((0, 8), None, ["network.decoder_widths must be 1 to 65536"]),
+        (None, (1, -1), ["network.decoder_depths 0 to 256"]),
+    ],
+)
+def test_a_decoder_of_a_wrong_shape(
+    widths: tuple[int, ...] | None, depths: tuple[int, ...] | None, faults: list[str]
+) -> None:
+    found = NetworkConfig(8, (8, 8), (1, 1), decoder_widths=widths, decoder_depths=depths).faults()
+    assert len(found) == len(faults)
+    assert all(text in line for text, line in zip(faults, found, strict=True))

@@ -47,6 +47,13 @@ class NetworkConfig:
         """Widths and depths of the decoder."""
         return self.decoder_widths or self.widths, self.decoder_depths or self.depths
 
+    def __str__(self) -> str:
+        """Return the shape as one line."""
+        said = f"downsample {self.downsample}, widths {self.widths}, depths {self.depths}"
+        if self.decoder_shape != (self.widths, self.depths):
+            said += ", decoder widths {}, depths {}".format(*self.decoder_shape)
+        return f"{said}, a linear path beside both" if self.linear else said
+
     @property
     def min_parameters(self) -> int:
         """How many numbers encoder and decoder hold at least: those of their kernels."""

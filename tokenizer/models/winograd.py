@@ -60,9 +60,9 @@ class Winograd(torch.autograd.Function):
         into, of_kernels, out = _transforms(x.dtype)
         channels, count = x.shape[-1], len(kernels)
         u = (of_kernels @ kernels.permute(2, 3, 1, 0).reshape(9, -1)).view(_IN**2, channels, count)
-        parts, transformed = x.split(_images_at_once(x)), []
+        images, transformed = _images_at_once(x), []
         y = x.new_empty(*x.shape[:-1], count)
-        for part, made in zip(parts, y.split(_images_at_once(x)), strict=True):
+        for part, made in zip(torch.split(x, images), torch.split(y, images), strict=True):
             v = (into @ _cut(part)).view(_IN**2, -1, channels)
             products = torch.bmm(v, u).view(_IN**2, -1)
             _in_tiles(made).copy_((out @ products).view(_in_tiles(made).shape))
@@ -78,7 +78,7 @@ class Winograd(torch.autograd.Function):
         channels, count = u.shape[1:]
         sizes = [v.shape[1] * _OUT**2 // gradient[0, ..., 0].numel() for v in transformed]
         at_u, at_x = torch.zeros_like(u), []
-        for part, v in zip(gradient.split(sizes), transformed, strict=True):
+        for part, v in zip(torch.split(gradient, sizes), transformed, strict=True):
             tiles = _in_tiles(part)
             at_products = (out.T @ tiles.reshape(_OUT**2, -1)).view(_IN**2, -1, count)
             if ctx.needs_input_grad[0]:
@@ -100,8 +100,10 @@ def _images_at_once(x: Tensor) -> int:
 
 
 def _in_tiles(x: Tensor) -> Tensor:
-    """Return (B, H, W, C) as (4, 4, B, H/4, W/4, C), the same memory."""
-    return x.unflatten(2, (-1, _OUT)).unflatten(1, (-1, _OUT)).permute(2, 4, 0, 1, 3, 5)
+    """Return (B, H, W, C) as (4, 4, B, H/4, W/4, C), the same memory where it is contiguous."""
+    batch, height, width, channels = x.shape
+    tiles = x.reshape(batch, height // _OUT, _OUT, width // _OUT, _OUT, channels)
+    return tiles.permute(2, 4, 0, 1, 3, 5)
 
 
 def _cut(x: Tensor) -> Tensor:
