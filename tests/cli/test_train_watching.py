@@ -120,6 +120,7 @@ def test_dry_run_as_json(vqtok: Vqtok, photos: Path, tiny: Path, tmp_path: Path)
     ]
     assert list(found) == names
     assert (found["train"], found["looked_at"], found["unreadable"]) == (20, 20, [])
+    assert found["scales"] == "crops of 32 px: 75 % at the images' own scale, 25 % shrunk by up to 1.8"
     assert found["sizes"]["smallest"] == {"width": 72, "height": 48}
     assert list(found["sizes"]) == ["smallest", "median", "largest"]
     estimate = found["estimate"]

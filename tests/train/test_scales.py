@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 
 import pytest
 from PIL import Image
+from safetensors import safe_open
+from safetensors.torch import save_file
 
 from tests.conftest import TINY, draw, save
 from tokenizer import train
@@ -104,3 +107,16 @@ def test_several_folders_of_images(tmp_path: Path, quick: TrainConfig) -> None:
         save(tmp_path / f"{name}.png", draw(48, 48))
     plan = train.plan_run(dataclasses.replace(quick, val_images=0), [tmp_path / "a", tmp_path / "b"])
     assert [source.name for source in plan.train] == ["a/sky/1.png", "a/sky/2.png", "b/2.png", "b/sea/1.png"]
+
+
+def test_a_run_of_before_goes_on_with_its_own_crops(run: Path, tmp_path: Path) -> None:
+    (newest, *_) = sorted((run / "states").glob("*.safetensors"), reverse=True)
+    with safe_open(newest, "pt") as file:
+        tensors, header = {name: file.get_tensor(name) for name in file.keys()}, json.loads(file.metadata()["vqtok"])  # noqa: SIM118
+    header["config"]["smallest_crop"] = 0.5
+    for unknown in ("native_crops", "crops_per_read", "encode_size"):
+        header["config"].pop(unknown, None)
+    (tmp_path / "states").mkdir()
+    save_file(tensors, tmp_path / "states" / newest.name, {"vqtok": json.dumps(header)})
+    config = train.read_newest_state(tmp_path)[0].config
+    assert (config.native_crops, config.smallest_crop, config.crops_per_read, config.encode_size) == (0, 0.5, 1, None)
