@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tokenizer.images import parse_color, read_image
+from tokenizer.images import read_image
 from tokenizer.inputs import find_images
 from tokenizer.models import Tokenizer, describe_checkpoint, load_checkpoint, save_checkpoint, to_unit_range
 from tokenizer.quantizers import CodebookQuantizer, Residual
@@ -29,12 +29,14 @@ COLORS, SIDE, PHOTOGRAPHS = 2400, 16, 400
 
 
 def photographs(folder: Path) -> Tensor:
-    """Return the central 128 pixels of some photographs, (N, 128, 128, 3) uint8."""
+    """Return the central 128 pixels of some photographs that have as many, (N, 128, 128, 3) uint8."""
     found = find_images([folder])
     made = []
     for source in found[:: max(1, len(found) // PHOTOGRAPHS)]:
-        pixels = read_image(source.file, parse_color("white"))
+        pixels = read_image(source.file)
         top, left = ((side - 128) // 2 for side in pixels.shape[:2])
+        if min(top, left) < 0:
+            continue
         made.append(torch.from_numpy(pixels[top : top + 128, left : left + 128].copy()))
     return torch.stack(made)
 

@@ -25,9 +25,10 @@ COMPARISON_DEFINITIONS = {
     "by the averaged weights, of large ones up to four tiles at their own size; mean over images, without those that "
     "came back exactly",
     "ssim": "structural similarity on the same pixels, 11x11 Gaussian window (sigma 1.5); mean over images",
-    "lite0_distance": DEFINITIONS["lite0_distance"],
-    "lite0_frechet": DEFINITIONS["lite0_frechet"],
-    "recognized_alike": DEFINITIONS["recognized_alike"],
+    **{
+        key: f"{DEFINITIONS[key]}; each tile is an image"
+        for key in ("lite0_distance", "lite0_frechet", "recognized_alike")
+    },
     **{key: DEFINITIONS[key] for key in ("flat_psnr", "flat_share", "blocking", "patchwork")},
     "bits_per_position": "log2 of the alphabet size, summed over the codes of one position",
     "bits_per_pixel": "log2 of the alphabet size, summed over the codes of one position, over its pixels",
@@ -154,7 +155,9 @@ class Lite0Figures:
 
 
 def measure_lite0(model: Tokenizer, batches: Sequence[Tensor]) -> Lite0Figures:
-    """Return what EfficientNet-Lite0 sees of `model`'s pictures, decoded from tokens, of (B, H, W, 3) uint8 batches.
+    """Return what EfficientNet-Lite0 sees of `model`'s pictures, decoded from tokens, each tile a picture.
+
+    Batches are (P, T, H, W, 3) uint8, images in tiles.
 
     Raises:
         UsageError: the extra `perceptual` is not installed.
@@ -164,7 +167,7 @@ def measure_lite0(model: Tokenizer, batches: Sequence[Tensor]) -> Lite0Figures:
     scores = Lite0Scores(_device(model))
     seen = [
         scores.add(original, picture)
-        for batch in batches
+        for batch in (images.flatten(0, 1) for images in batches)
         for original, picture in zip(batch.numpy(), decode_batch(model, batch)[1], strict=True)
     ]
     distance = mean_or_none(score.distance for score in seen if score is not None)

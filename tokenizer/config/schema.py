@@ -45,7 +45,8 @@ class NetworkConfig:
     @property
     def decoder_shape(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Widths and depths of the decoder."""
-        return self.decoder_widths or self.widths, self.decoder_depths or self.depths
+        widths = self.widths if self.decoder_widths is None else self.decoder_widths
+        return widths, self.depths if self.decoder_depths is None else self.decoder_depths
 
     def __str__(self) -> str:
         """Return the shape as one line."""

@@ -103,7 +103,7 @@ def _is_more(before: NetworkConfig, key: str, now: Any) -> bool:
     if key == "linear":
         return bool(now)
     if key == "decoder_widths":
-        return tuple(now or before.widths) == widths
+        return tuple(before.widths if now is None else now) == widths
     if key not in ("depths", "decoder_depths"):
         return False
     least = before.depths if key == "depths" else depths

@@ -102,10 +102,10 @@ class _Loop:
         self.plan, self.state, self.folder, self.config = plan, state, folder, config
         self.first = runtime.rank() == 0
         self.crops = Crops(plan.train, config)
-        # A rank without readable validation images has none to evaluate; all ranks' figures are added.
-        mine = plan.validation[runtime.rank() :: runtime.world_size()]
         if not state.step and not config.init_from:
             fit_linear_path(state, self.crops, config)
+        # A rank without readable validation images has none to evaluate; all ranks' figures are added.
+        mine = plan.validation[runtime.rank() :: runtime.world_size()]
         self.validation = validation_batches(
             mine, plan.multiple, config.batch_size or 1, alpha, self.crops.unreadable, config.encode_size
         )
